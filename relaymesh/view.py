@@ -1,0 +1,359 @@
+"""What RelayMesh answers: the shapes that commands print and the Python API returns.
+
+Field names and their order are those of the printed JSON (snake_case here, camelCase there). A value that is absent is
+``None`` and printed as ``null``, never left out. Instants are ``_ms`` since the Unix epoch, UTC. Status words are upper
+case, as in ``relaymesh.core.status``.
+
+    submit            SubmitOutcome, BatchLine          (TaskRequest goes in)
+    look              TaskView, TaskSummary, WorkflowDetail, LogEntry, Event, Explanation
+    change            CancelResult, ReplayOutcome, ReplayBatchOutcome
+    write a file      TaskExportOutcome, DeadExportOutcome
+    run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
+    watch             StatsOutcome, HealthOutcome, LeaseConflict
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "BatchLine",
+    "BenchmarkRunOutcome",
+    "CancelResult",
+    "DeadExportOutcome",
+    "Event",
+    "Explanation",
+    "HealthOutcome",
+    "LeaseConflict",
+    "LogEntry",
+    "MaintenanceOutcome",
+    "ReplayBatchOutcome",
+    "ReplayOutcome",
+    "StatsOutcome",
+    "SubmitOutcome",
+    "TaskExportOutcome",
+    "TaskRequest",
+    "TaskSummary",
+    "TaskView",
+    "View",
+    "WorkerOutcome",
+    "WorkflowDetail",
+    "WorkflowStep",
+    "WorkflowTask",
+]
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base of all answers: immutable, built by keyword, camelCase in JSON."""
+
+
+class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """One task to submit, as ``Client.submit_many`` and a line of ``submit --batch`` take it.
+
+    line: number that comes back in the ``BatchLine``, from 1; 0 lets the receiver count.
+    at_ms: do not start before this instant; delay_ms: not before this long after the submit.
+    """
+
+    agent: str
+    input: str
+    priority: str = "normal"
+    idempotency_key: str | None = None
+    delay_ms: int = 0
+    at_ms: int | None = None
+    expires_in_ms: int | None = None
+    labels: dict[str, str] = {}
+    traceparent: str | None = None
+    line: int = 0
+
+
+class SubmitOutcome(View, frozen=True, kw_only=True):
+    """``task_id`` is the new task, or, ``deduplicated``, the one that already holds the idempotency key."""
+
+    task_id: str
+    deduplicated: bool
+    message: str
+
+
+class BatchLine(View, frozen=True, kw_only=True):
+    """What became of one line of a batch. ``code`` and ``message`` say why a line was rejected."""
+
+    line: int
+    result: Literal["accepted", "duplicate", "rejected"]
+    task_id: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+class TaskView(View, frozen=True, kw_only=True):
+    """One task. ``result_payload`` is text holding a JSON object: step id to output text."""
+
+    task_id: str
+    status: str
+    idempotency_key: str
+    trace_id: str
+    result_payload: str | None
+    last_error: str | None
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class TaskSummary(View, frozen=True, kw_only=True):
+    """One row of a listing of tasks."""
+
+    task_id: str
+    status: str
+    trace_id: str
+    last_error: str | None
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class WorkflowTask(View, frozen=True, kw_only=True):
+    """The task of a ``WorkflowDetail``."""
+
+    task_id: str
+    status: str
+    trace_id: str
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class WorkflowStep(View, frozen=True, kw_only=True):
+    """One step of a ``WorkflowDetail``. ``depends_on`` is ordered; ``priority`` is HIGH, NORMAL or LOW."""
+
+    step_id: str
+    agent_id: str
+    status: str
+    attempt: int
+    priority: str
+    enqueued: bool
+    depends_on: tuple[str, ...]
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class WorkflowDetail(View, frozen=True, kw_only=True):
+    """A task with its steps, ordered by step id. Single-step tasks have one too."""
+
+    task: WorkflowTask
+    steps: tuple[WorkflowStep, ...]
+
+
+class CancelResult(View, frozen=True, kw_only=True):
+    """``message`` is ``cancelled``, ``not_found`` or ``terminal_state:<STATUS>``."""
+
+    task_id: str
+    cancelled: bool
+    mode: Literal["hard", "soft"]
+    message: str
+    step_rows: int
+    message_rows: int
+
+
+class ReplayOutcome(View, frozen=True, kw_only=True):
+    """Whether a dead-lettered task runs again, and why not."""
+
+    task_id: str
+    replayed: bool
+    message: str
+
+
+class ReplayBatchOutcome(View, frozen=True, kw_only=True):
+    """One ``ReplayOutcome`` for each task that had ``status``."""
+
+    status: str
+    total: int
+    replayed: int
+    failed: int
+    details: tuple[ReplayOutcome, ...]
+
+
+class TaskExportOutcome(View, frozen=True, kw_only=True):
+    """``output`` is the absolute path of the file, or why nothing was exported."""
+
+    task_id: str
+    exported: bool
+    step_count: int
+    audit_events: int
+    output: str
+
+
+class DeadExportOutcome(View, frozen=True, kw_only=True):
+    """How many dead letters were written to ``output_path``."""
+
+    exported: int
+    output_path: str
+
+
+class LogEntry(View, frozen=True, kw_only=True):
+    """One line that an attempt of a step logged."""
+
+    step_id: str
+    attempt: int
+    at_ms: int
+    level: str
+    text: str
+
+
+class Event(View, frozen=True, kw_only=True):
+    """One thing that happened to a task (``step_id`` None) or to one of its steps."""
+
+    task_id: str
+    step_id: str | None
+    kind: str
+    status: str | None
+    attempt: int | None
+    at_ms: int
+    detail: str | None
+
+
+class Explanation(View, frozen=True, kw_only=True):
+    """The first reason why a step waits, since when, and the command that would unblock it.
+
+    reason: stable code; detail: a sentence; command: None where only waiting helps.
+    """
+
+    step_id: str
+    reason: str
+    since_ms: int
+    detail: str
+    command: str | None
+
+
+class WorkerOutcome(View, frozen=True, kw_only=True):
+    """One poll of a worker. ``processed``: a step was taken from the queue, whatever became of it."""
+
+    processed: bool
+    task_id: str | None
+    msg_id: str | None
+    message: str
+
+
+class MaintenanceOutcome(View, frozen=True, kw_only=True):
+    """What one maintenance tick changed."""
+
+    node_id: str
+    suspected_nodes_marked: int = 0
+    dead_nodes_marked: int = 0
+    lease_heartbeats: int = 0
+    monotonic_reclaimed: int = 0
+    monotonic_retry_scheduled: int = 0
+    monotonic_dead_lettered: int = 0
+    dead_owner_reclaimed: int = 0
+    dead_owner_retry_scheduled: int = 0
+    dead_owner_dead_lettered: int = 0
+    wall_reclaimed: int = 0
+    wall_retry_scheduled: int = 0
+    wall_dead_lettered: int = 0
+    retry_messages_dispatched: int = 0
+    dead_nodes_pruned: int = 0
+    lease_report_generated: bool = False
+
+
+class LeaseConflict(View, frozen=True, kw_only=True):
+    """A result or heartbeat that was refused because the step had another owner, or another state, by then."""
+
+    id: int
+    event_type: str
+    task_id: str | None
+    step_id: str | None
+    worker_id: str | None
+    expected_status: str | None
+    expected_lease_token: str | None
+    expected_lease_epoch: int | None
+    actual_status: str | None
+    actual_lease_owner: str | None
+    actual_lease_token: str | None
+    actual_lease_epoch: int | None
+    occurred_at_ms: int
+
+
+class StatsOutcome(View, frozen=True, kw_only=True):
+    """Counts and ages of one namespace. Mappings go from a state to its number of rows; empty states are absent."""
+
+    task_status: dict[str, int]
+    step_status: dict[str, int]
+    message_state: dict[str, int]
+    inbox_high: int = 0
+    inbox_normal: int = 0
+    inbox_low: int = 0
+    processing_meta_files: int = 0
+    dead_meta_files: int = 0
+    retry_meta_files: int = 0
+    queue_lag_ms: int = 0
+    step_latency_p95_ms: int = 0
+    step_latency_p99_ms: int = 0
+    dead_letter_growth_1h: int = 0
+    lease_conflict_total: int = 0
+    lease_conflict_1h: int = 0
+    lease_conflict_by_type: dict[str, int]
+    anti_entropy_merge_total: int = 0
+    web_write_get_compat_total: int = 0
+    web_write_rate_limited_total: int = 0
+    dead_owner_reclaimed_total: int = 0
+    membership_recovery_suppressed_total: int = 0
+    mesh_nodes_pruned_total: int = 0
+    worker_paused_total: int = 0
+    replication_import_total: int = 0
+    replication_tie_resolved_total: int = 0
+    replication_tie_kept_local_total: int = 0
+    replication_last_import_lag_ms: int = 0
+    gossip_signing_enabled: int = 0
+    low_starvation_count: int = 0
+    cluster_epoch: int = 1
+    mesh_total_nodes: int = 0
+    mesh_alive_nodes: int = 0
+    mesh_suspect_nodes: int = 0
+    mesh_dead_nodes: int = 0
+    mesh_running_by_alive_owners: int = 0
+    mesh_running_by_suspect_owners: int = 0
+    mesh_running_by_dead_owners: int = 0
+    mesh_running_by_unknown_owners: int = 0
+    mesh_oldest_dead_node_age_ms: int = 0
+    gossip_convergence_seconds: int = 0
+    disk_free_bytes: int = -1
+    min_free_disk_bytes: int = 0
+    disk_pressure: int = 0
+    replication_sync_total: int = 0
+    slo_alert_fire_total: int = 0
+    submit_rejected_total: int = 0
+    namespace: str = "default"
+
+
+class HealthOutcome(View, frozen=True, kw_only=True):
+    """``ok``: every check is true and the disk is not short of room. ``checked_at`` is an ISO instant ending in Z."""
+
+    ok: bool
+    db_ok: bool
+    inbox_dir_ok: bool
+    processing_dir_ok: bool
+    meta_dir_ok: bool
+    payload_dir_ok: bool
+    audit_dir_ok: bool
+    disk_free_bytes: int
+    min_free_disk_bytes: int
+    disk_pressure: bool
+    checked_at: str
+
+
+class BenchmarkRunOutcome(View, frozen=True, kw_only=True):
+    """One benchmark run on default settings. Latencies count from the submit, so queueing is included."""
+
+    submitted_tasks: int
+    completed_tasks: int
+    pending_tasks: int
+    timed_out: bool
+    submit_started_at_ms: int
+    submit_finished_at_ms: int
+    run_started_at_ms: int
+    run_finished_at_ms: int
+    run_duration_ms: int
+    loops: int
+    throughput_tasks_per_sec: float
+    latency_p50_ms: int
+    latency_p95_ms: int
+    latency_p99_ms: int
+    status_counts: dict[str, int]
+    stats: StatsOutcome
