@@ -271,7 +271,10 @@ class LeaseConflict(View, frozen=True, kw_only=True):
 
 
 class StatsOutcome(View, frozen=True, kw_only=True):
-    """Counts and ages of one namespace. Mappings go from a state to its number of rows; empty states are absent."""
+    """Counts and ages of one namespace. Mappings go from a state to its number of rows; empty states are absent.
+
+    The two fields ending in ``1h`` carry their JSON name because the camel rule would print ``1H``.
+    """
 
     task_status: dict[str, int]
     step_status: dict[str, int]
@@ -285,9 +288,9 @@ class StatsOutcome(View, frozen=True, kw_only=True):
     queue_lag_ms: int = 0
     step_latency_p95_ms: int = 0
     step_latency_p99_ms: int = 0
-    dead_letter_growth_1h: int = 0
+    dead_letter_growth_1h: int = msgspec.field(default=0, name="deadLetterGrowth1h")
     lease_conflict_total: int = 0
-    lease_conflict_1h: int = 0
+    lease_conflict_1h: int = msgspec.field(default=0, name="leaseConflict1h")
     lease_conflict_by_type: dict[str, int]
     anti_entropy_merge_total: int = 0
     web_write_get_compat_total: int = 0
