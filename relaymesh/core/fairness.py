@@ -1,0 +1,163 @@
+"""Which waiting steps start next: 8 HIGH, 3 NORMAL, 1 LOW, and no lane starves.
+
+One cycle has 12 slots; the position in it is kept from plan to plan::
+
+    slot   0  1  2  3  4  5  6  7 | 8  9 10 | 11
+    lane   H  H  H  H  H  H  H  H | N  N  N |  L      then from 0 again
+
+    normal ──── high_run_max HIGH in a row ────▶ the next pick tries LOW first
+       ▲                                              │ hit: forced_low + 1, run = 0, the position stays
+       └──────────────────────────────────────────────┘ miss: the cycle goes on
+
+A lane that has nothing that fits costs no slot: the position moves over its part of the cycle. Any pick that is not HIGH
+resets the run. A candidate that does not fit now (its pool has no free slot, its agent no room) is passed over and does
+not block the ones behind it; since a plan only uses room up, passing once is enough, and a plan looks at each candidate
+at most once. See docs/decisions/fairness.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["CYCLE", "HIGH_RUN_MAX", "Candidate", "Fairness", "Lane", "Plan", "plan"]
+
+
+class Lane(StrEnum):
+    """A priority, and the queue of the steps that have it."""
+
+    HIGH = "HIGH"
+    NORMAL = "NORMAL"
+    LOW = "LOW"
+
+
+CYCLE: Final[tuple[Lane, ...]] = (Lane.HIGH,) * 8 + (Lane.NORMAL,) * 3 + (Lane.LOW,)
+
+HIGH_RUN_MAX: Final = 100
+"""After this many HIGH in a row the next pick first tries LOW."""
+
+_LANES: Final = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
+_HIGH, _LOW = 0, 2
+_PART_OF_SLOT: Final = tuple(_LANES.index(lane) for lane in CYCLE)
+_PART_END: Final = (8, 11, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """Where dispatch stands between two plans.
+
+    position: the slot of the cycle that is next, 0..11.
+    high_run: HIGH picks since the last other one.
+    """
+
+    position: int = 0
+    high_run: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.position < len(CYCLE):
+            raise ValueError(f"position must be within 0..{len(CYCLE) - 1}, not {self.position}")
+        if self.high_run < 0:
+            raise ValueError(f"high_run must not be negative, not {self.high_run}")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A step that may be started: ready, due, and waiting in a lane since ``queued_at_ms``.
+
+    pool: the slots that it needs one of (worker processes of an agent, threads, inline).
+    """
+
+    row_id: int
+    agent_id: str
+    pool: str
+    queued_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start, in this order, and the state for the next plan.
+
+    forced_low: how many picks were LOW only because of a long run of HIGH.
+    """
+
+    state: Fairness
+    picks: tuple[Candidate, ...]
+    forced_low: int
+
+
+def plan(
+    state: Fairness,
+    lanes: Mapping[Lane, Sequence[Candidate]],
+    free: Mapping[str, int],
+    agent_room: Mapping[str, int],
+    limit: int,
+    high_run_max: int = HIGH_RUN_MAX,
+) -> Plan:
+    """Choose up to ``limit`` candidates to start now.
+
+    lanes: per lane the candidates in queue order; a missing lane is empty.
+    free: free slots per pool; a missing pool has none.
+    agent_room: how many more steps of an agent may start; an agent that is missing has no limit.
+
+    Raises ValueError for a negative limit or a high_run_max below 1. Takes time in proportion to the candidates looked
+    at, which are never more than are given, and ends early once no slot is free.
+    """
+    if limit < 0:
+        raise ValueError(f"limit must not be negative, not {limit}")
+    if high_run_max < 1:
+        raise ValueError(f"high_run_max must be at least 1, not {high_run_max}")
+    slots = {pool: count for pool, count in free.items() if count > 0}
+    left = min(limit, sum(slots.values()))
+    room = dict(agent_room)
+    waiting = [iter(lanes.get(lane, ())) for lane in _LANES]
+    empty = [False, False, False]
+    position, high_run, forced_low = state.position, state.high_run, 0
+    picks: list[Candidate] = []
+
+    while left > 0 and not all(empty):
+        forced = high_run >= high_run_max and not empty[_LOW]
+        if forced:
+            part, wanted = _LOW, 1
+        else:
+            slot = position
+            while empty[_PART_OF_SLOT[slot]]:
+                slot = _PART_END[_PART_OF_SLOT[slot]] % len(CYCLE)
+            part = _PART_OF_SLOT[slot]
+            wanted = min(left, _PART_END[part] - slot)
+            if part == _HIGH and not empty[_LOW]:
+                wanted = min(wanted, high_run_max - high_run)
+        taken = _take(waiting[part], wanted, slots, room, picks)
+        empty[part] = taken < wanted
+        if not taken:
+            continue
+        left -= taken
+        high_run = min(high_run + taken, high_run_max) if part == _HIGH else 0
+        if forced:
+            forced_low += 1
+        else:
+            position = (slot + taken) % len(CYCLE)
+    return Plan(Fairness(position, high_run), tuple(picks), forced_low)
+
+
+def _take(
+    waiting: Iterator[Candidate], wanted: int, slots: dict[str, int], room: dict[str, int], picks: list[Candidate]
+) -> int:
+    """Move up to ``wanted`` candidates that fit into ``picks``; return how many. Fewer means that no other fits."""
+    taken = 0
+    for candidate in waiting:
+        free = slots.get(candidate.pool, 0)
+        if not free:
+            continue
+        agent_id = candidate.agent_id
+        if agent_id in room:
+            if room[agent_id] <= 0:
+                continue
+            room[agent_id] -= 1
+        slots[candidate.pool] = free - 1
+        picks.append(candidate)
+        taken += 1
+        if taken == wanted:
+            break
+    return taken
