@@ -1,0 +1,1 @@
+"""What breaks RelayMesh on purpose: scenarios, fault injectors, simulated clusters, history checkers."""

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Every check of the project on a fresh machine: sets up ``.venv``, then lint, types, import contracts, tests.
+
+    scripts/test.py              everything, with the coverage limits
+    scripts/test.py --fast       without the tests marked slow, and without coverage
+    scripts/test.py ARGS...      only pytest, with these arguments (a path, -k NAME, ...)
+
+All checks run even when an earlier one failed. The last line printed is pytest's closing line; the exit status is 0 only
+when everything passed.
+"""
+
+import os
+import subprocess
+import sys
+
+import _bootstrap
+
+CORE_COVERAGE_PERCENT = 90
+OVERALL_COVERAGE_PERCENT = 80
+
+
+def main():
+    arguments = sys.argv[1:]
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(__doc__.strip())
+        return 0
+    python = str(_bootstrap.prepare(extras=("test",)))
+    os.chdir(str(_bootstrap.REPO))
+    fast = "--fast" in arguments
+    arguments = [argument for argument in arguments if argument != "--fast"]
+    failed = []
+    if not arguments:
+        failed += static_checks(python)
+    measure = not fast and not arguments
+    status, closing_line = tests(python, [*(["-m", "not slow"] if fast else []), *arguments], measure)
+    if status != 0:
+        failed.append("pytest")
+    if measure:
+        failed += coverage_limits(python)
+    if failed:
+        print("failed: " + ", ".join(failed), flush=True)
+    print(closing_line, flush=True)
+    return 1 if failed else 0
+
+
+def static_checks(python):
+    checks = {
+        "ruff check": ["-m", "ruff", "check", "."],
+        "ruff format": ["-m", "ruff", "format", "--check", "."],
+        "mypy --strict": ["-m", "mypy"],
+        "lint-imports": ["-c", "from importlinter.cli import lint_imports_command as run; run(['--no-logo'])"],
+    }
+    return [name for name, command in checks.items() if not passes(name, [python, *command])]
+
+
+def tests(python, arguments, measure):
+    """Run pytest, copying what it prints; return its exit status and the last line it printed."""
+    environment = dict(os.environ)
+    command = [python, "-m", "pytest", *(["--color=yes"] if sys.stdout.isatty() else []), *arguments]
+    if measure:
+        subprocess.run([python, "-m", "coverage", "erase"], check=True)
+        command[1:3] = ["-m", "coverage", "run", "-m", "pytest"]
+        if sys.version_info >= (3, 12):
+            environment.setdefault("COVERAGE_CORE", "sysmon")  # several times cheaper than tracing
+    heading("pytest")
+    tail = b""
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        while True:
+            piece = process.stdout.read1(65536)
+            if not piece:
+                break
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+            tail = (tail + piece)[-4096:]
+    lines = tail.decode("utf-8", "replace").split("\n")
+    return process.returncode, next(
+        (line.rstrip() for line in reversed(lines) if line.strip()), "pytest printed nothing"
+    )
+
+
+def coverage_limits(python):
+    coverage = [python, "-m", "coverage"]
+    subprocess.run([*coverage, "combine", "--quiet"], check=False)
+    core = ["report", "--include=relaymesh/core/*", "--fail-under=%d" % CORE_COVERAGE_PERCENT]
+    overall = ["report", "--fail-under=%d" % OVERALL_COVERAGE_PERCENT]
+    checks = {
+        "coverage of relaymesh/core, at least %d %%" % CORE_COVERAGE_PERCENT: core,
+        "coverage, at least %d %%" % OVERALL_COVERAGE_PERCENT: overall,
+    }
+    return [name for name, command in checks.items() if not passes(name, [*coverage, *command])]
+
+
+def passes(name, command):
+    heading(name)
+    return subprocess.run(command).returncode == 0
+
+
+def heading(name):
+    print("\n== " + name, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
