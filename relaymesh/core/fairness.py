@@ -9,10 +9,10 @@ One cycle has 12 slots; the position in it is kept from plan to plan::
        ▲                                              │ hit: forced_low + 1, run = 0, the position stays
        └──────────────────────────────────────────────┘ miss: the cycle goes on
 
-A lane that has nothing that fits costs no slot: the position moves over its part of the cycle. Any pick that is not HIGH
-resets the run. A candidate that does not fit now (its pool has no free slot, its agent no room) is passed over and does
-not block the ones behind it; since a plan only uses room up, passing once is enough, and a plan looks at each candidate
-at most once. See docs/decisions/fairness.md.
+A lane that has nothing that fits costs no slot: the position moves over its part of the cycle. Any pick that is not
+HIGH resets the run. A candidate that does not fit now (its pool has no free slot, its agent no room) is passed over and
+does not block the ones behind it; since a plan only uses room up, passing once is enough, and a plan looks at each
+candidate at most once. See docs/decisions/fairness.md.
 """
 
 from __future__ import annotations
