@@ -60,7 +60,7 @@ def _require_python():
         return
     found = [name for name in ("python3.13", "python3.12", "python3.11") if shutil.which(name)]
     hint = "run it with " + found[0] if found else "install Python 3.11, 3.12 or 3.13 and run it with that"
-    sys.exit("RelayMesh needs Python 3.11 or newer, this is %d.%d: %s" % (*sys.version_info[:2], hint))
+    sys.exit(f"RelayMesh needs Python 3.11 or newer, this is {sys.version.split()[0]}: {hint}")
 
 
 def _fingerprint():
@@ -81,10 +81,10 @@ def _read_stamp():
 
 
 def _venv_works():
-    """Whether ``.venv`` has a Python of our version that starts and has pip (a moved interpreter leaves a dead link)."""
+    """Whether ``.venv`` has a Python of our version that starts and has pip (a moved one leaves a dead link)."""
     if not PYTHON.exists():
         return False
-    probe = "import sys, pip; raise SystemExit(sys.version_info[:2] != (%d, %d))" % sys.version_info[:2]
+    probe = f"import sys, pip; raise SystemExit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
     try:
         done = subprocess.run([str(PYTHON), "-c", probe], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except OSError:

@@ -5,8 +5,8 @@
     scripts/test.py --fast       without the tests marked slow, and without coverage
     scripts/test.py ARGS...      only pytest, with these arguments (a path, -k NAME, ...)
 
-All checks run even when an earlier one failed. The last line printed is pytest's closing line; the exit status is 0 only
-when everything passed.
+All checks run even when an earlier one failed. The last line printed is pytest's closing line; the exit status is 0
+only when everything passed.
 """
 
 import os
@@ -81,11 +81,13 @@ def tests(python, arguments, measure):
 def coverage_limits(python):
     coverage = [python, "-m", "coverage"]
     subprocess.run([*coverage, "combine", "--quiet"], check=False)
-    core = ["report", "--include=relaymesh/core/*", "--fail-under=%d" % CORE_COVERAGE_PERCENT]
-    overall = ["report", "--fail-under=%d" % OVERALL_COVERAGE_PERCENT]
     checks = {
-        "coverage of relaymesh/core, at least %d %%" % CORE_COVERAGE_PERCENT: core,
-        "coverage, at least %d %%" % OVERALL_COVERAGE_PERCENT: overall,
+        f"coverage of relaymesh/core, at least {CORE_COVERAGE_PERCENT} %": [
+            "report",
+            "--include=relaymesh/core/*",
+            f"--fail-under={CORE_COVERAGE_PERCENT}",
+        ],
+        f"coverage, at least {OVERALL_COVERAGE_PERCENT} %": ["report", f"--fail-under={OVERALL_COVERAGE_PERCENT}"],
     }
     return [name for name, command in checks.items() if not passes(name, [*coverage, *command])]
 
