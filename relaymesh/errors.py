@@ -1,0 +1,96 @@
+"""Every error that RelayMesh raises on purpose.
+
+    RelayMeshError
+    ├── UsageError          the call itself is wrong (exit status 2)
+    ├── InputError          what was handed in is wrong: payload, workflow, id, agent name
+    │   └── TaskNotFoundError
+    ├── RootError           the data root cannot be used: missing, unreadable, too new
+    ├── StoreError          the database refused: busy, full, failed
+    ├── LeaseError          we no longer own what we tried to change
+    ├── AgentError          an agent cannot be loaded or run
+    └── MessageError        bytes that are not one of our messages
+
+Each class has a ``code`` that never changes and an exit status. The sentence says what happened and what to do next.
+Messages never contain secrets or payloads.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AgentError",
+    "InputError",
+    "LeaseError",
+    "MessageError",
+    "RelayMeshError",
+    "RootError",
+    "StoreError",
+    "TaskNotFoundError",
+    "UsageError",
+]
+
+
+class RelayMeshError(Exception):
+    """Base of every expected error: one sentence, a stable code, an exit status."""
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = 1
+
+
+class UsageError(RelayMeshError):
+    """The call itself is wrong."""
+
+    code = "usage"
+    exit_status = 2
+
+
+class InputError(RelayMeshError):
+    """What was handed in is wrong; nothing was changed."""
+
+    code = "bad_input"
+
+
+class TaskNotFoundError(InputError):
+    """No task has this id in the root and namespace that were asked."""
+
+    code = "task_not_found"
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return (
+            f"there is no task {self.task_id} here: `relaymesh tasks` lists what there is; check --root and --namespace"
+        )
+
+
+class RootError(RelayMeshError):
+    """The data root cannot be used."""
+
+    code = "root_unusable"
+
+
+class StoreError(RelayMeshError):
+    """The database refused; nothing that was acknowledged is lost."""
+
+    code = "store_failed"
+
+
+class LeaseError(RelayMeshError):
+    """We no longer own what we tried to change."""
+
+    code = "lease"
+
+
+class AgentError(RelayMeshError):
+    """An agent cannot be loaded or run."""
+
+    code = "agent"
+
+
+class MessageError(RelayMeshError):
+    """Bytes that are not one of our messages."""
+
+    code = "bad_message"
