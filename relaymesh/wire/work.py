@@ -43,7 +43,7 @@ __all__ = [
 STARTED_AFTER_MS = 20
 
 
-class LogLine(Message, frozen=True, array_like=True):
+class LogLine(Message, frozen=True):
     """One line of an attempt's log. ``level`` is DEBUG, INFO, WARNING, ERROR or CRITICAL, or STDOUT or STDERR."""
 
     at_ms: int
@@ -52,7 +52,7 @@ class LogLine(Message, frozen=True, array_like=True):
 
 
 @message("work.order")
-class StepOrder(Message, frozen=True, array_like=True):
+class StepOrder(Message, frozen=True):
     """One attempt of one step.
 
     fencing_token: grows with each owner of the step (the lease epoch), for systems that can refuse an older one.
@@ -75,14 +75,14 @@ class StepOrder(Message, frozen=True, array_like=True):
 
 
 @message("work.run")
-class RunSteps(Message, frozen=True, array_like=True):
+class RunSteps(Message, frozen=True):
     """Run these, one after the other, behind what is already waiting."""
 
     orders: tuple[StepOrder, ...]
 
 
 @message("work.cancel")
-class CancelStep(Message, frozen=True, array_like=True):
+class CancelStep(Message, frozen=True):
     """End this attempt. One that has not begun is answered by ``StepsRevoked``, one that runs by its report."""
 
     row_id: int
@@ -91,19 +91,19 @@ class CancelStep(Message, frozen=True, array_like=True):
 
 
 @message("work.revoke")
-class RevokeSteps(Message, frozen=True, array_like=True):
+class RevokeSteps(Message, frozen=True):
     """Give back those of these rows that have not begun; ``StepsRevoked`` names them."""
 
     row_ids: tuple[int, ...]
 
 
 @message("work.stop")
-class StopWorker(Message, frozen=True, array_like=True):
+class StopWorker(Message, frozen=True):
     """Finish the running step, give back the rest, and exit."""
 
 
 @message("work.start")
-class StartWorker(Message, frozen=True, array_like=True):
+class StartWorker(Message, frozen=True):
     """The first message to a new worker process: where its agents come from.
 
     sys_path: the import path of the node, so that a module found there is found here.
@@ -115,7 +115,7 @@ class StartWorker(Message, frozen=True, array_like=True):
 
 
 @message("work.ready")
-class WorkerReady(Message, frozen=True, array_like=True):
+class WorkerReady(Message, frozen=True):
     """The worker has loaded its agents and takes orders. ``agents`` are their ids."""
 
     pid: int
@@ -123,7 +123,7 @@ class WorkerReady(Message, frozen=True, array_like=True):
 
 
 @message("work.refused")
-class WorkerRefused(Message, frozen=True, array_like=True):
+class WorkerRefused(Message, frozen=True):
     """The worker could not load its agents and exits; ``error`` is one sentence."""
 
     pid: int
@@ -131,7 +131,7 @@ class WorkerRefused(Message, frozen=True, array_like=True):
 
 
 @message("work.started")
-class StepStarted(Message, frozen=True, array_like=True):
+class StepStarted(Message, frozen=True):
     """The attempt has been running for ``STARTED_AFTER_MS``."""
 
     row_id: int
@@ -139,7 +139,7 @@ class StepStarted(Message, frozen=True, array_like=True):
 
 
 @message("work.progress")
-class StepProgress(Message, frozen=True, array_like=True):
+class StepProgress(Message, frozen=True):
     """The agent is alive. ``progress`` is its text, at most 1,024 characters; at most ten a second are passed on."""
 
     row_id: int
@@ -148,7 +148,7 @@ class StepProgress(Message, frozen=True, array_like=True):
 
 
 @message("work.report")
-class StepReport(Message, frozen=True, array_like=True):
+class StepReport(Message, frozen=True):
     """How one attempt ended.
 
     ``output`` belongs to ``succeeded``; ``code``, ``error``, ``retryable`` and ``retry_after_ms`` to ``failed``;
@@ -170,21 +170,21 @@ class StepReport(Message, frozen=True, array_like=True):
 
 
 @message("work.reports")
-class StepReports(Message, frozen=True, array_like=True):
+class StepReports(Message, frozen=True):
     """Attempts that ended, in the order in which they ran."""
 
     reports: tuple[StepReport, ...]
 
 
 @message("work.revoked")
-class StepsRevoked(Message, frozen=True, array_like=True):
+class StepsRevoked(Message, frozen=True):
     """These have not begun and never will here: give them to another worker; no attempt is counted."""
 
     row_ids: tuple[int, ...]
 
 
 @message("work.retiring")
-class WorkerRetiring(Message, frozen=True, array_like=True):
+class WorkerRetiring(Message, frozen=True):
     """The worker runs nothing more: ``row_ids`` are given back, as is everything that still arrives.
 
     It exits when it is told to stop. ``reason`` is ``steps`` or ``memory``.
@@ -196,7 +196,7 @@ class WorkerRetiring(Message, frozen=True, array_like=True):
 
 
 @message("work.output")
-class WorkerOutput(Message, frozen=True, array_like=True):
+class WorkerOutput(Message, frozen=True):
     """What a worker process wrote to its own stderr outside any attempt: one line."""
 
     pid: int
@@ -204,7 +204,7 @@ class WorkerOutput(Message, frozen=True, array_like=True):
 
 
 @message("work.exited")
-class WorkerExited(Message, frozen=True, array_like=True):
+class WorkerExited(Message, frozen=True):
     """The worker process is gone and was waited for; nothing more comes from it.
 
     exit_status: as the platform reports it; on POSIX ``-n`` means that signal n ended it.
