@@ -8,6 +8,7 @@
     ├── StoreError          the database refused: busy, full, failed
     ├── LeaseError          we no longer own what we tried to change
     ├── AgentError          an agent cannot be loaded or run
+    ├── ActorError          an actor is too busy to take a message, gave no answer in time, or has ended
     └── MessageError        bytes that are not one of our messages
 
 Each class has a ``code`` that never changes and an exit status. The sentence says what happened and what to do next.
@@ -19,6 +20,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "ActorError",
     "AgentError",
     "InputError",
     "LeaseError",
@@ -88,6 +90,12 @@ class AgentError(RelayMeshError):
     """An agent cannot be loaded or run."""
 
     code = "agent"
+
+
+class ActorError(RelayMeshError):
+    """An actor did not take a message or did not answer."""
+
+    code = "actor"
 
 
 class MessageError(RelayMeshError):
