@@ -33,7 +33,8 @@ def naive_plan(
 ) -> Plan:
     """The words of the reference, one poll at a time: up to 12 slots, the first lane that has something."""
     slots, room, left = dict(free), dict(agent_room), {lane: list(lanes.get(lane, ())) for lane in Lane}
-    position, run, forced_low, picks = state.position, state.high_run, 0, []
+    position, run, forced_low = state.position, state.high_run, 0
+    picks: list[Candidate] = []
 
     def poll(lane: Lane) -> Candidate | None:
         for candidate in left[lane]:
