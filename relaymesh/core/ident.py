@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Ids", "is_task_id", "is_trace_id", "workflow_step_id"]
+__all__ = ["Ids", "is_task_id", "is_trace_id", "trace_of", "workflow_step_id"]
 
 _HIGH_BITS: Final = 26
 _LOW_BITS: Final = 48
@@ -114,3 +114,11 @@ def is_task_id(text: str) -> bool:
 def is_trace_id(text: str) -> bool:
     """Say whether the text is a trace id: 32 lower-case hex digits, not all zero."""
     return _TRACE_ID.fullmatch(text) is not None and text.strip("0") != ""
+
+
+def trace_of(task_id: str, traceparent: str = "") -> str:
+    """Return the trace id of a task: that of the W3C trace context it came with, else the digits of its own id."""
+    if len(traceparent) >= 35:
+        return traceparent[3:35]
+    digits = task_id[4:].replace("-", "")
+    return digits if is_trace_id(digits) else f"{1:032x}"

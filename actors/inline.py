@@ -1,0 +1,69 @@
+"""InlineWorkerActor: runs built-in agents in its own thread, a batch at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from actors.address import Address
+from actors.base import Actor
+from actors.order import order_for
+from relaymesh.agents.execute import run_inline
+from relaymesh.agents.spec import AgentSpec
+from relaymesh.wire.store import (
+    CancelGrants,
+    FinishedStep,
+    FinishSteps,
+    GrantsRefused,
+    RevokeGrants,
+    RunGrants,
+    WorkerUp,
+)
+
+__all__ = ["INLINE_SLOTS", "InlineWorkerActor"]
+
+INLINE_SLOTS = 512
+"""Two claims: one runs while the other is being committed."""
+_REPORT_EVERY = 64
+
+
+class InlineWorkerActor(Actor):
+    """See the module. A step takes microseconds, so a cancel or revoke always comes too late and is ignored."""
+
+    takes = RunGrants | CancelGrants | RevokeGrants
+
+    def __init__(self, specs: Mapping[str, AgentSpec], store: Address, queue: Address) -> None:
+        super().__init__()
+        self._specs = specs
+        self._store = store
+        self._queue = queue
+
+    def started(self) -> None:
+        self._queue.tell(WorkerUp(self.address.name))
+
+    def receive(self, message: Any) -> None:
+        match message:
+            case RunGrants(grants):
+                self._run(grants)
+            case CancelGrants() | RevokeGrants():
+                pass
+            case _:
+                assert_never(message)
+
+    def _run(self, grants: tuple[Any, ...]) -> None:
+        name = self.address.name
+        finished: list[FinishedStep] = []
+        for grant in grants:
+            spec = self._specs.get(grant.lease.agent_id)
+            if spec is None:  # claimed for an agent that was registered when we asked
+                self._queue.tell(GrantsRefused((grant.lease.row_id,)))
+                continue
+            now_ms = time.time_ns() // 1_000_000
+            report = run_inline(spec, order_for(grant, spec), now_ms)
+            finished.append(FinishedStep(grant.lease, report, name))
+            if len(finished) == _REPORT_EVERY:
+                self._store.tell(FinishSteps(tuple(finished)))
+                finished = []
+        if finished:
+            self._store.tell(FinishSteps(tuple(finished)))

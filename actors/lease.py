@@ -1,0 +1,91 @@
+"""LeaseActor: keeps the leases of this node's running steps, and says when one is not to be trusted any more.
+
+The rules are in ``relaymesh.core.lease``. One batched write per period renews everything that is older than a period;
+a step that ends sooner is never written about.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from actors.address import Address
+from actors.base import Actor
+from actors.timer import Timers
+from relaymesh.core import lease as rules
+from relaymesh.wire.store import (
+    LeasesEnded,
+    LeasesLost,
+    LeasesTaken,
+    LeaseTick,
+    RenewLeases,
+    Renewed,
+    ResendLeases,
+)
+
+__all__ = ["LeaseActor"]
+
+
+class LeaseActor(Actor):
+    """See the module."""
+
+    takes = LeasesTaken | LeasesEnded | Renewed | LeaseTick
+
+    def __init__(self, lease_timeout_ms: int, store: Address, queue: Address, timers: Timers) -> None:
+        super().__init__()
+        self._machine = rules.Leases(lease_timeout_ms=lease_timeout_ms)
+        self._store = store
+        self._queue = queue
+        self._timers = timers
+        self._epochs: dict[int, int] = {}
+        self._tick_at_ns: int | None = None
+
+    def started(self) -> None:
+        self._queue.tell(ResendLeases())
+
+    def receive(self, message: Any) -> None:
+        now_ns = self._timers.now_ns()
+        match message:
+            case LeasesTaken(leases, asked_at_ns):
+                for row_id, token, lease_epoch, cluster_epoch in leases:
+                    self._epochs[row_id] = lease_epoch
+                    claimed = rules.Claimed(row_id, token, lease_epoch, cluster_epoch, asked_at_ns)
+                    self._perform(self._machine.handle(now_ns, claimed))
+            case LeasesEnded(row_ids):
+                for row_id in row_ids:
+                    epoch = self._epochs.pop(row_id, None)
+                    if epoch is not None:
+                        self._machine.handle(now_ns, rules.Finished(row_id, epoch))
+            case Renewed(row_ids, lost, asked_at_ns, failed):
+                if failed:
+                    self._perform(self._machine.handle(now_ns, rules.RenewFailed(asked_at_ns)))
+                else:
+                    self._perform(self._machine.handle(now_ns, rules.Renewed(row_ids, asked_at_ns)))
+                for row_id in lost:
+                    if row_id in self._epochs:
+                        self._perform(self._machine.handle(now_ns, rules.Lost(row_id, self._epochs[row_id])))
+            case LeaseTick():
+                self._tick_at_ns = None
+                self._perform(self._machine.handle(now_ns, rules.Tick()))
+            case _:
+                assert_never(message)
+        self._set_timer(now_ns)
+
+    def _set_timer(self, now_ns: int) -> None:
+        wake_at_ns = self._machine.wake_at_ns
+        # A timer that comes early is harmless; setting one for each batch of short steps is not free.
+        if wake_at_ns is None or (self._tick_at_ns is not None and self._tick_at_ns <= wake_at_ns):
+            return
+        self._tick_at_ns = wake_at_ns
+        self._timers.after(max(0, wake_at_ns - now_ns), self.address, LeaseTick(), key="tick")
+
+    def _perform(self, effects: list[rules.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case rules.Renew(leases, asked_at_ns):
+                    rows = tuple((held.row_id, held.token, held.lease_epoch, held.cluster_epoch) for held in leases)
+                    self._store.tell(RenewLeases(rows, asked_at_ns))
+                case rules.Abandon(row_id, _, reason):
+                    self._epochs.pop(row_id, None)
+                    self._queue.tell(LeasesLost((row_id,), reason.value))
+                case _:
+                    assert_never(effect)

@@ -1,0 +1,169 @@
+"""QueueActor: the books of one node. Who runs what, how many more can be taken, and the drain.
+
+The rules are in ``relaymesh.core.dispatch``; the order in which lanes are served is decided by ``relaymesh.core.fairness``
+inside the store's claim. This actor keeps the grants that belong to the row ids and passes them on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, assert_never
+
+from actors.address import Address
+from actors.base import Actor
+from actors.timer import Timers
+from relaymesh.core import dispatch
+from relaymesh.wire.store import (
+    CancelGrants,
+    Claimed,
+    Committed,
+    Demand,
+    DrainOver,
+    DrainQueue,
+    Grant,
+    GrantsRefused,
+    LeasesEnded,
+    LeasesLost,
+    LeasesTaken,
+    QueueDrained,
+    ReleaseSteps,
+    ResendLeases,
+    RevokeGrants,
+    RunGrants,
+    TakeOver,
+    TookOver,
+    Withdrawn,
+    WithdrawDemand,
+    WorkerUp,
+)
+
+__all__ = ["DEMAND_MAX", "QueueActor", "WorkerSlot"]
+
+log = logging.getLogger("relaymesh.queue")
+
+DEMAND_MAX = 256
+
+
+class WorkerSlot:
+    """One worker of the node: where it is, the pool it serves, how many steps it takes."""
+
+    __slots__ = ("address", "capacity", "pool")
+
+    def __init__(self, address: Address, pool: str, capacity: int) -> None:
+        self.address, self.pool, self.capacity = address, pool, capacity
+
+
+class QueueActor(Actor):
+    """See the module. ``on_drained`` is called once, in this actor's thread, when a drain is over."""
+
+    takes = (
+        TookOver
+        | WorkerUp
+        | Claimed
+        | Committed
+        | GrantsRefused
+        | LeasesLost
+        | ResendLeases
+        | DrainQueue
+        | DrainOver
+        | Withdrawn
+    )
+
+    def __init__(
+        self,
+        store: Address,
+        lease: Address,
+        workers: Mapping[str, WorkerSlot],
+        timers: Timers,
+        on_drained: Callable[[QueueDrained], None],
+        on_committed: Callable[[Committed], None] = lambda _: None,
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._lease = lease
+        self._workers = workers
+        self._timers = timers
+        self._on_drained = on_drained
+        self._on_committed = on_committed
+        self._books = dispatch.Dispatch()
+        self._grants: dict[int, Grant] = {}
+        self._position = self._high_run = 0
+        self._out_of_time = False
+
+    def started(self) -> None:
+        self._store.tell(TakeOver())
+
+    def receive(self, message: Any) -> object:
+        match message:
+            case Committed(row_ids):
+                self._lease.tell(LeasesEnded(row_ids))
+                self._perform(self._books.handle(dispatch.Ended(row_ids)))
+                self._forget(row_ids)
+                self._on_committed(message)
+            case Claimed(number, grants, position, high_run, asked_at_ns):
+                self._position, self._high_run = position, high_run
+                self._take(grants, asked_at_ns)
+                steps = tuple((grant.lease.row_id, grant.pool) for grant in grants)
+                self._perform(self._books.handle(dispatch.Claimed(number, steps)))
+            case GrantsRefused(row_ids):
+                self._perform(self._books.handle(dispatch.GaveBack(row_ids)))
+            case LeasesLost(row_ids):
+                self._perform(self._books.handle(dispatch.Lost(row_ids)))
+                self._forget(row_ids)
+            case WorkerUp(name):
+                slot = self._workers[name]
+                self._perform(self._books.handle(dispatch.WorkerUp(name, slot.pool, slot.capacity)))
+            case TookOver(generation, requeued, claim_number):
+                if requeued:
+                    log.warning("generation %d took back %d steps of its former self", generation, requeued)
+                self._perform(self._books.handle(dispatch.TookOver(claim_number)))
+            case ResendLeases():
+                # It starts anew; trust counts from now at the earliest when the store says so, so it renews at once.
+                if self._grants:
+                    self._take(tuple(self._grants.values()), self._timers.now_ns())
+            case DrainQueue(within_ms):
+                self._timers.after(within_ms * 1_000_000, self.address, DrainOver(), key="drain")
+                self._perform(self._books.handle(dispatch.Drain()))
+            case Withdrawn(claim_number):
+                self._perform(self._books.handle(dispatch.Withdrawn(claim_number)))
+            case DrainOver():
+                self._out_of_time = len(self._books) > 0
+                self._perform(self._books.handle(dispatch.DrainTimeout()))
+            case _:
+                assert_never(message)
+        return None
+
+    def _take(self, grants: Iterable[Grant], asked_at_ns: int) -> None:
+        leases = []
+        for grant in grants:
+            lease = grant.lease
+            self._grants[lease.row_id] = grant
+            leases.append((lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch))
+        self._lease.tell(LeasesTaken(tuple(leases), asked_at_ns))
+
+    def _forget(self, row_ids: Iterable[int]) -> None:
+        for row_id in row_ids:
+            self._grants.pop(row_id, None)
+
+    def _perform(self, effects: list[dispatch.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case dispatch.Ask(after_claim, free):
+                    self._store.tell(Demand(after_claim, free, DEMAND_MAX, self._position, self._high_run))
+                case dispatch.Run(worker, row_ids):
+                    grants = tuple(self._grants[row_id] for row_id in row_ids)
+                    self._workers[worker].address.tell(RunGrants(grants))
+                case dispatch.Release(row_ids):
+                    leases = tuple(self._grants[row_id].lease for row_id in row_ids if row_id in self._grants)
+                    self._store.tell(ReleaseSteps(leases))
+                case dispatch.Revoke(worker, row_ids):
+                    self._workers[worker].address.tell(RevokeGrants(row_ids))
+                case dispatch.Stop(worker, row_ids):
+                    self._workers[worker].address.tell(CancelGrants(row_ids, "the lease is lost"))
+                case dispatch.Withdraw():
+                    self._store.tell(WithdrawDemand())
+                case dispatch.Drained(released):
+                    self._on_drained(QueueDrained(not self._out_of_time, released))
+                case _:
+                    assert_never(effect)

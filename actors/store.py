@@ -1,0 +1,438 @@
+"""StoreActor: the only writer of the database in a process, committing in groups.
+
+    mail ──▶ collect ──(mailbox empty, or the batch is full)──▶ BEGIN; everything; claim for free slots; COMMIT ──▶ answers
+
+Whatever waits in the mailbox goes into one transaction, and everybody is answered after its commit. The standing demand of
+the queue is served in the same transaction, so what a commit makes ready is claimed without another. When the disk refuses,
+who asked gets the error, and what must not be lost (results, released steps) is kept and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from actors.address import Address
+from actors.base import Actor
+from actors.reply import Reply
+from actors.timer import Timers
+from relaymesh.core.fairness import Fairness
+from relaymesh.core.outcome import Failed
+from relaymesh.core.retry import RetryPolicy
+from relaymesh.errors import RelayMeshError
+from relaymesh.store.claim import Claim, Slots
+from relaymesh.store.connection import Durability
+from relaymesh.store.store import Store
+from relaymesh.wire.store import (
+    AttemptLost,
+    Claimed,
+    Committed,
+    Demand,
+    FinishedStep,
+    FinishSteps,
+    Grant,
+    MaintenanceDone,
+    PollStore,
+    ReleaseSteps,
+    RenewLeases,
+    Renewed,
+    RunMaintenance,
+    StoreAnswer,
+    SubmitTasks,
+    TakeOver,
+    TookOver,
+    Withdrawn,
+    WithdrawDemand,
+    WriteNode,
+)
+from relaymesh.wire.work import StepReport
+
+__all__ = ["CLAIM_MAX", "NodeFacts", "StoreActor", "StoreNeeds"]
+
+log = logging.getLogger("relaymesh.store")
+
+CLAIM_MAX = 256
+"""Steps per claim. A larger batch makes a commit cheaper per step and everybody else wait longer."""
+BATCH_MESSAGES_MAX = 256
+BATCH_STEPS_MAX = 1024
+# How long a refused write waits before it is tried again: the disk may be full for hours.
+RETRY_NS = (100_000_000, 250_000_000, 500_000_000, 1_000_000_000)
+PROMOTE_MAX = 512
+CHECKPOINT_NS = 30_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """Who this node is, and what it can run.
+
+    pools: agent id to slot pool. limits: agents that may not run more often than this at a time on the whole root.
+    """
+
+    root: Path
+    namespace: str
+    node_id: str
+    host: str
+    pid: int
+    agents: str
+    pools: dict[str, str]
+    limits: dict[str, int]
+    policy_of: Callable[[str], RetryPolicy]
+    durability: Durability = Durability.FULL
+
+
+class StoreNeeds(Protocol):
+    """What the StoreActor asks of the rest of the node."""
+
+    def now_ms(self) -> int: ...
+    def lease_token(self) -> str: ...
+    def generation(self, number: int) -> None: ...
+    def lost_generation(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one transaction will carry, by kind: the order between kinds is fixed, and harmless."""
+
+    messages: int = 0
+    submits: list[tuple[SubmitTasks, Reply]] = field(default_factory=list)
+    finished: list[FinishedStep] = field(default_factory=list)
+    released: list[ReleaseSteps] = field(default_factory=list)
+    lost: list[AttemptLost] = field(default_factory=list)
+    renewals: list[RenewLeases] = field(default_factory=list)
+    nodes: list[WriteNode] = field(default_factory=list)
+    maintenance: list[tuple[RunMaintenance, Reply]] = field(default_factory=list)
+    take_over: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(
+            self.submits
+            or self.finished
+            or self.released
+            or self.lost
+            or self.renewals
+            or self.nodes
+            or self.maintenance
+            or self.take_over
+        )
+
+
+@dataclass(slots=True)
+class _Done:
+    """What a transaction came to; told to others only after its commit."""
+
+    answers: list[tuple[Reply, object]] = field(default_factory=list)
+    tells: list[tuple[Address, Any]] = field(default_factory=list)
+    claim: Claim | None = None
+    ready: bool = False
+    due_changed: bool = False
+
+
+class StoreActor(Actor):
+    """See the module."""
+
+    takes = (
+        SubmitTasks
+        | Demand
+        | WithdrawDemand
+        | FinishSteps
+        | ReleaseSteps
+        | AttemptLost
+        | RenewLeases
+        | PollStore
+        | TakeOver
+        | WriteNode
+        | RunMaintenance
+    )
+
+    def __init__(self, facts: NodeFacts, needs: StoreNeeds, timers: Timers, queue: Address, lease: Address) -> None:
+        super().__init__()
+        self._facts = facts
+        self._needs = needs
+        self._timers = timers
+        self._queue = queue
+        self._lease = lease
+        self._batch = _Batch()
+        self._steps = 0
+        self._demand: Demand | None = None
+        self._claim_number = 0
+        self._generation = 0
+        self._maybe_ready = True
+        self._data_version = -1
+        self._due_ms: int | None = None
+        self._due_known = False
+        self._failures = 0
+        self._retry_at_ns = 0
+        self._checkpoint_at_ns = 0
+
+    def started(self) -> None:
+        self._store = Store.open(
+            self._facts.root,
+            namespace=self._facts.namespace,
+            now_ms=self._needs.now_ms(),
+            durability=self._facts.durability,
+        )
+        self._timers.every(POLL_NS, self.address, PollStore(), key="poll")
+        self._checkpoint_at_ns = self._timers.now_ns() + CHECKPOINT_NS
+
+    def stopping(self) -> None:
+        self._timers.cancel(self.address, "poll")
+        self._flush()
+        self._store.close()
+
+    def crashed(self) -> None:
+        if hasattr(self, "_store"):
+            self._store.close()
+
+    def receive(self, message: Any) -> None:
+        batch = self._batch
+        batch.messages += 1
+        match message:
+            case FinishSteps(steps):
+                batch.finished.extend(steps)
+                self._steps += len(steps)
+            case SubmitTasks(tasks):
+                batch.submits.append((message, self.reply_later()))
+                self._steps += len(tasks)
+            case Demand():
+                self._demand = message
+                self._maybe_ready = True
+            case RenewLeases():
+                batch.renewals.append(message)
+            case PollStore():
+                self._poll()
+            case ReleaseSteps():
+                batch.released.append(message)
+            case AttemptLost():
+                batch.lost.append(message)
+            case WriteNode():
+                batch.nodes.append(message)
+            case RunMaintenance():
+                batch.maintenance.append((message, self.reply_later()))
+            case TakeOver():
+                batch.take_over = True
+            case WithdrawDemand():
+                self._demand = None
+                self._queue.tell(Withdrawn(self._claim_number))
+        if batch.messages >= BATCH_MESSAGES_MAX or self._steps >= BATCH_STEPS_MAX:
+            self._flush()
+
+    def went_idle(self) -> None:
+        self._flush()
+
+    # What is due, or came from outside.
+
+    def _poll(self) -> None:
+        version = self._store.data_version()
+        if version != self._data_version:
+            self._data_version = version
+            self._maybe_ready = True
+            self._due_known = False
+        if not self._due_known:
+            self._due_ms = self._store.next_due_ms()
+            self._due_known = True
+        now_ns = self._timers.now_ns()
+        if now_ns >= self._checkpoint_at_ns:
+            self._checkpoint_at_ns = now_ns + CHECKPOINT_NS
+            self._store.checkpoint()
+
+    # The transaction.
+
+    def _flush(self) -> None:
+        asked = self._batch.submits or self._batch.maintenance
+        if not asked and self._retry_at_ns > self._timers.now_ns():
+            return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
+        batch, self._batch, self._steps = self._batch, _Batch(), 0
+        due = self._due_ms is not None and self._due_ms <= self._needs.now_ms()
+        if not batch.writes and not due and not self._wants_claim():
+            return
+        asked_at_ns = self._timers.now_ns()
+        try:
+            spilled = self._store.spill_outputs(batch.finished)
+            with self._store.write():
+                done = self._apply(batch, spilled, due=due)
+        except RelayMeshError as error:
+            self._failed(batch, error)
+            return
+        self._failures = self._retry_at_ns = 0
+        self._tell_about(done, asked_at_ns)
+
+    def _wants_claim(self) -> bool:
+        if self._demand is None or not self._maybe_ready:
+            return False
+        free, pools = self._demand.free, self._facts.pools
+        self._maybe_ready = self._store.has_ready(lambda agent: free.get(pools.get(agent, ""), 0) > 0)
+        return self._maybe_ready
+
+    def _apply(self, batch: _Batch, spilled: dict[int, str], *, due: bool) -> _Done:
+        done = _Done()
+        now_ms = self._needs.now_ms()
+        store, facts = self._store, self._facts
+        if batch.take_over:
+            self._take_over(done, now_ms)
+        if batch.submits:
+            results = store.submit([task for message, _ in batch.submits for task in message.tasks], now_ms=now_ms)
+            start = 0
+            for message, reply in batch.submits:
+                end = start + len(message.tasks)
+                done.answers.append((reply, StoreAnswer(tuple(results[start:end]))))
+                start = end
+            done.ready = done.due_changed = True
+        if batch.finished:
+            finished = store.finish(
+                batch.finished, node_id=facts.node_id, spilled=spilled, policy_of=facts.policy_of, now_ms=now_ms
+            )
+            done.ready |= finished.released
+            done.due_changed |= finished.due_at_ms is not None
+            done.tells.append(
+                (self._queue, Committed(tuple(s.lease.row_id for s in batch.finished), finished.refused))
+            )
+        for released in batch.released:
+            store.release(released.leases, worker_id=facts.node_id, now_ms=now_ms)
+            done.ready = True
+            done.tells.append((self._queue, Committed(tuple(lease.row_id for lease in released.leases))))
+        for lost in batch.lost:
+            store.lose_attempts(
+                lost.leases, error=lost.error, worker_id=lost.worker_id, policy_of=facts.policy_of, now_ms=now_ms
+            )
+            done.due_changed = True
+            done.tells.append((self._queue, Committed(tuple(lease.row_id for lease in lost.leases))))
+        for renewal in batch.renewals:
+            gone = store.renew(renewal.leases, progress=renewal.progress, now_ms=now_ms)
+            kept = tuple(lease[0] for lease in renewal.leases if lease[0] not in gone)
+            done.tells.append((self._lease, Renewed(kept, gone, renewal.asked_at_ns)))
+        for node in batch.nodes:
+            if not store.write_heartbeat(node, now_ms=now_ms):
+                self._needs.lost_generation()
+        for message, reply in batch.maintenance:
+            done.answers.append((reply, self._maintain(message, now_ms)))
+            done.ready = done.due_changed = True
+        if due:
+            store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
+            done.ready = done.due_changed = True
+        if self._demand is not None and (done.ready or self._maybe_ready):
+            done.claim = self._claim(self._demand, now_ms)
+        if done.due_changed:
+            self._due_known = False
+        return done
+
+    def _take_over(self, done: _Done, now_ms: int) -> None:
+        facts = self._facts
+        self._demand = None
+        generation = self._store.register_node(
+            facts.node_id, pid=facts.pid, host=facts.host, agents=facts.agents, now_ms=now_ms
+        )
+        requeued = self._store.requeue_former_generation(
+            node_id=facts.node_id, generation=generation, policy_of=facts.policy_of, now_ms=now_ms
+        )
+        self._generation = generation
+        self._needs.generation(generation)
+        done.ready = done.due_changed = True
+        done.tells.append((self._queue, TookOver(generation, requeued.reclaimed, self._claim_number)))
+
+    def _maintain(self, message: RunMaintenance, now_ms: int) -> MaintenanceDone:
+        policy_of = self._facts.policy_of
+        expired = self._store.reclaim(message.expired, cause="lease_expired", policy_of=policy_of, now_ms=now_ms)
+        dead = self._store.reclaim(message.dead, cause="owner_dead", policy_of=policy_of, now_ms=now_ms)
+        return MaintenanceDone(
+            expired_reclaimed=expired.reclaimed,
+            dead_reclaimed=dead.reclaimed,
+            promoted=0,
+            expired_tasks=self._store.expire_tasks(now_ms=now_ms, limit=PROMOTE_MAX),
+        )
+
+    def _claim(self, demand: Demand, now_ms: int) -> Claim | None:
+        if demand.after_claim != self._claim_number:
+            return None
+        slots = Slots(
+            pools=self._facts.pools,
+            free=demand.free,
+            room={},
+            limits=self._facts.limits,
+            limit=min(demand.limit, CLAIM_MAX),
+        )
+        claim = self._store.claim(
+            slots,
+            Fairness(demand.position, demand.high_run),
+            node_id=self._facts.node_id,
+            generation=self._generation,
+            token=f"{self._needs.lease_token()}.",
+            now_ms=now_ms,
+        )
+        if claim.forced_low:
+            self._store.add_counter("low_starvation", claim.forced_low)
+        return claim
+
+    # After the commit.
+
+    def _tell_about(self, done: _Done, asked_at_ns: int) -> None:
+        for reply, answer in done.answers:
+            reply.answer(answer)
+        # The claim goes first: the slots that the commit frees are asked for with the next demand.
+        if done.claim is not None:
+            self._tell_claimed(done.claim, asked_at_ns)
+        elif done.ready:
+            self._maybe_ready = True
+        for address, message in done.tells:
+            address.tell(message)
+
+    def _tell_claimed(self, claim: Claim, asked_at_ns: int) -> None:
+        self._maybe_ready = bool(claim.rows)
+        if not claim.rows:
+            return
+        assert self._demand is not None
+        grants: list[Grant] = []
+        for row in claim.rows:
+            rendered = self._store.render(row)
+            if isinstance(rendered, Grant):
+                grants.append(rendered)
+            else:
+                self._batch.finished.append(self._refused_input(*rendered))
+        self._demand = None
+        self._claim_number += 1
+        state = claim.state
+        self._queue.tell(Claimed(self._claim_number, tuple(grants), state.position, state.high_run, asked_at_ns))
+        if self._batch.finished:
+            self._flush()
+
+    def _refused_input(self, lease: Any, failed: Failed) -> FinishedStep:
+        now_ms = self._needs.now_ms()
+        report = StepReport(
+            lease.row_id,
+            lease.lease_token,
+            "failed",
+            code=failed.code,
+            error=failed.error,
+            retryable=False,
+            started_at_ms=now_ms,
+            finished_at_ms=now_ms,
+        )
+        return FinishedStep(lease, report, self._facts.node_id)
+
+    def _failed(self, batch: _Batch, error: RelayMeshError) -> None:
+        """The database refused and nothing was changed: tell who asked, keep what must not be lost, try again later."""
+        if self._failures & (self._failures - 1) == 0:
+            log.error("the store refused a commit (%s): %s", error.code, error)
+        delay_ns = RETRY_NS[min(self._failures, len(RETRY_NS) - 1)]
+        self._failures += 1
+        for _, reply in batch.submits:
+            reply.fail(error)
+        for _, reply in batch.maintenance:
+            reply.fail(error)
+        for renewal in batch.renewals:
+            self._lease.tell(Renewed((), (), renewal.asked_at_ns, failed=True))
+        kept = self._batch
+        kept.finished[:0] = batch.finished
+        kept.released[:0] = batch.released
+        kept.lost[:0] = batch.lost
+        kept.take_over |= batch.take_over
+        self._retry_at_ns = self._timers.now_ns() + delay_ns
+        self._timers.after(delay_ns, self.address, PollStore(), key="retry")
+
+
+POLL_NS = 40_000_000
+"""How often the node looks for commits of others and for what became due."""

@@ -1,0 +1,330 @@
+"""Which worker of a node runs what, and what the queue may ask the store for.
+
+The store owns the queue; this machine only keeps the books of one node: how many slots each worker has, which step is
+where. It asks the store for as many steps as there are free slots (a *demand*) and hands out what the store claimed::
+
+    free slots ──Demand──▶ store ──Claimed──▶ Run(worker, steps) ──▶ … ──Ended──▶ free slots
+                                                    │ waits behind a slow one: Revoke ──▶ Release
+                                                    │ the worker died:                    Release
+    Drain ──▶ Withdraw ──▶ nothing new; what is not begun: Revoke ──▶ until nothing runs, or time is over: Release
+
+A demand is made with the number of the last claim that the machine knows. The store ignores one that is older than its
+last claim, so no slot is promised twice, and the machine sends a new one with each claim.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+__all__ = [
+    "Ask",
+    "Claimed",
+    "Dispatch",
+    "Drain",
+    "DrainTimeout",
+    "Drained",
+    "Effect",
+    "Ended",
+    "Event",
+    "GaveBack",
+    "Lost",
+    "Release",
+    "Revoke",
+    "Run",
+    "SetCapacity",
+    "Stop",
+    "TookOver",
+    "Withdraw",
+    "Withdrawn",
+    "WorkerUp",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TookOver:
+    """The store knows us; its last claim has this number."""
+
+    claim_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUp:
+    """A worker is there and holds nothing, whatever an earlier incarnation of it held."""
+
+    worker: str
+    pool: str
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetCapacity:
+    """A worker takes this many steps from now on."""
+
+    worker: str
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The store claimed these: ``(row_id, pool)``."""
+
+    number: int
+    steps: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """These are committed, refused or given back: their slots are free."""
+
+    row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GaveBack:
+    """A worker gave these back unstarted."""
+
+    row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The leases of these are not ours any more."""
+
+    row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take nothing new and end what runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The store claims nothing more; the last claim has this number."""
+
+    claim_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainTimeout:
+    """What still runs has had its time."""
+
+
+Event = TookOver | WorkerUp | SetCapacity | Claimed | Ended | GaveBack | Lost | Drain | Withdrawn | DrainTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send a demand for these free slots per pool."""
+
+    after_claim: int
+    free: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Hand these steps to the worker."""
+
+    worker: str
+    row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Ask the worker to give back what it has not begun of these."""
+
+    worker: str
+    row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Have the worker end these; their results are not wanted."""
+
+    worker: str
+    row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give these back to the queue; no attempt is counted."""
+
+    row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell the store to claim nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Nothing runs here any more."""
+
+    released: int
+
+
+Effect = Ask | Run | Revoke | Stop | Release | Withdraw | Drained
+
+
+@dataclass(slots=True)
+class _Worker:
+    pool: str
+    capacity: int
+    held: OrderedDict[int, None] = field(default_factory=OrderedDict)
+
+
+class Dispatch:
+    """The books of one node."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, _Worker] = {}
+        self._where: dict[int, str] = {}
+        self._claim_number: int | None = None
+        self._asked: tuple[int, dict[str, int]] | None = None
+        self._draining = False
+        self._withdrawn = False
+        self._drained = False
+        self._released = 0
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is taken."""
+        return self._draining
+
+    def worker_of(self, row_id: int) -> str | None:
+        """Return the worker that has the step."""
+        return self._where.get(row_id)
+
+    def held_by(self, worker: str) -> tuple[int, ...]:
+        """Return what a worker has, in the order in which it got it."""
+        return tuple(self._workers[worker].held) if worker in self._workers else ()
+
+    def held(self) -> tuple[int, ...]:
+        """Return all steps that are with a worker."""
+        return tuple(self._where)
+
+    def free(self) -> dict[str, int]:
+        """Return the free slots of each pool that has any."""
+        free: dict[str, int] = {}
+        for worker in self._workers.values():
+            room = worker.capacity - len(worker.held)
+            if room > 0:
+                free[worker.pool] = free.get(worker.pool, 0) + room
+        return free
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Take one event; return what to do about it, in order. No event depends on the time."""
+        match event:
+            case TookOver(claim_number):
+                self._claim_number, self._asked = claim_number, None
+                return self._ask()
+            case WorkerUp(worker, pool, capacity):
+                return self._worker_up(worker, pool, capacity)
+            case SetCapacity(worker, capacity):
+                if worker in self._workers:
+                    self._workers[worker].capacity = capacity
+                return self._ask()
+            case Claimed(number, steps):
+                self._claim_number, self._asked = number, None
+                return [*self._hand_out(steps), *self._ask()]
+            case Ended(row_ids) | Lost(row_ids):
+                stops = self._stops(row_ids) if isinstance(event, Lost) else []
+                self._forget(row_ids)
+                return [*stops, *self._after_end()]
+            case GaveBack(row_ids):
+                known = tuple(row_id for row_id in row_ids if row_id in self._where)
+                self._forget(known)
+                self._released += len(known) if self._draining else 0
+                return [*([Release(known)] if known else []), *self._after_end()]
+            case Drain():
+                self._draining = True
+                return [Withdraw()]
+            case Withdrawn(claim_number):
+                if claim_number != self._claim_number:
+                    return []  # its claim is still on the way, and revokes what it brings
+                self._withdrawn = True
+                revokes: list[Effect] = [
+                    Revoke(name, tuple(worker.held)) for name, worker in self._workers.items() if worker.held
+                ]
+                return [*revokes, *self._after_end()]
+            case DrainTimeout():
+                return self._give_up()
+        assert_never(event)
+
+    def _ask(self) -> list[Effect]:
+        if self._draining or self._claim_number is None:
+            return []
+        free = self.free()
+        if not free or self._asked == (self._claim_number, free):
+            return []
+        self._asked = (self._claim_number, free)
+        return [Ask(self._claim_number, free)]
+
+    def _worker_up(self, name: str, pool: str, capacity: int) -> list[Effect]:
+        former = self._workers.get(name)
+        lost = tuple(former.held) if former is not None else ()
+        self._workers[name] = _Worker(pool, capacity)
+        for row_id in lost:
+            del self._where[row_id]
+        release: list[Effect] = [Release(lost)] if lost else []
+        return [*release, *self._after_end()]
+
+    def _hand_out(self, steps: Sequence[tuple[int, str]]) -> list[Effect]:
+        orders: dict[str, list[int]] = {}
+        homeless: list[int] = []
+        rooms: dict[str, list[tuple[str, _Worker]]] = {}
+        for row_id, pool in steps:
+            if pool not in rooms:
+                rooms[pool] = [(n, w) for n, w in self._workers.items() if w.pool == pool and len(w.held) < w.capacity]
+                # Idle workers first: nobody waits behind somebody else while one is free.
+                rooms[pool].sort(key=lambda entry: len(entry[1].held))
+            if not rooms[pool] or self._draining:
+                homeless.append(row_id)
+                continue
+            name, worker = rooms[pool].pop(0)
+            worker.held[row_id] = None
+            self._where[row_id] = name
+            orders.setdefault(name, []).append(row_id)
+            if len(worker.held) < worker.capacity:
+                rooms[pool].append((name, worker))
+        effects: list[Effect] = [Run(name, tuple(row_ids)) for name, row_ids in orders.items()]
+        if homeless:
+            effects.append(Release(tuple(homeless)))
+        return effects
+
+    def _stops(self, row_ids: Iterable[int]) -> list[Effect]:
+        by_worker: dict[str, list[int]] = {}
+        for row_id in row_ids:
+            if row_id in self._where:
+                by_worker.setdefault(self._where[row_id], []).append(row_id)
+        return [Stop(name, tuple(ids)) for name, ids in by_worker.items()]
+
+    def _forget(self, row_ids: Iterable[int]) -> None:
+        for row_id in row_ids:
+            name = self._where.pop(row_id, None)
+            if name is not None:
+                self._workers[name].held.pop(row_id, None)
+
+    def _after_end(self) -> list[Effect]:
+        if not self._draining:
+            return self._ask()
+        if self._withdrawn and not self._where and not self._drained:
+            self._drained = True
+            return [Drained(self._released)]
+        return []
+
+    def _give_up(self) -> list[Effect]:
+        row_ids = tuple(self._where)
+        stops = self._stops(row_ids)
+        self._forget(row_ids)
+        self._released += len(row_ids)
+        self._withdrawn = True
+        release: list[Effect] = [Release(row_ids)] if row_ids else []
+        return [*stops, *release, *self._after_end()]

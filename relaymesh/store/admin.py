@@ -1,0 +1,137 @@
+"""What an operator asks for: cancel, replay, the cluster epoch, and the rows of nodes and counters."""
+
+from __future__ import annotations
+
+import sqlite3
+from enum import Enum
+
+from relaymesh.store.bulk import id_list
+
+__all__ = [
+    "CancelMode",
+    "Cancelled",
+    "add_counter",
+    "cancel",
+    "cluster_epoch",
+    "register_node",
+    "replay",
+    "write_heartbeat",
+]
+
+
+class CancelMode(Enum):
+    """HARD also fences and stops what runs; SOFT lets it end."""
+
+    HARD = "hard"
+    SOFT = "soft"
+
+
+class Cancelled:
+    """What a cancel came to: a code of the reference, and how many rows it moved."""
+
+    __slots__ = ("code", "message_rows", "step_rows")
+
+    def __init__(self, code: str, step_rows: int = 0, message_rows: int = 0) -> None:
+        self.code, self.step_rows, self.message_rows = code, step_rows, message_rows
+
+
+def cancel(conn: sqlite3.Connection, task_id: str, *, mode: CancelMode, reason: str, now_ms: int) -> Cancelled:
+    """Cancel a task that has not ended; the caller holds the write transaction."""
+    row = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
+    if row is None:
+        return Cancelled("not_found")
+    taken = conn.execute(
+        "UPDATE tasks SET status='CANCELLED', last_error=?, result_payload=NULL, finished_at_ms=?,"
+        " updated_at_ms=max(?, updated_at_ms+1) WHERE task_id=? AND status IN ('PENDING','RUNNING','RETRYING')",
+        (reason, now_ms, now_ms, task_id),
+    ).rowcount
+    if not taken:
+        return Cancelled(f"terminal_state:{row[0]}")
+    # Counted before they move: a message is a dispatched step, or the failed attempt of one that waits for its retry.
+    states = "'PENDING','RETRYING','ABANDONED','FAILED'" + (",'RUNNING'" if mode is CancelMode.HARD else "")
+    (messages,) = conn.execute(
+        f"SELECT count(*) FROM steps WHERE task_id=? AND status IN ({states}) AND waiting_on=0 AND delayed=0",
+        (task_id,),
+    ).fetchone()
+    steps = conn.execute(
+        "UPDATE steps SET status='CANCELLED', lease_owner=NULL, lease_token=NULL, next_retry_at_ms=NULL,"
+        f" updated_at_ms=max(?, updated_at_ms+1) WHERE task_id=? AND status IN ({states})",
+        (now_ms, task_id),
+    ).rowcount
+    return Cancelled("cancelled", steps, messages)
+
+
+def replay(conn: sqlite3.Connection, task_id: str, *, now_ms: int) -> str:
+    """Give every dead-lettered step of a task a new start; return ``replayed``, ``not_found`` or ``invalid_state``."""
+    row = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
+    if row is None:
+        return "not_found"
+    taken = conn.execute(
+        "UPDATE tasks SET status='PENDING', last_error=NULL, result_payload=NULL, result_hash=NULL, finished_at_ms=NULL,"
+        " updated_at_ms=max(?, updated_at_ms+1) WHERE task_id=? AND status='DEAD_LETTER'",
+        (now_ms, task_id),
+    ).rowcount
+    if not taken:
+        return "invalid_state"
+    # A map step that could not be spread goes back to where its list is looked at again.
+    conn.execute(
+        "UPDATE steps SET status='PENDING', attempt=0, worker_deaths=0, owner_deaths=0, last_error=NULL,"
+        " queued_at_ms=?, delayed=CASE WHEN delayed=1 THEN 1 ELSE 0 END, updated_at_ms=max(?, updated_at_ms+1)"
+        " WHERE task_id=? AND status='DEAD_LETTER'",
+        (now_ms, now_ms, task_id),
+    )
+    return "replayed"
+
+
+def cluster_epoch(conn: sqlite3.Connection) -> int:
+    """Return the fencing counter of the root."""
+    row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key='cluster_epoch'").fetchone()
+    return int(row[0])
+
+
+def add_counter(conn: sqlite3.Connection, name: str, amount: int) -> None:
+    """Add to a counter of the root."""
+    conn.execute(
+        "INSERT INTO counters(name, value) VALUES (?,?) ON CONFLICT(name) DO UPDATE SET value=value+excluded.value",
+        (name, amount),
+    )
+
+
+def register_node(conn: sqlite3.Connection, node_id: str, *, pid: int, host: str, agents: str, now_ms: int) -> int:
+    """Enter a starting node as ALIVE with a generation above all earlier ones; return the generation."""
+    row = conn.execute(
+        "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, generation,"
+        " pid, host, agents) VALUES (?, 'ALIVE', ?, ?, ?, 1, ?, ?, ?)"
+        " ON CONFLICT(node_id) DO UPDATE SET generation=generation+1, pid=excluded.pid, host=excluded.host,"
+        " agents=excluded.agents, last_heartbeat_ms=excluded.last_heartbeat_ms, updated_at_ms=excluded.updated_at_ms"
+        " RETURNING generation",
+        (node_id, now_ms, now_ms, now_ms, pid, host, agents),
+    ).fetchone()
+    return int(row[0])
+
+
+def write_heartbeat(
+    conn: sqlite3.Connection, node_id: str, *, generation: int, status: str, agents: str, now_ms: int
+) -> bool:
+    """Write a node's heartbeat; return False when a later generation of the id has taken over."""
+    changed = conn.execute(
+        "UPDATE mesh_nodes SET last_heartbeat_ms=max(?, last_heartbeat_ms), updated_at_ms=?, agents=?,"
+        " status_changed_at_ms=CASE WHEN status=? THEN status_changed_at_ms ELSE ? END, status=?"
+        " WHERE node_id=? AND generation=?",
+        (now_ms, now_ms, agents, status, now_ms, status, node_id, generation),
+    ).rowcount
+    return changed == 1
+
+
+def forget_keys(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> int:
+    """Let go of idempotency keys whose task ended before ``before_ms``; return how many."""
+    ids = [
+        row[0]
+        for row in conn.execute(
+            "SELECT id FROM tasks WHERE key_live=1 AND finished_at_ms IS NOT NULL AND finished_at_ms<? LIMIT ?",
+            (before_ms, limit),
+        )
+    ]
+    return conn.execute(
+        "UPDATE tasks SET key_live=0 WHERE id IN (SELECT value FROM json_each(?))", (id_list(ids),)
+    ).rowcount

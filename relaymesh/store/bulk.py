@@ -1,0 +1,46 @@
+"""Many rows in one statement.
+
+Each call into SQLite gives up the interpreter lock and has to win it back, which costs more than the row itself when
+other actors are busy. So rows travel in few, long statements. Sizes are fixed steps, so that the statements stay
+prepared.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+__all__ = ["id_list", "write_rows"]
+
+_CHUNKS = (128, 32, 8, 1)
+
+
+@lru_cache(maxsize=64)
+def _statement(template: str, columns: int, rows: int) -> str:
+    row = "(" + ",".join("?" * columns) + ")"
+    return template.replace("{rows}", ",".join([row] * rows))
+
+
+def write_rows(conn: sqlite3.Connection, template: str, rows: Sequence[Sequence[object]]) -> int:
+    """Run ``template``, with ``{rows}`` as a VALUES list, over all rows; return how many rows were changed.
+
+    All rows have the same number of columns.
+    """
+    changed = start = 0
+    if not rows:
+        return 0
+    columns = len(rows[0])
+    for chunk in _CHUNKS:
+        statement = _statement(template, columns, chunk)
+        while len(rows) - start >= chunk:
+            values = [value for row in rows[start : start + chunk] for value in row]
+            changed += conn.execute(statement, values).rowcount
+            start += chunk
+    return changed
+
+
+def id_list(ids: Iterable[int | str]) -> str:
+    """Return ids as the JSON text that ``json_each(?)`` takes: one parameter for any number."""
+    return json.dumps(list(ids))

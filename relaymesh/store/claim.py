@@ -1,0 +1,182 @@
+"""Take leases of ready steps for free slots, in the order that the dispatch rules give.
+
+    which (agent, lane) pairs have something ready?    loose scan of steps_ready: one seek a pair, however long the queue
+    the first rows of those that this node can run     in queue order, at most as many as there are slots
+    relaymesh.core.fairness.plan                       8:3:1, anti-starvation, limits
+    one guarded UPDATE                                 takes the leases; the tasks become RUNNING
+
+All of it in the caller's write transaction, so nobody else can claim in between; the guards stand all the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from heapq import merge
+
+from relaymesh.core.fairness import Candidate, Fairness, Lane, plan
+from relaymesh.store.bulk import id_list
+from relaymesh.store.schema import READY
+from relaymesh.wire.store import LeaseRef
+
+__all__ = ["Claim", "ClaimedRow", "Slots", "claim", "ready_groups"]
+
+_GROUPS = f"""
+WITH RECURSIVE pair(agent_id, priority) AS (
+    SELECT * FROM (SELECT agent_id, priority FROM steps INDEXED BY steps_ready WHERE {READY}
+                   ORDER BY agent_id, priority LIMIT 1)
+    UNION ALL
+    SELECT n.agent_id, n.priority FROM pair JOIN steps n ON n.id = (
+        SELECT id FROM steps INDEXED BY steps_ready
+        WHERE {READY} AND (agent_id, priority) > (pair.agent_id, pair.priority)
+        ORDER BY agent_id, priority LIMIT 1)
+)
+SELECT agent_id, priority FROM pair
+"""
+_HEADS = f"""
+SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload, payload_path, template, map_item,
+       map_index, traceparent
+FROM steps INDEXED BY steps_ready WHERE {READY} AND agent_id=? AND priority=? ORDER BY queued_at_ms LIMIT ?
+"""
+_TAKE = f"""
+UPDATE steps SET status='RUNNING', lease_owner=?, owner_generation=?, lease_token=?||id, lease_epoch=lease_epoch+1,
+    cluster_epoch=?, attempt=attempt+1, updated_at_ms=max(?, updated_at_ms+1), started_at_ms=?, next_retry_at_ms=NULL,
+    progress=NULL, worker_id=?
+WHERE id IN (SELECT value FROM json_each(?)) AND {READY}
+"""
+_TASK_RUNNING = """
+UPDATE tasks SET status='RUNNING', updated_at_ms=max(?, updated_at_ms+1)
+WHERE task_id IN (SELECT value FROM json_each(?)) AND status IN ('PENDING','RETRYING')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What a node can take now.
+
+    pools: agent id to the pool whose slots it needs; only these agents are claimed.
+    free: free slots per pool. room: how many more steps of an agent may start on this node.
+    limits: agents that may not run more often than this at a time on the whole root.
+    """
+
+    pools: Mapping[str, str]
+    free: Mapping[str, int]
+    room: Mapping[str, int]
+    limits: Mapping[str, int]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRow:
+    """A step that was claimed, as it was stored: its input may still have to be rendered."""
+
+    lease: LeaseRef
+    pool: str
+    payload: str | None
+    payload_path: str
+    template: bool
+    map_item: str | None
+    map_index: int | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim took, the dispatch state after it, and whether something ready was left that did not fit."""
+
+    rows: tuple[ClaimedRow, ...]
+    state: Fairness
+    forced_low: int
+
+
+def ready_groups(conn: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return the ``(agent_id, priority)`` pairs that have a ready step; costs one index seek a pair."""
+    return conn.execute(_GROUPS).fetchall()
+
+
+def claim(
+    conn: sqlite3.Connection,
+    slots: Slots,
+    state: Fairness,
+    *,
+    node_id: str,
+    generation: int,
+    token: str,
+    cluster_epoch: int,
+    now_ms: int,
+) -> Claim:
+    """Claim up to ``slots.limit`` ready steps. ``token`` is the prefix of their lease tokens, new for each call."""
+    groups = [(agent, lane) for agent, lane in ready_groups(conn) if slots.free.get(slots.pools.get(agent, ""), 0) > 0]
+    if not groups:
+        return Claim((), state, 0)
+    room = _room(conn, slots, {agent for agent, _ in groups})
+    rows: dict[int, tuple[tuple[object, ...], str]] = {}
+    lanes: dict[Lane, list[list[Candidate]]] = {}
+    for agent_id, priority in groups:
+        pool = slots.pools[agent_id]
+        wanted = min(slots.limit, slots.free[pool], room.get(agent_id, slots.limit))
+        if wanted <= 0 or priority not in Lane.__members__:
+            continue
+        heads = conn.execute(_HEADS, (agent_id, priority, wanted)).fetchall()
+        rows.update((row[0], (row, agent_id)) for row in heads)
+        lanes.setdefault(Lane(priority), []).append([Candidate(row[0], agent_id, pool, row[1]) for row in heads])
+    merged = {
+        lane: queues[0] if len(queues) == 1 else list(merge(*queues, key=lambda c: (c.queued_at_ms, c.row_id)))
+        for lane, queues in lanes.items()
+    }
+    planned = plan(state, merged, slots.free, room, slots.limit)
+    if not planned.picks:
+        return Claim((), planned.state, 0)
+    ids = id_list(pick.row_id for pick in planned.picks)
+    taken = conn.execute(
+        _TAKE, (node_id, generation, token, cluster_epoch, now_ms, now_ms, node_id, ids)
+    ).rowcount
+    assert taken == len(planned.picks), "the write transaction keeps everybody else out"
+    claimed = tuple(
+        _claimed_row(*rows[pick.row_id], pool=pick.pool, token=token, cluster_epoch=cluster_epoch)
+        for pick in planned.picks
+    )
+    conn.execute(_TASK_RUNNING, (now_ms, id_list({row.lease.task_id for row in claimed})))
+    return Claim(claimed, planned.state, planned.forced_low)
+
+
+def _room(conn: sqlite3.Connection, slots: Slots, agents: set[str]) -> dict[str, int]:
+    """Return how many more steps of each limited agent may start, counted from the leases, so a crash leaks none."""
+    room = {agent: count for agent, count in slots.room.items() if agent in agents}
+    limited = {agent: slots.limits[agent] for agent in agents if agent in slots.limits}
+    if limited:
+        running: Sequence[tuple[str, int]] = conn.execute(
+            "SELECT agent_id, count(*) FROM steps WHERE status='RUNNING' AND agent_id IN"
+            " (SELECT value FROM json_each(?)) GROUP BY agent_id",
+            (id_list(limited),),
+        ).fetchall()
+        for agent, count in running:
+            limited[agent] -= count
+        for agent, left in limited.items():
+            room[agent] = min(room.get(agent, left), left)
+    return room
+
+
+def _claimed_row(row: tuple, agent_id: str, *, pool: str, token: str, cluster_epoch: int) -> ClaimedRow:  # type: ignore[type-arg]
+    row_id, _, step_id, task_id, attempt, lease_epoch, shape, payload, path, template, item, index, traceparent = row
+    return ClaimedRow(
+        lease=LeaseRef(
+            row_id=row_id,
+            step_id=step_id,
+            task_id=task_id,
+            agent_id=agent_id,
+            attempt=attempt + 1,
+            lease_token=f"{token}{row_id}",
+            lease_epoch=lease_epoch + 1,
+            cluster_epoch=cluster_epoch,
+            shape=shape,
+        ),
+        pool=pool,
+        payload=payload,
+        payload_path=path,
+        template=bool(template),
+        map_item=item,
+        map_index=index,
+        traceparent=traceparent,
+    )

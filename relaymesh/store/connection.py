@@ -1,0 +1,122 @@
+"""One connection: its settings, read back, and its write transaction.
+
+Every connection gets WAL, ``synchronous``, ``foreign_keys`` and ``busy_timeout`` and reads each one back: a file system
+that silently refuses WAL would otherwise take the guarantees away without a word.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from relaymesh.store.error import PragmaMismatchError, StoreBusyError, translate
+
+__all__ = ["BUSY_TIMEOUT_MS", "WRITE_WAIT_MS_MAX", "Durability", "connect", "write_transaction"]
+
+BUSY_TIMEOUT_MS = 5_000
+# SQLite's own wait polls and is not fair: with many busy writers one may miss its turn for seconds. A writer asks
+# again until this long has passed; only a holder that stands still (a stopped process) makes it run out.
+WRITE_WAIT_MS_MAX = 60_000
+
+_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+
+
+class Durability(Enum):
+    """What a commit survives. FULL: power loss. FAST: a killed process, not power loss (WAL with NORMAL)."""
+
+    FULL = "full"
+    FAST = "fast"
+
+
+def connect(path: Path, *, durability: Durability = Durability.FULL, read_only: bool = False) -> sqlite3.Connection:
+    """Open the database and prove its settings.
+
+    Raises:
+        PragmaMismatchError: SQLite answers another value than was set.
+        RootReadOnlyError, RootCorruptError, StoreIOError: the file cannot be used.
+    """
+    try:
+        conn = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            cached_statements=256,
+            check_same_thread=False,  # an actor opens in its own thread and a stopping node closes from another
+        )
+        try:
+            _configure(conn, durability, read_only=read_only)
+        except BaseException:
+            conn.close()
+            raise
+    except sqlite3.Error as error:
+        raise translate(error, str(path)) from error
+    return conn
+
+
+def _configure(conn: sqlite3.Connection, durability: Durability, *, read_only: bool) -> None:
+    wanted = {
+        "busy_timeout": str(BUSY_TIMEOUT_MS),
+        "journal_mode": "wal",
+        "synchronous": "2" if durability is Durability.FULL else "1",
+        "foreign_keys": "1",
+        # Temporary b-trees of a query need no disk; a full disk must not fail a read.
+        "temp_store": "2",
+    }
+    for pragma, value in wanted.items():
+        if read_only and pragma == "journal_mode":
+            continue
+        conn.execute(f"PRAGMA {pragma}={value}")
+        found = str(conn.execute(f"PRAGMA {pragma}").fetchone()[0]).lower()
+        if found != value:
+            raise PragmaMismatchError(pragma, value, found)
+    # The checkpoint is ours (timed, truncating); SQLite's own stays as a bound on the log of a busy writer.
+    conn.execute("PRAGMA wal_autocheckpoint=4000")
+    conn.execute("PRAGMA cache_size=-16384")
+
+
+@contextmanager
+def write_transaction(conn: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Run the body in one ``BEGIN IMMEDIATE`` transaction; leave it committed, or rolled back with our error.
+
+    Raises:
+        StoreBusyError: the write lock did not come free within ``WRITE_WAIT_MS_MAX``.
+        StoreFullError, StoreIOError, RootReadOnlyError, RootCorruptError: the database refused; nothing was changed.
+    """
+    _begin(conn, path)
+    try:
+        yield
+        conn.execute("COMMIT")
+    except sqlite3.Error as error:
+        _rollback(conn)
+        raise translate(error, str(path)) from error
+    except BaseException:
+        _rollback(conn)
+        raise
+
+
+def _begin(conn: sqlite3.Connection, path: Path) -> None:
+    started = time.monotonic()
+    while True:
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.Error as error:
+            if not (getattr(error, "sqlite_errorname", None) or "").startswith(_BUSY):
+                raise translate(error, str(path)) from error
+            waited_ms = int((time.monotonic() - started) * 1000)
+            if waited_ms >= WRITE_WAIT_MS_MAX:
+                raise StoreBusyError(waited_ms) from error
+
+
+def _rollback(conn: sqlite3.Connection) -> None:
+    if conn.in_transaction:
+        try:
+            conn.execute("ROLLBACK")
+        except sqlite3.Error:
+            # A failed disk can fail the rollback as well; the log is not committed, the next open drops it.
+            return

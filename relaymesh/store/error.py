@@ -1,0 +1,145 @@
+"""What the database can answer instead of a result, and how a raw SQLite error becomes one of these."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from relaymesh.errors import RootError, StoreError
+
+__all__ = [
+    "PragmaMismatchError",
+    "RootCorruptError",
+    "RootMissingError",
+    "RootReadOnlyError",
+    "SchemaTooNewError",
+    "StoreBusyError",
+    "StoreFullError",
+    "StoreIOError",
+    "translate",
+]
+
+
+class RootMissingError(RootError):
+    """There is no data root at the path."""
+
+    code = "root_missing"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"there is no data root at {self.path}: create it with `relaymesh --root {self.path} init`"
+
+
+class RootReadOnlyError(RootError):
+    """The root cannot be written."""
+
+    code = "root_read_only"
+
+    def __init__(self, path: str, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"the data root {self.path} cannot be written ({self.cause}): make it writable or choose another --root"
+
+
+class RootCorruptError(RootError):
+    """The file is not a database of ours, or it is damaged."""
+
+    code = "root_corrupt"
+
+    def __init__(self, path: str, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"the database {self.path} cannot be read ({self.cause}): restore it from a snapshot; it was not changed"
+
+
+class SchemaTooNewError(RootError):
+    """A later release wrote this root."""
+
+    code = "schema_too_new"
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(path, found, known)
+        self.path, self.found, self.known = path, found, known
+
+    def __str__(self) -> str:
+        return (
+            f"the data root {self.path} has schema {self.found}, this release knows up to {self.known}: "
+            "upgrade RelayMesh; nothing was changed"
+        )
+
+
+class PragmaMismatchError(RootError):
+    """SQLite did not take a setting that the guarantees rest on."""
+
+    code = "pragma_mismatch"
+
+    def __init__(self, pragma: str, wanted: str, found: str) -> None:
+        super().__init__(pragma, wanted, found)
+        self.pragma, self.wanted, self.found = pragma, wanted, found
+
+    def __str__(self) -> str:
+        return (
+            f"SQLite answers {self.pragma}={self.found} where {self.wanted} is needed: "
+            "put the data root on a local file system that supports WAL"
+        )
+
+
+class StoreBusyError(StoreError):
+    """Another process held the write lock for too long."""
+
+    code = "store_busy"
+
+    def __init__(self, waited_ms: int) -> None:
+        super().__init__(waited_ms)
+        self.waited_ms = waited_ms
+
+    def __str__(self) -> str:
+        return (
+            f"another process has held the database for {self.waited_ms} ms (is one of them stopped?): "
+            "nothing was stored, try again"
+        )
+
+
+class StoreFullError(StoreError):
+    """No space left for the database."""
+
+    code = "store_full"
+
+    def __str__(self) -> str:
+        return "the disk that holds the data root is full: nothing was stored, free some space and try again"
+
+
+class StoreIOError(StoreError):
+    """The disk refused a read or a write."""
+
+    code = "store_io"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"the disk that holds the data root failed ({self.cause}): nothing was stored, check the disk and try again"
+
+
+def translate(error: sqlite3.Error, path: str) -> StoreError | RootError:
+    """Return our error for one of SQLite's; the sentence never holds SQL parameters."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    text = str(error)
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreBusyError(0)
+    if name.startswith("SQLITE_FULL"):
+        return StoreFullError()
+    if name.startswith("SQLITE_READONLY"):
+        return RootReadOnlyError(path, "read-only")
+    if name.startswith("SQLITE_CANTOPEN"):
+        return RootReadOnlyError(path, "cannot be opened")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text or "not a database" in text:
+        return RootCorruptError(path, "not a database or damaged")
+    return StoreIOError(name or type(error).__name__)

@@ -1,0 +1,79 @@
+"""Bring a database to the schema that this release knows, or refuse it.
+
+Each migration runs in its own transaction together with its row in ``schema_migrations`` and the new
+``PRAGMA user_version``: a crash leaves it applied or not applied, never half.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from relaymesh.store.connection import write_transaction
+from relaymesh.store.error import RootCorruptError, SchemaTooNewError
+from relaymesh.store.schema import MIGRATIONS, Migration
+
+__all__ = ["migrate", "schema_number"]
+
+
+def schema_number(conn: sqlite3.Connection) -> int:
+    """Return the number of the last migration applied; 0 is an empty database."""
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(conn: sqlite3.Connection, path: Path, now_ms: int, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+    """Apply what is missing; return how many migrations ran.
+
+    Raises:
+        SchemaTooNewError: a later release wrote this root; nothing was changed.
+        RootCorruptError: an applied migration has another checksum than ours, or the file holds foreign tables.
+    """
+    known = migrations[-1].number
+    found = schema_number(conn)
+    if found > known:
+        raise SchemaTooNewError(str(path), found, known)
+    if found == known:
+        return 0
+    # Imported here: a root that is up to date must not pay for it.
+    from sqlite_utils import Database
+
+    database = Database(conn)
+    if found == 0 and database.table_names():
+        raise RootCorruptError(str(path), "it holds tables of another program")
+    if found:
+        _check_applied(database, path, migrations)
+    ran = 0
+    for migration in migrations:
+        with write_transaction(conn, path):
+            # Another process may have been faster: look again under the write lock.
+            if schema_number(conn) >= migration.number:
+                continue
+            for statement in _statements(migration.up):
+                conn.execute(statement)
+            conn.execute(
+                "INSERT INTO schema_migrations(version, description, checksum, applied_at_ms, success) VALUES (?,?,?,?,1)",
+                (migration.version, migration.description, migration.checksum, now_ms),
+            )
+            conn.execute(f"PRAGMA user_version={migration.number}")
+            ran += 1
+    return ran
+
+
+def _check_applied(database: object, path: Path, migrations: Sequence[Migration]) -> None:
+    rows = {row["version"]: row["checksum"] for row in database["schema_migrations"].rows}  # type: ignore[index]
+    for migration in migrations:
+        if migration.version in rows and rows[migration.version] != migration.checksum:
+            raise RootCorruptError(str(path), f"migration {migration.version} was applied in another form")
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script at the semicolons that end a statement (``executescript`` would commit our transaction)."""
+    statements, current = [], ""
+    for line in script.splitlines():
+        current += line + "\n"
+        if sqlite3.complete_statement(current):
+            if current.strip():
+                statements.append(current)
+            current = ""
+    return statements

@@ -1,0 +1,103 @@
+"""Texts that are too long for a row: content-addressed files under the root.
+
+    text ≤ 64 KiB ──▶ in the row          longer ──▶ payload/<2 hex>/<BLAKE2b-256 hex>, named in the row
+
+A file is complete and on disk before the row that names it is committed: written aside, synced, renamed, folder synced.
+Two rows with one text share one file. A crash in between leaves a file that nothing names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from relaymesh.core.limit import SPILL_BYTES
+from relaymesh.errors import StoreError
+from relaymesh.store.error import StoreFullError, StoreIOError
+
+__all__ = ["PayloadFiles", "PayloadMissingError"]
+
+_ENOSPC = (28, 122)  # ENOSPC, EDQUOT
+
+
+class PayloadMissingError(StoreError):
+    """A row names a payload file that is gone or was changed."""
+
+    code = "payload_missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"the payload file {self.name} is missing or damaged: restore it from a snapshot, or cancel the task"
+
+
+class PayloadFiles:
+    """The payload files of one root."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def spill(self, text: str) -> str | None:
+        """Write ``text`` to its file if it is too long for a row; return the file's name relative to the root.
+
+        Raises:
+            StoreFullError, StoreIOError: the disk refused.
+        """
+        if len(text) * 4 <= SPILL_BYTES:
+            return None
+        data = text.encode("utf-8", "surrogatepass")
+        if len(data) <= SPILL_BYTES:
+            return None
+        digest = hashlib.blake2b(data, digest_size=32).hexdigest()
+        name = f"payload/{digest[:2]}/{digest}"
+        target = self._root / name
+        if target.exists() and target.stat().st_size == len(data):
+            return name
+        try:
+            _write_durably(target, data)
+        except OSError as error:
+            if error.errno in _ENOSPC:
+                raise StoreFullError from error
+            raise StoreIOError(type(error).__name__) from error
+        return name
+
+    def read(self, name: str) -> str:
+        """Return the text of a file that ``spill`` named.
+
+        Raises:
+            PayloadMissingError: it is not there, or its content is not what its name says.
+        """
+        digest = name.rsplit("/", 1)[-1]
+        # The name comes from a row that anybody may have written: it must not lead anywhere else.
+        if len(digest) != 64 or any(c not in "0123456789abcdef" for c in digest):
+            raise PayloadMissingError(name[:120])
+        try:
+            data = (self._root / "payload" / digest[:2] / digest).read_bytes()
+        except OSError as error:
+            raise PayloadMissingError(name) from error
+        if hashlib.blake2b(data, digest_size=32).hexdigest() != digest:
+            raise PayloadMissingError(name)
+        return data.decode("utf-8", "surrogatepass")
+
+
+def _write_durably(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+    if sys.platform != "win32":  # Windows cannot open a folder; its rename is durable with the file's own flush
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,327 @@
+"""Leases between claim and commit: renew, give back, lose, reclaim; and what becomes due with time."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from relaymesh.core.retry import DeadLetter, RetryPolicy, after_owner_death, after_worker_death
+from relaymesh.store.bulk import id_list, write_rows
+from relaymesh.store.conflict import record_conflict, record_conflicts
+from relaymesh.store.finish import close_or, dead_letter, schedule_retry, task_dead
+from relaymesh.wire.store import LeaseRef, SeenLease
+
+__all__ = [
+    "Reclaimed",
+    "expire_tasks",
+    "lose_attempts",
+    "next_due_ms",
+    "promote_due",
+    "reclaim",
+    "release",
+    "renew",
+    "requeue_former_generation",
+    "running_elsewhere",
+]
+
+PolicyOf = Callable[[str], RetryPolicy]
+
+_RENEW = """
+UPDATE steps SET updated_at_ms=max(v.column5, steps.updated_at_ms+1) FROM (VALUES {rows}) v
+WHERE steps.id=v.column1 AND steps.status='RUNNING' AND steps.lease_token=v.column2 AND steps.lease_epoch=v.column3
+    AND steps.cluster_epoch=v.column4
+"""
+
+
+def renew(
+    conn: sqlite3.Connection, leases: Sequence[tuple[int, str, int, int]], *, cluster_epoch: int, now_ms: int
+) -> tuple[int, ...]:
+    """Renew ``(row_id, token, lease_epoch, cluster_epoch)`` leases; return the rows that are no longer ours."""
+    rows = [(*lease, now_ms) for lease in leases if lease[3] == cluster_epoch]
+    lost = [lease[0] for lease in leases if lease[3] != cluster_epoch]
+    conn.execute("SAVEPOINT renew")
+    if write_rows(conn, _RENEW, rows) != len(rows):
+        conn.execute("ROLLBACK TO renew")
+        lost += [int(row[0]) for row in rows if not write_rows(conn, _RENEW, [row])]
+    conn.execute("RELEASE renew")
+    return tuple(lost)
+
+
+def store_progress(conn: sqlite3.Connection, progress: Sequence[tuple[int, str]]) -> None:
+    """Keep what running agents last said about themselves."""
+    conn.executemany(
+        "UPDATE steps SET progress=? WHERE id=? AND status='RUNNING'", [(text, row_id) for row_id, text in progress]
+    )
+
+
+def release(conn: sqlite3.Connection, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
+    """Give steps back to the queue without counting the attempt; return how many were still ours."""
+    released = 0
+    for lease in leases:
+        closed = close_or(conn, lease, now_ms)
+        if closed is not None:
+            released += closed
+            continue
+        taken = conn.execute(
+            "UPDATE steps SET status='PENDING', lease_owner=NULL, lease_token=NULL, attempt=max(0, attempt-1),"
+            " updated_at_ms=max(?, updated_at_ms+1)"
+            " WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=? AND cluster_epoch=?",
+            (now_ms, lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch),
+        ).rowcount
+        released += taken
+        if not taken:
+            record_conflicts(conn, "failure_commit_conflict", [lease], worker_id=worker_id, now_ms=now_ms)
+    return released
+
+
+def lose_attempts(
+    conn: sqlite3.Connection,
+    leases: Sequence[LeaseRef],
+    *,
+    error: str,
+    worker_id: str,
+    policy_of: PolicyOf,
+    rng: random.Random,
+    now_ms: int,
+) -> int | None:
+    """Take back steps whose worker process died; return when the first of them is due again."""
+    due: list[int] = []
+    for lease in leases:
+        (deaths,) = conn.execute("SELECT worker_deaths FROM steps WHERE id=?", (lease.row_id,)).fetchone() or (0,)
+        decision = after_worker_death(policy_of(lease.agent_id), deaths + 1, now_ms, rng)
+        if isinstance(decision, DeadLetter):
+            text = f"{error}; it has ended its worker process {deaths + 1} times and is not run again ({decision.reason_code})"
+            taken = dead_letter(conn, lease, text, now_ms, died=True)
+        else:
+            taken = schedule_retry(conn, lease, decision.at_ms, error, now_ms, gives_back=True, died=True)
+            due.append(decision.at_ms)
+        if not taken:
+            record_conflicts(conn, "failure_commit_conflict", [lease], worker_id=worker_id, now_ms=now_ms)
+        else:
+            _record_attempt(conn, lease.step_id, lease.lease_epoch, lease.attempt, "worker_died", error, worker_id, now_ms)
+    return min(due, default=None)
+
+
+class Reclaimed:
+    """How many steps a reclaim took, and what they became."""
+
+    __slots__ = ("dead_lettered", "reclaimed", "retry_scheduled")
+
+    def __init__(self) -> None:
+        self.reclaimed = self.retry_scheduled = self.dead_lettered = 0
+
+
+def reclaim(
+    conn: sqlite3.Connection,
+    leases: Sequence[SeenLease],
+    *,
+    cause: str,
+    policy_of: PolicyOf,
+    rng: random.Random,
+    now_ms: int,
+    at_once: bool = False,
+) -> Reclaimed:
+    """Take steps from owners that are dead or silent; a row that has changed since it was seen is left alone.
+
+    cause: ``lease_expired``, ``owner_dead`` or ``owner_restarted``. at_once: PENDING instead of RETRYING, for a node
+    that takes back its own.
+    """
+    count = Reclaimed()
+    for seen in leases:
+        row = conn.execute(
+            "SELECT step_id, task_id, agent_id, attempt, owner_deaths, cluster_epoch FROM steps WHERE id=?"
+            " AND status='RUNNING' AND lease_token IS ? AND lease_epoch=? AND updated_at_ms=?",
+            (seen.row_id, seen.lease_token, seen.lease_epoch, seen.updated_at_ms),
+        ).fetchone()
+        if row is None:
+            kind = "dead_owner_reclaim_conflict" if cause == "owner_dead" else "reclaim_conflict"
+            record_conflict(
+                conn,
+                kind,
+                row_id=seen.row_id,
+                step_id=None,
+                task_id=None,
+                worker_id=seen.owner,
+                token=seen.lease_token,
+                lease_epoch=seen.lease_epoch,
+                now_ms=now_ms,
+            )
+            continue
+        step_id, task_id, agent_id, attempt, deaths, cluster_epoch = row
+        lease = LeaseRef(
+            seen.row_id, step_id, task_id, agent_id, attempt, seen.lease_token or "", seen.lease_epoch, cluster_epoch, 0
+        )
+        _reclaim_one(conn, lease, seen, deaths + 1, cause, policy_of, rng, now_ms, at_once, count)
+    return count
+
+
+_CAUSES = {
+    "lease_expired": "the lease of node {owner} expired",
+    "owner_dead": "node {owner} died",
+    "owner_restarted": "node {owner} was restarted",
+}
+
+
+def _reclaim_one(
+    conn: sqlite3.Connection,
+    lease: LeaseRef,
+    seen: SeenLease,
+    deaths: int,
+    cause: str,
+    policy_of: PolicyOf,
+    rng: random.Random,
+    now_ms: int,
+    at_once: bool,
+    count: Reclaimed,
+) -> None:
+    error = _CAUSES[cause].format(owner=seen.owner)
+    guard = "WHERE id=? AND status='RUNNING' AND lease_token IS ? AND lease_epoch=? AND updated_at_ms=?"
+    believed = (seen.row_id, seen.lease_token, seen.lease_epoch, seen.updated_at_ms)
+    clear = "lease_owner=NULL, lease_token=NULL, updated_at_ms=max(?, updated_at_ms+1)"
+    (task_status,) = conn.execute("SELECT status FROM tasks WHERE task_id=?", (lease.task_id,)).fetchone() or ("",)
+    decision = after_owner_death(policy_of(lease.agent_id), deaths, now_ms, rng)
+    count.reclaimed += 1
+    if task_status == "CANCELLED":
+        conn.execute(f"UPDATE steps SET status='CANCELLED', {clear} {guard}", (now_ms, *believed))
+    elif isinstance(decision, DeadLetter):
+        text = f"{error}; the step was there at {deaths} such ends and is not run again ({decision.reason_code})"
+        conn.execute(
+            f"UPDATE steps SET status='DEAD_LETTER', last_error=?, owner_deaths=owner_deaths+1, {clear} {guard}",
+            (text, now_ms, *believed),
+        )
+        task_dead(conn, lease.task_id, text, now_ms)
+        count.dead_lettered += 1
+    elif at_once and decision.at_ms <= now_ms:
+        conn.execute(
+            "UPDATE steps SET status='PENDING', attempt=max(0, attempt-1), owner_deaths=owner_deaths+1, last_error=?,"
+            f" {clear} {guard}",
+            (error, now_ms, *believed),
+        )
+    else:
+        conn.execute(
+            "UPDATE steps SET status='RETRYING', next_retry_at_ms=?, attempt=max(0, attempt-1),"
+            f" owner_deaths=owner_deaths+1, last_error=?, {clear} {guard}",
+            (decision.at_ms, error, now_ms, *believed),
+        )
+        conn.execute(
+            "UPDATE tasks SET status='RETRYING', last_error=?, updated_at_ms=max(?, updated_at_ms+1)"
+            " WHERE task_id=? AND status IN ('PENDING','RUNNING','RETRYING')",
+            (error, now_ms, lease.task_id),
+        )
+        count.retry_scheduled += 1
+    _record_attempt(conn, lease.step_id, lease.lease_epoch, lease.attempt, cause, error, seen.owner, now_ms)
+
+
+def _record_attempt(
+    conn: sqlite3.Connection,
+    step_id: str,
+    lease_epoch: int,
+    attempt: int,
+    outcome: str,
+    error: str,
+    worker_id: str,
+    now_ms: int,
+) -> None:
+    conn.execute(
+        "INSERT OR IGNORE INTO attempts(step_id, lease_epoch, attempt, outcome, code, error, node_id, worker_id,"
+        " started_at_ms, finished_at_ms) VALUES (?,?,?,?,?,?,?,?,NULL,?)",
+        (step_id, lease_epoch, attempt, outcome, outcome, error, worker_id, worker_id, now_ms),
+    )
+
+
+def requeue_former_generation(
+    conn: sqlite3.Connection,
+    *,
+    node_id: str,
+    generation: int,
+    policy_of: PolicyOf,
+    rng: random.Random,
+    now_ms: int,
+) -> Reclaimed:
+    """Fence what an earlier generation of this node ran; its steps are ready again at once."""
+    rows = conn.execute(
+        "SELECT id, lease_token, lease_epoch, updated_at_ms FROM steps WHERE status='RUNNING' AND lease_owner=?"
+        " AND owner_generation<?",
+        (node_id, generation),
+    ).fetchall()
+    leases = [SeenLease(row_id, token, epoch, at, node_id) for row_id, token, epoch, at in rows]
+    return reclaim(
+        conn, leases, cause="owner_restarted", policy_of=policy_of, rng=rng, now_ms=now_ms, at_once=True
+    )
+
+
+def running_elsewhere(conn: sqlite3.Connection, *, node_id: str, limit: int) -> list[SeenLease]:
+    """Return RUNNING rows of other owners, longest silent first."""
+    rows = conn.execute(
+        "SELECT id, lease_token, lease_epoch, updated_at_ms, lease_owner FROM steps"
+        " WHERE status='RUNNING' AND lease_owner IS NOT ? ORDER BY updated_at_ms LIMIT ?",
+        (node_id, limit),
+    ).fetchall()
+    return [SeenLease(*row[:4], owner=row[4] or "") for row in rows]
+
+
+def next_due_ms(conn: sqlite3.Connection) -> int | None:
+    """Return when the next delayed or retrying step is due, or None."""
+    (at_ms,) = conn.execute(
+        "SELECT min(at) FROM ("
+        " SELECT min(next_retry_at_ms) AS at FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'"
+        " UNION ALL SELECT min(not_before_ms) FROM steps INDEXED BY steps_delayed"
+        " WHERE status='PENDING' AND delayed=1)"
+    ).fetchone()
+    return None if at_ms is None else int(at_ms)
+
+
+def promote_due(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
+    """Make steps ready whose time has come, earliest first; return how many."""
+    retried = conn.execute(
+        "UPDATE steps SET status='PENDING', next_retry_at_ms=NULL, queued_at_ms=?, updated_at_ms=max(?, updated_at_ms+1)"
+        " WHERE id IN (SELECT id FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'"
+        " AND next_retry_at_ms<=? ORDER BY next_retry_at_ms LIMIT ?) AND status='RETRYING'",
+        (now_ms, now_ms, now_ms, limit),
+    ).rowcount
+    delayed = conn.execute(
+        "UPDATE steps SET delayed=0, queued_at_ms=max(?, coalesce(not_before_ms, 0)),"
+        " updated_at_ms=max(?, updated_at_ms+1)"
+        " WHERE id IN (SELECT id FROM steps INDEXED BY steps_delayed WHERE status='PENDING' AND delayed=1"
+        " AND not_before_ms<=? ORDER BY not_before_ms LIMIT ?) AND status='PENDING' AND delayed=1",
+        (now_ms, now_ms, now_ms, limit),
+    ).rowcount
+    return retried + delayed
+
+
+def expire_tasks(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
+    """Cancel what has not been started of tasks whose expiry has passed; return how many tasks changed."""
+    tasks = [
+        row[0]
+        for row in conn.execute(
+            "SELECT task_id FROM tasks INDEXED BY tasks_expiry WHERE expires_at_ms IS NOT NULL"
+            " AND finished_at_ms IS NULL AND expires_at_ms<=? ORDER BY expires_at_ms LIMIT ?",
+            (now_ms, limit),
+        )
+    ]
+    if not tasks:
+        return 0
+    ids = id_list(tasks)
+    expired = {
+        row[0]
+        for row in conn.execute(
+            "UPDATE steps SET status='CANCELLED', last_error='expired', next_retry_at_ms=NULL,"
+            " updated_at_ms=max(?, updated_at_ms+1)"
+            " WHERE task_id IN (SELECT value FROM json_each(?)) AND status IN ('PENDING','RETRYING')"
+            " RETURNING task_id",
+            (now_ms, ids),
+        )
+    }
+    conn.execute(
+        "UPDATE tasks SET status='CANCELLED', last_error='expired', finished_at_ms=?,"
+        " updated_at_ms=max(?, updated_at_ms+1)"
+        " WHERE task_id IN (SELECT value FROM json_each(?)) AND status IN ('PENDING','RUNNING','RETRYING')",
+        (now_ms, now_ms, id_list(expired)),
+    )
+    # What runs to its end now has no expiry left to look for.
+    conn.execute(
+        "UPDATE tasks SET expires_at_ms=NULL WHERE task_id IN (SELECT value FROM json_each(?))",
+        (id_list(set(tasks) - expired),),
+    )
+    return len(expired)

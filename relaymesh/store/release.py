@@ -1,0 +1,192 @@
+"""What a success sets free: dependents become ready, map steps are spread out and joined.
+
+    step SUCCESS ──▶ dependents: waiting_on - 1 ──▶ 0: ready
+                          │ a map step at 1 (all but itself): its list is known
+                          ▼
+                     spread: one copy per item, waiting_on = number of copies     no list, or too long: DEAD_LETTER
+                          │ last copy SUCCESS
+                          ▼
+                     joined: SUCCESS with the list of outputs ──▶ its dependents, and so on
+
+All of it in the transaction of the success, in a work list instead of recursion, since a map may feed a map.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from relaymesh.core.limit import STEPS_MAX
+from relaymesh.core.template import child_id, expand_map, join_outputs
+from relaymesh.core.workflow_error import StepInputError
+from relaymesh.store.bulk import id_list, write_rows
+from relaymesh.wire.store import SHAPE_MAPS, LeaseRef
+
+__all__ = ["Settled", "dependency_outputs", "settle_successes", "spread_roots"]
+
+_UNLOCK = """
+UPDATE steps SET waiting_on=steps.waiting_on-d.n,
+    is_enqueued=CASE WHEN steps.waiting_on=d.n THEN 1 ELSE steps.is_enqueued END,
+    queued_at_ms=CASE WHEN steps.waiting_on=d.n THEN ? ELSE steps.queued_at_ms END,
+    updated_at_ms=CASE WHEN steps.waiting_on=d.n THEN max(?, steps.updated_at_ms+1) ELSE steps.updated_at_ms END
+FROM (SELECT step_id, count(*) AS n FROM step_dependencies WHERE depends_on_step_id IN (SELECT value FROM json_each(?))
+      GROUP BY step_id) d
+WHERE steps.step_id=d.step_id AND steps.status='PENDING' AND steps.waiting_on>=d.n
+"""
+_UNLOCK_MAPS = """
+UPDATE steps SET waiting_on=steps.waiting_on-d.n
+FROM (SELECT map_parent, count(*) AS n FROM steps WHERE map_parent IS NOT NULL
+        AND step_id IN (SELECT value FROM json_each(?)) GROUP BY map_parent) d
+WHERE steps.step_id=d.map_parent AND steps.status='PENDING' AND steps.waiting_on>=d.n
+"""
+_OPEN_MAPS = """
+SELECT step_id, task_id, namespace, agent_id, priority, payload, map_template, map_index, traceparent
+FROM steps INDEXED BY steps_map_open
+WHERE map_template IS NOT NULL AND status='PENDING' AND task_id IN (SELECT value FROM json_each(?))
+    AND ((map_index IS NULL AND waiting_on=1) OR (map_index IS NOT NULL AND waiting_on=0))
+"""
+_COPIES = (
+    "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, is_enqueued, status, created_at_ms,"
+    " updated_at_ms, payload, shape, queued_at_ms, template, map_parent, map_index, map_item, traceparent)"
+    " VALUES {rows}"
+)
+
+ReadOutput = Callable[[str], str]
+
+
+@dataclass(slots=True)
+class Settled:
+    """What followed from a batch of successes.
+
+    successes: the task of each step that succeeded, joins included. dead_tasks: task to reason.
+    released: something may have become ready.
+    """
+
+    successes: list[str] = field(default_factory=list)
+    dead_tasks: dict[str, str] = field(default_factory=dict)
+    released: bool = False
+
+
+def settle_successes(
+    conn: sqlite3.Connection, leases: Sequence[LeaseRef], *, now_ms: int, read_output: ReadOutput
+) -> Settled:
+    """Release what waited on these steps; they have just become SUCCESS in this transaction."""
+    settled = Settled(successes=[lease.task_id for lease in leases])
+    done = [lease.step_id for lease in leases]
+    map_tasks = {lease.task_id for lease in leases if lease.shape & SHAPE_MAPS}
+    while done:
+        ids = id_list(done)
+        settled.released |= conn.execute(_UNLOCK, (now_ms, now_ms, ids)).rowcount > 0
+        done = []
+        if map_tasks:
+            conn.execute(_UNLOCK_MAPS, (ids,))
+            done = _advance_maps(conn, map_tasks, settled, now_ms, read_output)
+    return settled
+
+
+def spread_roots(
+    conn: sqlite3.Connection, task_ids: Sequence[str], *, now_ms: int, read_output: ReadOutput
+) -> Settled:
+    """Spread the map steps of new tasks whose list is literal and that wait on nothing else."""
+    settled = Settled()
+    done = _advance_maps(conn, set(task_ids), settled, now_ms, read_output)
+    while done:
+        conn.execute(_UNLOCK, (now_ms, now_ms, id_list(done)))
+        done = _advance_maps(conn, set(task_ids), settled, now_ms, read_output)
+    return settled
+
+
+def _advance_maps(
+    conn: sqlite3.Connection, task_ids: set[str], settled: Settled, now_ms: int, read_output: ReadOutput
+) -> list[str]:
+    """Spread or join every map step that can be; return the steps that became SUCCESS."""
+    joined: list[str] = []
+    for row in conn.execute(_OPEN_MAPS, (id_list(sorted(task_ids)),)).fetchall():
+        step_id, task_id, *_, copies, _ = row
+        try:
+            if copies is None and _spread(conn, row, now_ms, read_output):
+                settled.released = True
+                continue
+            _join(conn, step_id, now_ms, read_output)
+        except StepInputError as error:
+            _refuse_input(conn, step_id, str(error), now_ms)
+            settled.dead_tasks[task_id] = str(error)
+            continue
+        joined.append(step_id)
+        settled.successes.append(task_id)
+    return joined
+
+
+def _spread(conn: sqlite3.Connection, row: Sequence[object], now_ms: int, read_output: ReadOutput) -> int:
+    """Insert one copy per item; return how many. With none the step is left for the join."""
+    step_id, task_id, namespace, agent_id, priority, payload, map_template, _, traceparent = row
+    items = expand_map(str(map_template), dependency_outputs(conn, str(step_id), read_output), limit=STEPS_MAX)
+    write_rows(
+        conn,
+        _COPIES,
+        [
+            (
+                child_id(str(step_id), index),
+                namespace,
+                task_id,
+                agent_id,
+                priority,
+                1,
+                "PENDING",
+                now_ms,
+                now_ms,
+                payload,
+                SHAPE_MAPS,
+                now_ms,
+                1,
+                step_id,
+                index,
+                item,
+                traceparent,
+            )
+            for index, item in enumerate(items)
+        ],
+    )
+    conn.execute(
+        "UPDATE steps SET waiting_on=?, map_index=?, is_enqueued=1, updated_at_ms=max(?, updated_at_ms+1)"
+        " WHERE step_id=? AND status='PENDING' AND map_index IS NULL",
+        (len(items), len(items), now_ms, step_id),
+    )
+    conn.execute("UPDATE tasks SET open_steps=open_steps+? WHERE task_id=?", (len(items), task_id))
+    return len(items)
+
+
+def _join(conn: sqlite3.Connection, step_id: str, now_ms: int, read_output: ReadOutput) -> None:
+    rows = conn.execute(
+        "SELECT result_payload, result_path FROM steps WHERE map_parent=? ORDER BY map_index", (step_id,)
+    ).fetchall()
+    output = join_outputs([text if path is None else read_output(path) for text, path in rows])
+    conn.execute(
+        "UPDATE steps SET status='SUCCESS', result_payload=?, waiting_on=0, updated_at_ms=max(?, updated_at_ms+1)"
+        " WHERE step_id=? AND status='PENDING'",
+        (output, now_ms, step_id),
+    )
+
+
+def _refuse_input(conn: sqlite3.Connection, step_id: str, error: str, now_ms: int) -> None:
+    conn.execute(
+        "UPDATE steps SET status='DEAD_LETTER', last_error=?, updated_at_ms=max(?, updated_at_ms+1)"
+        " WHERE step_id=? AND status='PENDING'",
+        (error, now_ms, step_id),
+    )
+
+
+def dependency_outputs(conn: sqlite3.Connection, step_id: str, read_output: ReadOutput) -> dict[str, str]:
+    """Return the outputs of the steps that ``step_id`` depends on, by the id that the workflow file gives them."""
+    rows = conn.execute(
+        "SELECT s.step_id, s.task_id, s.result_payload, s.result_path FROM step_dependencies d"
+        " JOIN steps s ON s.step_id=d.depends_on_step_id"
+        " WHERE d.step_id=? AND d.task_id=(SELECT task_id FROM steps WHERE step_id=?)"
+        " AND d.namespace=(SELECT namespace FROM steps WHERE step_id=?)",
+        (step_id, step_id, step_id),
+    ).fetchall()
+    return {
+        other.removeprefix(f"stp_{task_id}_"): (text or "") if path is None else read_output(path)
+        for other, task_id, text, path in rows
+    }

@@ -1,0 +1,226 @@
+"""The tables, as numbered migrations. A released migration is never edited: its checksum is in every root.
+
+Names and columns are the ones that operators and their scripts know. What the queue needs beyond them has defaults, so
+a row that lists only the known columns is complete. What no hot path needs is a view (``messages``, ``idempotency``).
+
+``steps`` carries three small facts that decide whether it can be claimed:
+
+    status='PENDING' AND waiting_on=0 AND delayed=0      ready: this is the predicate of the index ``steps_ready``
+    waiting_on   dependencies that have not succeeded (a map step: plus one until it is spread out)
+    delayed      1 until ``not_before_ms``
+
+Finished rows are in no index that the queue reads, so history costs the queue nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+__all__ = ["MIGRATIONS", "READY", "SCHEMA_VERSION", "Migration"]
+
+# The text must be the same in the index and in each query, or SQLite does not use the index.
+READY = "status='PENDING' AND waiting_on=0 AND delayed=0"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema. ``number`` counts from 1; ``version`` is the name that operators see."""
+
+    number: int
+    version: str
+    description: str
+    up: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the statements, hex."""
+        return hashlib.sha256(self.up.encode()).hexdigest()
+
+
+_BASE = f"""
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY,
+    task_id TEXT NOT NULL UNIQUE,
+    namespace TEXT NOT NULL DEFAULT 'default',
+    status TEXT NOT NULL,
+    idempotency_key TEXT,
+    principal_id TEXT NOT NULL DEFAULT '',
+    trace_id TEXT,
+    result_payload TEXT,
+    last_error TEXT,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    key_live INTEGER NOT NULL DEFAULT 0,
+    open_steps INTEGER,
+    result_hash TEXT,
+    finished_at_ms INTEGER,
+    expires_at_ms INTEGER,
+    labels TEXT,
+    traceparent TEXT
+);
+CREATE UNIQUE INDEX tasks_live_key ON tasks(idempotency_key) WHERE key_live=1;
+CREATE INDEX tasks_updated ON tasks(updated_at_ms);
+CREATE INDEX tasks_rare ON tasks(status, updated_at_ms) WHERE status IN ('RETRYING','DEAD_LETTER','CANCELLED');
+CREATE INDEX tasks_expiry ON tasks(expires_at_ms) WHERE expires_at_ms IS NOT NULL AND finished_at_ms IS NULL;
+
+CREATE TABLE steps (
+    id INTEGER PRIMARY KEY,
+    step_id TEXT NOT NULL UNIQUE,
+    namespace TEXT NOT NULL DEFAULT 'default',
+    task_id TEXT NOT NULL REFERENCES tasks(task_id),
+    agent_id TEXT NOT NULL,
+    priority TEXT NOT NULL DEFAULT 'NORMAL',
+    payload_path TEXT NOT NULL DEFAULT '',
+    is_enqueued INTEGER NOT NULL DEFAULT 0,
+    result_payload TEXT,
+    status TEXT NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    next_retry_at_ms INTEGER,
+    lease_owner TEXT,
+    lease_token TEXT,
+    lease_epoch INTEGER NOT NULL DEFAULT 0,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    payload TEXT,
+    result_path TEXT,
+    shape INTEGER NOT NULL DEFAULT 0,
+    waiting_on INTEGER NOT NULL DEFAULT 0,
+    delayed INTEGER NOT NULL DEFAULT 0,
+    not_before_ms INTEGER,
+    queued_at_ms INTEGER NOT NULL DEFAULT 0,
+    started_at_ms INTEGER,
+    cluster_epoch INTEGER NOT NULL DEFAULT 0,
+    owner_generation INTEGER NOT NULL DEFAULT 0,
+    worker_id TEXT,
+    worker_deaths INTEGER NOT NULL DEFAULT 0,
+    owner_deaths INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    progress TEXT,
+    template INTEGER NOT NULL DEFAULT 0,
+    map_template TEXT,
+    map_parent TEXT,
+    map_index INTEGER,
+    map_item TEXT,
+    traceparent TEXT
+);
+CREATE INDEX steps_ready ON steps(agent_id, priority, queued_at_ms) WHERE {READY};
+CREATE INDEX steps_running ON steps(lease_owner, updated_at_ms) WHERE status='RUNNING';
+CREATE INDEX steps_delayed ON steps(not_before_ms) WHERE status='PENDING' AND delayed=1;
+CREATE INDEX steps_retrying ON steps(next_retry_at_ms) WHERE status='RETRYING';
+CREATE INDEX steps_dead ON steps(updated_at_ms) WHERE status='DEAD_LETTER';
+CREATE INDEX steps_task ON steps(task_id);
+CREATE INDEX steps_map ON steps(map_parent, map_index) WHERE map_parent IS NOT NULL;
+CREATE INDEX steps_map_open ON steps(task_id) WHERE map_template IS NOT NULL AND status='PENDING';
+
+CREATE TABLE step_dependencies (
+    namespace TEXT NOT NULL DEFAULT 'default',
+    task_id TEXT NOT NULL,
+    step_id TEXT NOT NULL,
+    depends_on_step_id TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (namespace, task_id, step_id, depends_on_step_id)
+) WITHOUT ROWID;
+CREATE INDEX step_dependents ON step_dependencies(depends_on_step_id, step_id);
+
+CREATE TABLE attempts (
+    step_id TEXT NOT NULL,
+    lease_epoch INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    code TEXT,
+    error TEXT,
+    node_id TEXT,
+    worker_id TEXT,
+    started_at_ms INTEGER,
+    finished_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (step_id, lease_epoch)
+) WITHOUT ROWID;
+
+CREATE TABLE attempt_logs (
+    step_id TEXT NOT NULL,
+    lease_epoch INTEGER NOT NULL,
+    line INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (step_id, lease_epoch, line)
+) WITHOUT ROWID;
+
+CREATE TABLE mesh_nodes (
+    node_id TEXT PRIMARY KEY,
+    status TEXT NOT NULL,
+    last_heartbeat_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    status_changed_at_ms INTEGER NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 0,
+    pid INTEGER,
+    host TEXT,
+    agents TEXT
+);
+CREATE INDEX mesh_nodes_silent ON mesh_nodes(status, last_heartbeat_ms);
+
+CREATE TABLE lease_conflicts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_type TEXT NOT NULL,
+    task_id TEXT,
+    step_id TEXT,
+    worker_id TEXT,
+    expected_status TEXT,
+    expected_lease_token TEXT,
+    expected_lease_epoch INTEGER,
+    actual_status TEXT,
+    actual_lease_owner TEXT,
+    actual_lease_token TEXT,
+    actual_lease_epoch INTEGER,
+    occurred_at_ms INTEGER NOT NULL
+);
+CREATE INDEX lease_conflicts_time ON lease_conflicts(occurred_at_ms);
+CREATE INDEX lease_conflicts_step ON lease_conflicts(step_id, occurred_at_ms);
+
+CREATE TABLE cluster_state (
+    state_key TEXT PRIMARY KEY,
+    state_value TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL
+);
+
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE schema_migrations (
+    version TEXT PRIMARY KEY,
+    description TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at_ms INTEGER NOT NULL,
+    success INTEGER NOT NULL
+);
+
+CREATE VIEW idempotency AS
+SELECT namespace, idempotency_key,
+       CASE status WHEN 'SUCCESS' THEN 'SUCCESS' WHEN 'RETRYING' THEN 'RETRYING'
+                   WHEN 'DEAD_LETTER' THEN 'FAILED' WHEN 'CANCELLED' THEN 'FAILED' ELSE 'PENDING' END AS status,
+       task_id AS result_ref, result_hash,
+       CASE WHEN result_hash IS NULL THEN NULL ELSE 'sha256' END AS result_hash_algo,
+       finished_at_ms AS processed_at_ms, created_at_ms, updated_at_ms
+FROM tasks WHERE key_live=1;
+
+CREATE VIEW messages AS
+SELECT 'msg_' || step_id || '.' || (lease_epoch + (status IN ('PENDING'))) AS msg_id,
+       namespace, task_id, step_id, 'system' AS from_agent, agent_id AS to_agent, priority,
+       CASE status WHEN 'PENDING' THEN 'QUEUED' WHEN 'RUNNING' THEN 'PROCESSING' WHEN 'SUCCESS' THEN 'DONE'
+                   ELSE 'DEAD' END AS state,
+       '' AS meta_path, payload_path, created_at_ms, updated_at_ms
+FROM steps WHERE status IN ('RUNNING','SUCCESS','DEAD_LETTER','CANCELLED') OR ({READY})
+UNION ALL
+SELECT 'msg_' || a.step_id || '.' || a.lease_epoch, s.namespace, s.task_id, a.step_id, 'system', s.agent_id, s.priority,
+       CASE a.outcome WHEN 'failed' THEN 'FAILED' ELSE 'DEAD' END, '', s.payload_path, s.created_at_ms, a.finished_at_ms
+FROM attempts a JOIN steps s ON s.step_id=a.step_id
+WHERE NOT (s.lease_epoch=a.lease_epoch AND s.status IN ('SUCCESS','DEAD_LETTER','CANCELLED'));
+
+INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms)
+VALUES ('cluster_epoch', '1', 1, CAST(strftime('%s','now') AS INTEGER) * 1000);
+"""
+
+MIGRATIONS = (Migration(1, "20260101_001_base", "tasks, steps, leases, conflicts, nodes", _BASE),)
+SCHEMA_VERSION = MIGRATIONS[-1].number

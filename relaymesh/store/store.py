@@ -1,0 +1,291 @@
+"""Store: one process's door to the database of a root. Not thread-safe: one actor, or one client, has one.
+
+    with store.write():            one BEGIN IMMEDIATE … COMMIT; everything inside is on disk when it leaves
+        store.submit(...)
+        store.finish(...)
+    store.task(...)                reads need no transaction
+
+Every write method must be called inside ``write()``; the group commit of the StoreActor puts many into one.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from relaymesh.core.fairness import Fairness
+from relaymesh.core.outcome import Failed
+from relaymesh.core.retry import RetryPolicy
+from relaymesh.core.template import render_stored
+from relaymesh.core.workflow_error import StepInputError
+from relaymesh.store import admin, recover
+from relaymesh.store.claim import Claim, ClaimedRow, Slots, claim, ready_groups
+from relaymesh.store.connection import Durability, connect, write_transaction
+from relaymesh.store.error import RootMissingError, translate
+from relaymesh.store.finish import FinishResult, commit_reports
+from relaymesh.store.migration import migrate
+from relaymesh.store.payload import PayloadFiles, PayloadMissingError
+from relaymesh.store.release import dependency_outputs, spread_roots
+from relaymesh.store.root import DATABASE, create_layout
+from relaymesh.store.submit import insert_tasks
+from relaymesh.wire.store import FinishedStep, Grant, LeaseRef, NewTask, SeenLease, WriteNode
+
+__all__ = ["PolicyOf", "Store"]
+
+PolicyOf = Callable[[str], RetryPolicy]
+
+
+class Store:
+    """The database and payload files of one scoped root."""
+
+    def __init__(self, conn: sqlite3.Connection, root: Path, namespace: str, rng: random.Random) -> None:
+        self.conn = conn
+        self.root = root
+        self.namespace = namespace
+        self.payloads = PayloadFiles(root)
+        self.rng = rng
+        self._path = root / DATABASE
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        *,
+        namespace: str = "default",
+        now_ms: int,
+        create: bool = True,
+        read_only: bool = False,
+        durability: Durability = Durability.FULL,
+        rng: random.Random | None = None,
+    ) -> Store:
+        """Open a scoped root, making its folders and tables as needed.
+
+        Raises:
+            RootMissingError: it is not there and ``create`` is false.
+            RootError, StoreError: it cannot be used.
+        """
+        path = root / DATABASE
+        if not path.exists() and (not create or read_only):
+            raise RootMissingError(str(root))
+        if not read_only and not path.exists():
+            create_layout(root)
+        conn = connect(path, durability=durability, read_only=read_only)
+        try:
+            migrate(conn, path, now_ms)
+        except sqlite3.Error as error:
+            conn.close()
+            raise translate(error, str(path)) from error
+        except BaseException:
+            conn.close()
+            raise
+        return cls(conn, root, namespace, rng or random.Random())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.conn.close()
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """One write transaction.
+
+        Raises:
+            StoreError, RootError: nothing was changed.
+        """
+        with write_transaction(self.conn, self._path):
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn a raw error of a read into ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translate(error, str(self._path)) from error
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection commits."""
+        return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
+
+    # -- submit ------------------------------------------------------------------------------------------------------
+
+    def submit(self, tasks: Sequence[NewTask], *, now_ms: int) -> list[tuple[str, bool]]:
+        """Store tasks; return ``(task_id, deduplicated)`` for each."""
+        results = insert_tasks(self.conn, tasks, namespace=self.namespace, now_ms=now_ms)
+        spread = [
+            task.task_id
+            for task, (_, deduplicated) in zip(tasks, results, strict=True)
+            if not deduplicated and any(step.map_template is not None and step.waiting_on == 1 for step in task.steps)
+        ]
+        if spread:
+            settled = spread_roots(self.conn, spread, now_ms=now_ms, read_output=self.payloads.read)
+            self._settle(settled, now_ms)
+        return results
+
+    def _settle(self, settled: object, now_ms: int) -> None:
+        from relaymesh.store.finish import _finish_tasks  # the same rule as after a commit
+
+        _finish_tasks(self.conn, settled, now_ms)  # type: ignore[arg-type]
+
+    # -- claim and commit --------------------------------------------------------------------------------------------
+
+    def has_ready(self, pools: Callable[[str], bool]) -> bool:
+        """Return whether something is ready whose agent passes ``pools``."""
+        with self.reading():
+            return any(pools(agent) for agent, _ in ready_groups(self.conn))
+
+    def claim(
+        self, slots: Slots, state: Fairness, *, node_id: str, generation: int, token: str, now_ms: int
+    ) -> Claim:
+        """Claim ready steps for free slots."""
+        return claim(
+            self.conn,
+            slots,
+            state,
+            node_id=node_id,
+            generation=generation,
+            token=token,
+            cluster_epoch=admin.cluster_epoch(self.conn),
+            now_ms=now_ms,
+        )
+
+    def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
+        """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change."""
+        try:
+            payload = row.payload if not row.payload_path else self.payloads.read(row.payload_path)
+            if row.template:
+                payload = render_stored(
+                    payload or "", self._outputs_for(row), item_json=row.map_item, index=row.map_index
+                )
+        except StepInputError as error:
+            return row.lease, Failed(error.code, str(error), retryable=False)
+        except PayloadMissingError as error:
+            return row.lease, Failed(error.code, str(error), retryable=False)
+        return Grant(row.lease, payload or "", row.pool, row.traceparent or "")
+
+    def _outputs_for(self, row: ClaimedRow) -> dict[str, str]:
+        # A copy of a map step has the dependencies of the step that it is a copy of.
+        step_id = row.lease.step_id if row.map_index is None else row.lease.step_id.rsplit("[", 1)[0]
+        with self.reading():
+            return dependency_outputs(self.conn, step_id, self.payloads.read)
+
+    def finish(
+        self,
+        steps: Sequence[FinishedStep],
+        *,
+        node_id: str,
+        spilled: dict[int, str],
+        policy_of: PolicyOf,
+        now_ms: int,
+    ) -> FinishResult:
+        """Commit what attempts came to."""
+        return commit_reports(
+            self.conn,
+            steps,
+            node_id=node_id,
+            cluster_epoch=admin.cluster_epoch(self.conn),
+            spilled=spilled,
+            policy_of=policy_of,
+            rng=self.rng,
+            now_ms=now_ms,
+            read_output=self.payloads.read,
+        )
+
+    def spill_outputs(self, steps: Sequence[FinishedStep]) -> dict[int, str]:
+        """Write outputs that are too long for a row to their files; call it before the transaction."""
+        spilled = {}
+        for step in steps:
+            if step.report.kind == "succeeded":
+                path = self.payloads.spill(step.report.output)
+                if path is not None:
+                    spilled[step.lease.row_id] = path
+        return spilled
+
+    # -- leases ------------------------------------------------------------------------------------------------------
+
+    def renew(
+        self,
+        leases: Sequence[tuple[int, str, int, int]],
+        *,
+        progress: Sequence[tuple[int, str]] = (),
+        now_ms: int,
+    ) -> tuple[int, ...]:
+        """Renew leases, keep what agents said of their progress; return the rows that are no longer ours."""
+        recover.store_progress(self.conn, progress)
+        return recover.renew(self.conn, leases, cluster_epoch=admin.cluster_epoch(self.conn), now_ms=now_ms)
+
+    def release(self, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
+        """Give steps back; no attempt is counted."""
+        return recover.release(self.conn, leases, worker_id=worker_id, now_ms=now_ms)
+
+    def lose_attempts(
+        self, leases: Sequence[LeaseRef], *, error: str, worker_id: str, policy_of: PolicyOf, now_ms: int
+    ) -> int | None:
+        """Take back steps whose worker process died."""
+        return recover.lose_attempts(
+            self.conn, leases, error=error, worker_id=worker_id, policy_of=policy_of, rng=self.rng, now_ms=now_ms
+        )
+
+    def reclaim(
+        self, leases: Sequence[SeenLease], *, cause: str, policy_of: PolicyOf, now_ms: int
+    ) -> recover.Reclaimed:
+        """Take steps from dead or silent owners."""
+        return recover.reclaim(
+            self.conn, leases, cause=cause, policy_of=policy_of, rng=self.rng, now_ms=now_ms
+        )
+
+    def requeue_former_generation(
+        self, *, node_id: str, generation: int, policy_of: PolicyOf, now_ms: int
+    ) -> recover.Reclaimed:
+        """Fence what an earlier generation of this node ran."""
+        return recover.requeue_former_generation(
+            self.conn, node_id=node_id, generation=generation, policy_of=policy_of, rng=self.rng, now_ms=now_ms
+        )
+
+    def running_elsewhere(self, *, node_id: str, limit: int) -> list[SeenLease]:
+        """Return RUNNING rows of other owners, longest silent first."""
+        with self.reading():
+            return recover.running_elsewhere(self.conn, node_id=node_id, limit=limit)
+
+    # -- what comes with time ----------------------------------------------------------------------------------------
+
+    def next_due_ms(self) -> int | None:
+        """Return when the next delayed or retrying step is due, or None."""
+        with self.reading():
+            return recover.next_due_ms(self.conn)
+
+    def promote_due(self, *, now_ms: int, limit: int) -> int:
+        """Make steps ready whose time has come."""
+        return recover.promote_due(self.conn, now_ms=now_ms, limit=limit)
+
+    def expire_tasks(self, *, now_ms: int, limit: int) -> int:
+        """Cancel what has not been started of tasks whose expiry has passed."""
+        return recover.expire_tasks(self.conn, now_ms=now_ms, limit=limit)
+
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the database and cut it, as far as readers let us."""
+        with self.reading():
+            self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # -- nodes and counters ------------------------------------------------------------------------------------------
+
+    def register_node(self, node_id: str, *, pid: int, host: str, agents: str, now_ms: int) -> int:
+        """Enter a starting node; return its generation."""
+        return admin.register_node(self.conn, node_id, pid=pid, host=host, agents=agents, now_ms=now_ms)
+
+    def write_heartbeat(self, node: WriteNode, *, now_ms: int) -> bool:
+        """Write a node's heartbeat; return False when a later generation has taken over."""
+        return admin.write_heartbeat(
+            self.conn,
+            node.node_id,
+            generation=node.generation,
+            status=node.status,
+            agents=node.agents,
+            now_ms=now_ms,
+        )
+
+    def add_counter(self, name: str, amount: int) -> None:
+        """Add to a counter of the root."""
+        admin.add_counter(self.conn, name, amount)

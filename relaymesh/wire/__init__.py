@@ -1,0 +1,1 @@
+"""What travels between actors, processes and nodes: message types, msgpack codec, framing."""

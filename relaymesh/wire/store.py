@@ -1,0 +1,381 @@
+"""Messages around the store: what actors ask of it and what it tells them. Batches travel as tuples."""
+
+from __future__ import annotations
+
+from relaymesh.wire.codec import Message, message
+from relaymesh.wire.work import StepReport
+
+__all__ = [
+    "SHAPE_MAPS",
+    "SHAPE_SOLE",
+    "AttemptLost",
+    "CancelGrants",
+    "CheckQueue",
+    "Claimed",
+    "Committed",
+    "Demand",
+    "DrainOver",
+    "DrainQueue",
+    "FinishSteps",
+    "FinishedStep",
+    "Grant",
+    "GrantsRefused",
+    "LeaseRef",
+    "LeaseTick",
+    "LeasesEnded",
+    "LeasesLost",
+    "LeasesTaken",
+    "MaintenanceDone",
+    "MaintenanceTick",
+    "NewStep",
+    "NewTask",
+    "PollStore",
+    "QueueDrained",
+    "ReleaseSteps",
+    "RenewLeases",
+    "Renewed",
+    "ResendLeases",
+    "RevokeGrants",
+    "RunGrants",
+    "RunMaintenance",
+    "SeenLease",
+    "StoreAnswer",
+    "SubmitTasks",
+    "TakeOver",
+    "TookOver",
+    "WithdrawDemand",
+    "Withdrawn",
+    "WorkerUp",
+    "WriteNode",
+]
+
+SHAPE_SOLE = 1
+"""The step is the only one of its task: finishing it finishes the task."""
+SHAPE_MAPS = 2
+"""The task has map steps, so a success may have to spread one out."""
+
+
+class NewStep(Message, frozen=True):
+    """One step to store. ``payload`` is None when it lies in a file (``payload_path``).
+
+    waiting_on: unmet dependencies, plus one for a map step that is not spread out yet.
+    """
+
+    step_id: str
+    agent_id: str
+    priority: str
+    payload: str | None
+    payload_path: str = ""
+    template: bool = False
+    map_template: str | None = None
+    waiting_on: int = 0
+    depends_on: tuple[str, ...] = ()
+    shape: int = SHAPE_SOLE
+    not_before_ms: int | None = None
+    traceparent: str | None = None
+
+
+class NewTask(Message, frozen=True):
+    """One task to store, with all its steps. ``labels`` is the JSON text of an object, or None."""
+
+    task_id: str
+    idempotency_key: str
+    trace_id: str
+    steps: tuple[NewStep, ...]
+    expires_at_ms: int | None = None
+    labels: str | None = None
+    traceparent: str | None = None
+
+
+class SeenLease(Message, frozen=True):
+    """A lease of another owner as a scan saw it; a reclaim is refused unless the row still looks like this."""
+
+    row_id: int
+    lease_token: str | None
+    lease_epoch: int
+    updated_at_ms: int
+    owner: str
+
+
+@message("store.submit")
+class SubmitTasks(Message, frozen=True):
+    """Store these tasks; answered after the commit, with one ``(task_id, deduplicated)`` for each."""
+
+    tasks: tuple[NewTask, ...]
+
+
+class LeaseRef(Message, frozen=True):
+    """The right to run one step, as it was granted: what every later write about the step must present."""
+
+    row_id: int
+    step_id: str
+    task_id: str
+    agent_id: str
+    attempt: int
+    lease_token: str
+    lease_epoch: int
+    cluster_epoch: int
+    shape: int
+
+
+class Grant(Message, frozen=True):
+    """A step that this node may run now, with its input."""
+
+    lease: LeaseRef
+    payload: str
+    pool: str
+    traceparent: str
+
+
+@message("store.demand")
+class Demand(Message, frozen=True):
+    """Standing order of the queue: claim for these free slots as soon as something is ready.
+
+    after_claim: number of the last ``Claimed`` that the queue has taken in. One that was sent before the queue knew of
+        a claim counts slots twice, so the store ignores it; the queue sends another with each claim.
+    free: free slots per pool. position, high_run: where dispatch stands (relaymesh.core.fairness).
+    """
+
+    after_claim: int
+    free: dict[str, int]
+    limit: int
+    position: int
+    high_run: int
+
+
+@message("store.claimed")
+class Claimed(Message, frozen=True):
+    """Answer to a demand: what was claimed, and where dispatch stands now.
+
+    number: counts the claims of this incarnation of the store.
+    asked_at_ns: monotonic time at which the claim began, from which its leases are trusted.
+    """
+
+    number: int
+    grants: tuple[Grant, ...]
+    position: int
+    high_run: int
+    asked_at_ns: int
+
+
+@message("store.take_over")
+class TakeOver(Message, frozen=True):
+    """A new queue starts: fence what the one before it ran, and tell it the new generation."""
+
+
+@message("store.took_over")
+class TookOver(Message, frozen=True):
+    """The store knows this generation of the node now; ``requeued`` steps of the former one are ready again."""
+
+    generation: int
+    requeued: int
+    claim_number: int
+
+
+@message("store.withdraw")
+class WithdrawDemand(Message, frozen=True):
+    """Claim nothing more; answered by ``Withdrawn``."""
+
+
+@message("store.withdrawn")
+class Withdrawn(Message, frozen=True):
+    """No claim follows; ``claim_number`` is that of the last one."""
+
+    claim_number: int
+
+
+@message("work.worker_up")
+class WorkerUp(Message, frozen=True):
+    """A worker actor has started and holds nothing; what an earlier incarnation of it held was not run to its end."""
+
+    worker: str
+
+
+@message("work.grants_refused")
+class GrantsRefused(Message, frozen=True):
+    """The worker gives these back unstarted."""
+
+    row_ids: tuple[int, ...]
+
+
+@message("work.cancel_grants")
+class CancelGrants(Message, frozen=True):
+    """Stop these steps; nobody waits for their results."""
+
+    row_ids: tuple[int, ...]
+    reason: str
+
+
+@message("work.revoke_grants")
+class RevokeGrants(Message, frozen=True):
+    """Give back what has not begun."""
+
+    row_ids: tuple[int, ...]
+
+
+@message("queue.drain")
+class DrainQueue(Message, frozen=True):
+    """Claim nothing more, let what runs end until ``within_ms`` has passed, then give it back."""
+
+    within_ms: int
+
+
+@message("queue.drained")
+class QueueDrained(Message, frozen=True):
+    """Nothing runs on this node any more; ``released`` steps went back to the queue."""
+
+    finished: bool
+    released: int
+
+
+@message("queue.drain_over")
+class DrainOver(Message, frozen=True):
+    """The time for a drain has run out."""
+
+
+@message("queue.check")
+class CheckQueue(Message, frozen=True):
+    """Look for steps that wait behind a slow one."""
+
+
+@message("lease.tick")
+class LeaseTick(Message, frozen=True):
+    """Time for the leases: renew, or stop trusting."""
+
+
+@message("lease.resend")
+class ResendLeases(Message, frozen=True):
+    """A new LeaseActor starts: tell it what is held."""
+
+
+@message("maintenance.tick")
+class MaintenanceTick(Message, frozen=True):
+    """Time for a round of maintenance."""
+
+
+@message("maintenance.run")
+class RunMaintenance(Message, frozen=True):
+    """One round of maintenance, done by the store; answered by ``MaintenanceDone``."""
+
+    expired: tuple[SeenLease, ...] = ()
+    dead: tuple[SeenLease, ...] = ()
+
+
+@message("maintenance.done")
+class MaintenanceDone(Message, frozen=True):
+    """What a round of maintenance changed."""
+
+    expired_reclaimed: int
+    dead_reclaimed: int
+    promoted: int
+    expired_tasks: int
+
+
+@message("store.poll")
+class PollStore(Message, frozen=True):
+    """Look whether another process committed something, or something became due."""
+
+
+class FinishedStep(Message, frozen=True):
+    """One attempt that ended, and what it came to."""
+
+    lease: LeaseRef
+    report: StepReport
+    worker_id: str
+
+
+@message("store.finish")
+class FinishSteps(Message, frozen=True):
+    """Commit these results."""
+
+    steps: tuple[FinishedStep, ...]
+
+
+@message("store.committed")
+class Committed(Message, frozen=True):
+    """These steps are off our hands: committed, or refused because we were fenced."""
+
+    row_ids: tuple[int, ...]
+    refused: tuple[int, ...] = ()
+
+
+@message("store.release")
+class ReleaseSteps(Message, frozen=True):
+    """Give these steps back to the queue; no attempt is counted."""
+
+    leases: tuple[LeaseRef, ...]
+
+
+@message("store.attempt_lost")
+class AttemptLost(Message, frozen=True):
+    """The worker process died under these steps."""
+
+    leases: tuple[LeaseRef, ...]
+    error: str
+    worker_id: str
+
+
+@message("store.renew")
+class RenewLeases(Message, frozen=True):
+    """Heartbeat of these leases. asked_at_ns: when we asked, on our monotonic clock."""
+
+    leases: tuple[tuple[int, str, int, int], ...]
+    asked_at_ns: int
+    progress: tuple[tuple[int, str], ...] = ()
+
+
+@message("store.renewed")
+class Renewed(Message, frozen=True):
+    """Which leases were renewed, and which are no longer ours. ``failed``: the store could not be written."""
+
+    row_ids: tuple[int, ...]
+    lost: tuple[int, ...]
+    asked_at_ns: int
+    failed: bool = False
+
+
+@message("lease.taken")
+class LeasesTaken(Message, frozen=True):
+    """The node holds these leases from ``asked_at_ns`` on: ``(row_id, token, lease_epoch, cluster_epoch)``."""
+
+    leases: tuple[tuple[int, str, int, int], ...]
+    asked_at_ns: int
+
+
+@message("lease.ended")
+class LeasesEnded(Message, frozen=True):
+    """The node does not hold these leases any more."""
+
+    row_ids: tuple[int, ...]
+
+
+@message("lease.lost")
+class LeasesLost(Message, frozen=True):
+    """Stop these steps: another owner has them, or the trust in the lease ran out."""
+
+    row_ids: tuple[int, ...]
+    reason: str
+
+
+@message("work.run_grants")
+class RunGrants(Message, frozen=True):
+    """Run these steps."""
+
+    grants: tuple[Grant, ...]
+
+
+@message("store.node")
+class WriteNode(Message, frozen=True):
+    """Heartbeat of a node: its row in ``mesh_nodes``."""
+
+    node_id: str
+    generation: int
+    status: str
+    agents: str
+
+
+@message("store.answer")
+class StoreAnswer(Message, frozen=True):
+    """What a write came to: ``(task_id, deduplicated)`` for each task of a submit."""
+
+    results: tuple[tuple[str, bool], ...]
