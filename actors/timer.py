@@ -4,8 +4,8 @@
 
 A timer belongs to an address, not to an incarnation of its actor, and is told apart by its key: setting it again
 replaces it, so an actor that sets its timers in ``started`` has each of them once, however often it is restarted. What
-a timer brings may be late, and may come after it was replaced if it was in the mailbox by then: messages carry a version
-where that matters.
+a timer brings may be late, and may come after it was replaced if it was in the mailbox by then: messages carry a
+version where that matters.
 """
 
 from __future__ import annotations

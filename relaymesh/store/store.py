@@ -264,6 +264,18 @@ class Store:
         """Cancel what has not been started of tasks whose expiry has passed."""
         return recover.expire_tasks(self.conn, now_ms=now_ms, limit=limit)
 
+    def has_expired(self, *, now_ms: int) -> bool:
+        """Return whether some task's expiry has passed."""
+        with self.reading():
+            return (
+                self.conn.execute(
+                    "SELECT 1 FROM tasks INDEXED BY tasks_expiry WHERE expires_at_ms IS NOT NULL"
+                    " AND finished_at_ms IS NULL AND expires_at_ms<=? LIMIT 1",
+                    (now_ms,),
+                ).fetchone()
+                is not None
+            )
+
     def checkpoint(self) -> None:
         """Copy the write-ahead log into the database and cut it, as far as readers let us."""
         with self.reading():

@@ -1,0 +1,130 @@
+"""MaintenanceActor: what comes with time. Heartbeat of the node, steps of dead or silent owners, expiry.
+
+The rules are in ``relaymesh.core.reclaim`` and ``clock_guard``. It reads on a connection of its own, and asks the StoreActor
+to write. An owner on this machine is known to be dead as soon as the operating system dropped its lock; any other owner
+when its lease has run out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol, assert_never
+
+from actors.address import Address
+from actors.base import Actor
+from actors.store import NodeFacts
+from actors.timer import Timers
+from relaymesh.core import clock_guard
+from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
+from relaymesh.errors import RelayMeshError
+from relaymesh.store.presence import is_alive
+from relaymesh.store.store import Store
+from relaymesh.wire.store import MaintenanceDone, MaintenanceTick, RunMaintenance, SeenLease, WriteNode
+
+__all__ = ["MaintenanceActor", "MaintenanceNeeds"]
+
+log = logging.getLogger("relaymesh.maintenance")
+
+TICK_NS = 1_000_000_000
+HEARTBEAT_TICKS = 5
+
+
+class MaintenanceNeeds(Protocol):
+    """What the MaintenanceActor asks of the rest of the node."""
+
+    def now_ms(self) -> int: ...
+    def reading(self) -> clock_guard.Reading: ...
+    def current_generation(self) -> int: ...
+
+
+class MaintenanceActor(Actor):
+    """See the module."""
+
+    takes = MaintenanceTick | MaintenanceDone
+
+    def __init__(
+        self,
+        facts: NodeFacts,
+        needs: MaintenanceNeeds,
+        timers: Timers,
+        store: Address,
+        *,
+        lease_timeout_ms: int,
+        reclaim_max: int,
+    ) -> None:
+        super().__init__()
+        self._facts = facts
+        self._needs = needs
+        self._timers = timers
+        self._store = store
+        self._lease_timeout_ms = lease_timeout_ms
+        self._judge = Reclaim(lease_timeout_ms=lease_timeout_ms, expire_max=reclaim_max)
+        self._clock: clock_guard.ClockState | None = None
+        self._ticks = 0
+
+    def started(self) -> None:
+        self._reads = Store.open(self._facts.root, namespace=self._facts.namespace, now_ms=self._needs.now_ms())
+        self._timers.every(TICK_NS, self.address, MaintenanceTick(), key="tick")
+
+    def stopping(self) -> None:
+        self._timers.cancel(self.address, "tick")
+        self._reads.close()
+
+    def crashed(self) -> None:
+        if hasattr(self, "_reads"):
+            self._reads.close()
+
+    def receive(self, message: Any) -> None:
+        match message:
+            case MaintenanceTick():
+                self._ticks += 1
+                if self._ticks % HEARTBEAT_TICKS == 0 and self._needs.current_generation():
+                    self._store.tell(self._heartbeat())
+                try:
+                    self._scan()
+                except RelayMeshError as error:
+                    log.warning("a round of maintenance could not read the store (%s): %s", error.code, error)
+            case MaintenanceDone():
+                pass
+            case _:
+                assert_never(message)
+
+    def _heartbeat(self) -> WriteNode:
+        facts = self._facts
+        return WriteNode(facts.node_id, self._needs.current_generation(), "ALIVE", facts.agents)
+
+    def _scan(self) -> None:
+        reading = self._needs.reading()
+        verdict = clock_guard.tick(self._clock, reading, self._lease_timeout_ms)
+        self._clock = verdict.state
+        if verdict.jumped_by_ms:
+            log.warning(
+                "the wall clock jumped by %d ms: leases are judged by the monotonic clock only for a while",
+                verdict.jumped_by_ms,
+            )
+        seen = self._reads.running_elsewhere(node_id=self._facts.node_id, limit=ROWS_MAX)
+        rows = [RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch) for s in seen]
+        owners = {row.owner for row in rows}
+        scanned = Scanned(
+            rows=rows,
+            asked_at_ns=reading.mono_ns,
+            wall_ms=reading.wall_ms if verdict.believed else None,
+            dead_owners=frozenset(owner for owner in owners if self._is_dead(owner)),
+        )
+        by_row = {s.row_id: s for s in seen}
+        dead: list[SeenLease] = []
+        expired: list[SeenLease] = []
+        for expire in self._judge.handle(self._timers.now_ns(), scanned):
+            (dead if expire.cause is Cause.DEAD_OWNER else expired).append(by_row[expire.row.row_id])
+        if dead or expired or self._reads.has_expired(now_ms=reading.wall_ms):
+            for cause, leases in (("died", dead), ("went silent", expired)):
+                if leases:
+                    log.warning("taking %d steps from nodes that %s: %s", len(leases), cause, _owners(leases))
+            self._store.tell(RunMaintenance(tuple(expired), tuple(dead)))
+
+    def _is_dead(self, owner: str) -> bool:
+        return is_alive(self._facts.root / "run", owner, self._facts.host) is False
+
+
+def _owners(leases: list[SeenLease]) -> str:
+    return ", ".join(sorted({lease.owner for lease in leases})[:8])

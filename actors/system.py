@@ -1,0 +1,321 @@
+"""One node, put together: addresses first, then the supervision tree in start order.
+
+    root (rest for one)
+    ├── store         the only writer
+    ├── queue         the books; its start fences what ran before
+    ├── lease         renewals
+    ├── workers (one for one)
+    │   ├── inline    built-ins
+    │   ├── thread    trusted agents in threads, HTTP
+    │   └── worker-N  one worker process each
+    ├── maintenance   dead owners, expiry, heartbeat
+    └── wake          hints from other processes
+
+When a child crashes, it and all behind it are started anew: the new queue takes over with a new generation, which fences
+every step that the node ran, so nothing that was acknowledged hangs on what an actor had in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from actors.address import Address
+from actors.base import Actor
+from actors.inline import INLINE_SLOTS, InlineWorkerActor
+from actors.lease import LeaseActor
+from actors.mailbox import Overflow
+from actors.maintenance import MaintenanceActor
+from actors.queue import QueueActor, WorkerSlot
+from actors.store import NodeFacts, StoreActor
+from actors.supervisor import Child, Supervisor
+from actors.timer import TimerService
+from actors.wake import WakeActor
+from relaymesh.agents.registry import Registry, load_registry
+from relaymesh.agents.spec import Isolation
+from relaymesh.core.clock_guard import Reading
+from relaymesh.core.ident import Ids
+from relaymesh.core.retry import RetryPolicy
+from relaymesh.core.supervision import Intensity, Strategy
+from relaymesh.node import NodeOptions
+from relaymesh.settings import Settings, load_settings
+from relaymesh.store.connection import Durability
+from relaymesh.store.presence import Presence, host_name, take_presence
+from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
+from relaymesh.store.store import Store
+from relaymesh.wire.kernel import ChildEnded
+from relaymesh.wire.store import Committed, DrainQueue, QueueDrained, StoreAnswer, SubmitTasks, WriteNode
+
+__all__ = ["GRACE_MS", "Node", "build"]
+
+log = logging.getLogger("relaymesh.node")
+
+GRACE_MS = 5_000 if sys.platform == "win32" else 15_000
+THREAD_SLOTS = 32
+EXIT_GAVE_UP = 70
+_START_S = 30.0
+# After a drain: the last commit, the heartbeat that says LEFT, and the end of each actor.
+_CLOSE_S = 5.0
+
+
+def build(options: NodeOptions) -> Node:
+    """Start a node; it claims as soon as this returns.
+
+    Raises:
+        RelayMeshError: the root, the settings, the agents or the node id cannot be used.
+    """
+    namespace = normalize_namespace(options.namespace)
+    root = scoped_root(options.root, namespace)
+    create_layout(root)
+    settings = load_settings(root)
+    registry = load_registry(root, options.agents)
+    # Opened and closed once here, so that what is wrong with the root is an error of this call.
+    Store.open(root, namespace=namespace, now_ms=_now_ms()).close()
+    presence = take_presence(root / "run", options.node_id)
+    try:
+        return Node(options, root, namespace, settings, registry, presence)
+    except BaseException:
+        presence.release()
+        raise
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """A running node. Made by ``build``; thread-safe."""
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        root: Path,
+        namespace: str,
+        settings: Settings,
+        registry: Registry,
+        presence: Presence,
+    ) -> None:
+        self.node_id = presence.node_id
+        self.root = root
+        self._presence = presence
+        self._options = options
+        self._settings = settings
+        self._registry = registry
+        self._timers = TimerService()
+        self._ids = Ids(_now_ms, random.Random(random.SystemRandom().getrandbits(128)))
+        self._generation = 0
+        self._ended = threading.Event()
+        self._drained = threading.Event()
+        self._ending = threading.Lock()
+        self._exit_status = 0
+        self._on_committed: Callable[[Committed], None] = lambda _: None
+        self.facts = self._make_facts(namespace)
+        self.addresses = {
+            "store": Address("store", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
+            "queue": Address("queue", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
+            "lease": Address("lease", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
+            "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
+            "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
+            "workers": Address("workers", capacity=1024),
+            "root": Address("root", capacity=1024),
+        }
+        self._slots: dict[str, WorkerSlot] = {}
+        self._start()
+
+    # What relaymesh.node.RunningNode promises.
+
+    def drain(self, grace_ms: int | None = None) -> None:
+        """Take nothing new; end when what runs has ended, or after the grace time. Returns at once."""
+        if grace_ms is None:
+            grace_ms = self._options.grace_ms if self._options.grace_ms is not None else GRACE_MS
+        self.addresses["queue"].tell(DrainQueue(max(0, grace_ms)))
+        threading.Thread(target=self._end_after_drain, args=(grace_ms,), name="drain", daemon=True).start()
+
+    def kill(self) -> None:
+        """End now; what ran is taken back by the next start, and counts as no attempt."""
+        self._finish(exit_status=1, orderly=False)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait until the node has ended; return its exit status, or None when the time ran out first."""
+        return self._exit_status if self._ended.wait(timeout_s) else None
+
+    def stop(self, grace_ms: int | None = None) -> int:
+        """Drain and wait."""
+        self.drain(grace_ms)
+        status = self.wait()
+        assert status is not None
+        return status
+
+    def submit(self, message: SubmitTasks, timeout_s: float = 60.0) -> StoreAnswer:
+        """Store tasks through this node's group commit."""
+        return self.addresses["store"].ask(message, timeout_s, StoreAnswer)
+
+    def on_committed(self, call: Callable[[Committed], None]) -> None:
+        """Have ``call`` called in the queue's thread with each batch of results that is on disk."""
+        self._on_committed = call
+
+    # StoreNeeds and MaintenanceNeeds.
+
+    def now_ms(self) -> int:
+        """Wall time."""
+        return _now_ms()
+
+    def reading(self) -> Reading:
+        """Both clocks."""
+        return Reading(_now_ms(), time.monotonic_ns(), _boot_id())
+
+    def lease_token(self) -> str:
+        """Return a new token; called by the StoreActor only."""
+        return self._ids.lease()
+
+    def generation(self, number: int) -> None:
+        """The store has given us this generation."""
+        self._generation = number
+
+    def current_generation(self) -> int:
+        """Return the generation, 0 before the first."""
+        return self._generation
+
+    def lost_generation(self) -> None:
+        """Another process runs under our id with a later generation: end, it has fenced us."""
+        log.error("another process has taken over the node id %s: this one stops", self.node_id)
+        threading.Thread(target=self._finish, kwargs={"exit_status": 1, "orderly": False}, daemon=True).start()
+
+    # Putting it together.
+
+    def _make_facts(self, namespace: str) -> NodeFacts:
+        specs = self._registry.specs
+        default = self._settings.retry_policy
+
+        def policy_of(agent_id: str) -> RetryPolicy:
+            spec = specs.get(agent_id)
+            return spec.retry if spec is not None and spec.retry is not None else default
+
+        return NodeFacts(
+            root=self.root,
+            namespace=namespace,
+            node_id=self.node_id,
+            host=host_name(),
+            pid=os.getpid(),
+            agents=json.dumps(sorted(specs)),
+            pools={agent_id: spec.pool for agent_id, spec in specs.items()},
+            limits={
+                agent_id: spec.max_concurrency for agent_id, spec in specs.items() if spec.max_concurrency is not None
+            },
+            policy_of=policy_of,
+            durability=Durability(self._settings.durability),
+        )
+
+    def _start(self) -> None:
+        # Python gives a waiting thread the interpreter only after this long; the default of 5 ms is many commits.
+        sys.setswitchinterval(0.0005)
+        at, timers = self.addresses, self._timers
+        workers = self._workers()
+        children = [
+            Child(at["store"], lambda: StoreActor(self.facts, self, timers, at["queue"], at["lease"])),
+            Child(
+                at["queue"],
+                lambda: QueueActor(
+                    at["store"], at["lease"], self._slots, timers, self._queue_drained, self._committed
+                ),
+            ),
+            Child(at["lease"], lambda: LeaseActor(self._settings.lease_timeout_ms, at["store"], at["queue"], timers)),
+            Child(
+                at["workers"],
+                lambda: Supervisor(workers, timers, strategy=Strategy.ONE_FOR_ONE, intensity=_INTENSITY),
+                stop_within_s=10.0,
+            ),
+            Child(
+                at["maintenance"],
+                lambda: MaintenanceActor(
+                    self.facts,
+                    self,
+                    timers,
+                    at["store"],
+                    lease_timeout_ms=self._settings.lease_timeout_ms,
+                    reclaim_max=self._settings.retry_dispatch_limit,
+                ),
+            ),
+            Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
+        ]
+        self._root = Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=_INTENSITY)
+        self._root.launch(at["root"], on_end=self._root_ended)
+        self._root.wait_up(_START_S)
+        if not self._root.settled.wait(_START_S):
+            self._finish(exit_status=1, orderly=False)
+            raise NodeStartError(self.node_id)
+
+    def _workers(self) -> list[Child]:
+        specs, at = self._registry.specs, self.addresses
+        inline = {agent_id: spec for agent_id, spec in specs.items() if spec.isolation is Isolation.INLINE}
+        children = [
+            self._worker(
+                "inline",
+                "inline",
+                INLINE_SLOTS,
+                lambda: InlineWorkerActor(inline, at["store"], at["queue"]),
+            )
+        ]
+        return children
+
+    def _worker(self, name: str, pool: str, capacity: int, factory: Callable[[], Actor]) -> Child:
+        address = Address(name, capacity=4096, overflow=Overflow.BLOCK, block_s=30.0)
+        self.addresses[name] = address
+        if self._options.claims_max is not None:
+            capacity = 1
+        self._slots[name] = WorkerSlot(address, pool, capacity)
+        return Child(address, factory, stop_within_s=8.0)
+
+    # Ending.
+
+    def _committed(self, message: Committed) -> None:
+        self._on_committed(message)
+
+    def _queue_drained(self, drained: QueueDrained) -> None:
+        self._drained.set()
+
+    def _end_after_drain(self, grace_ms: int) -> None:
+        self._drained.wait(grace_ms / 1000 + _CLOSE_S)
+        with contextlib.suppress(Exception):  # the node ends either way; peers then learn of it from its lock
+            facts = self.facts
+            self.addresses["store"].tell(WriteNode(facts.node_id, self._generation, "LEFT", facts.agents))
+        self._finish(exit_status=0, orderly=True)
+
+    def _root_ended(self, ended: ChildEnded) -> None:
+        if ended.crashed:
+            log.critical("the node stops: %s", ended.reason)
+            threading.Thread(target=self._finish, kwargs={"exit_status": EXIT_GAVE_UP, "orderly": False}).start()
+
+    def _finish(self, *, exit_status: int, orderly: bool) -> None:
+        with self._ending:
+            if self._ended.is_set():
+                return
+            self._exit_status = exit_status
+            if self._root.thread_alive:
+                self._root.finish(time.monotonic() + _CLOSE_S) if orderly else self._root.halt()
+                self._root.wait_ended(_CLOSE_S * 4)
+            self._timers.stop()
+            self._presence.release()
+            self._ended.set()
+
+
+_INTENSITY = Intensity(restarts=20, within_ns=10_000_000_000)
+
+
+class NodeStartError(Exception):
+    """The node did not come up in time."""
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"process-{os.getpid()}"

@@ -1,0 +1,1 @@
+"""Sockets: how processes on one machine reach a node."""

@@ -1,0 +1,94 @@
+"""The one door to a live node: what starts one, and what a started one can do.
+
+A node is made of actors, which this package does not know. The builder is found by the entry point group
+``relaymesh.node`` (setup.cfg: ``default = actors.system:build``); tests may pass their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from relaymesh.errors import RelayMeshError
+
+__all__ = ["Builder", "NodeMissingError", "NodeOptions", "RunningNode", "start"]
+
+
+class NodeMissingError(RelayMeshError):
+    """No builder is registered: the package was copied, not installed."""
+
+    code = "node_missing"
+
+    def __str__(self) -> str:
+        return "no node builder is registered: install the package with `pip install -e .` and try again"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How to run a node.
+
+    root: the data root (not yet scoped by the namespace). node_id: None takes the first free of node-local, node-local-2, …
+    concurrency: worker processes; None is the number of cores, at least 4. threads: slots for agents in threads.
+    agents: modules or files with agents. grace_ms: how long running steps may take to end at a stop.
+    claims_max: end after so many claims of one step each; None is no end.
+    """
+
+    root: Path
+    namespace: str = "default"
+    node_id: str | None = None
+    worker_id: str = "worker-local"
+    concurrency: int | None = None
+    threads: int | None = None
+    agents: tuple[str, ...] = ()
+    grace_ms: int | None = None
+    claims_max: int | None = None
+    maintenance: bool = True
+
+
+class RunningNode(Protocol):
+    """A node that was started."""
+
+    @property
+    def node_id(self) -> str:
+        """The id that it runs under."""
+        ...
+
+    def drain(self, grace_ms: int | None = None) -> None:
+        """Take nothing new; end when what runs has ended, or after the grace time. Returns at once."""
+        ...
+
+    def kill(self) -> None:
+        """End now: stop worker processes, write nothing more. What ran is taken back by the next start."""
+        ...
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait until the node has ended; return its exit status, or None when the time ran out first."""
+        ...
+
+    def stop(self, grace_ms: int | None = None) -> int:
+        """Drain and wait; return the exit status."""
+        ...
+
+
+Builder = Callable[[NodeOptions], RunningNode]
+
+
+def start(options: NodeOptions, builder: Builder | None = None) -> RunningNode:
+    """Start a node; it claims as soon as this returns.
+
+    Raises:
+        RelayMeshError: the root or the options cannot be used.
+    """
+    return (builder or _registered())(options)
+
+
+def _registered() -> Builder:
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="relaymesh.node"):
+        if entry.name == "default":
+            builder: Builder = entry.load()
+            return builder
+    raise NodeMissingError

@@ -1,0 +1,174 @@
+"""Whether a node of this machine is alive: it holds a file lock for as long as it lives.
+
+The operating system drops the lock when the process ends, however it ends, so a peer on the same machine knows of a death
+at once instead of after a lease. A stopped process still holds its lock: then the lease decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import sys
+import time
+from pathlib import Path
+
+from relaymesh.errors import InputError, UsageError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = ["BadNodeIdError", "NodeIdTakenError", "Presence", "host_name", "is_alive", "take_presence"]
+
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LOCK_BYTE = 1 << 30  # far behind the content, so that a Windows lock does not keep others from reading it
+
+
+class BadNodeIdError(UsageError):
+    """A node id that cannot be a file name."""
+
+    code = "bad_node_id"
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__(node_id)
+        self.node_id = node_id
+
+    def __str__(self) -> str:
+        return f"{self.node_id!r} is no node id: use 1 to 64 letters, digits, dots, dashes and underscores"
+
+
+class NodeIdTakenError(InputError):
+    """Another live process runs under the id."""
+
+    code = "node_id_taken"
+
+    def __init__(self, node_id: str, pid: int | None) -> None:
+        super().__init__(node_id, pid)
+        self.node_id, self.pid = node_id, pid
+
+    def __str__(self) -> str:
+        by = f"by process {self.pid} " if self.pid else ""
+        return f"the node id {self.node_id} is in use {by}on this machine: choose another with --node-id"
+
+
+def host_name() -> str:
+    """Return the name of this machine."""
+    return socket.gethostname()
+
+
+class Presence:
+    """The lock of one live node. Keep it as long as the process works under the id."""
+
+    def __init__(self, path: Path, descriptor: int, node_id: str) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self.node_id = node_id
+
+    def release(self) -> None:
+        """Let go of the id; an orderly end."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                _unlock(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def take_presence(run: Path, node_id: str | None, *, default: str = "node-local", tries_ms: int = 300) -> Presence:
+    """Take a node id on this machine: the one asked for, or the first free of ``default``, ``default-2``, ...
+
+    Raises:
+        BadNodeIdError: the id cannot be used.
+        NodeIdTakenError: a live process has the id that was asked for.
+    """
+    if node_id is not None:
+        deadline = time.monotonic() + tries_ms / 1000
+        while True:
+            presence = _try_take(run, node_id)
+            if presence is not None:
+                return presence
+            if time.monotonic() >= deadline:
+                raise NodeIdTakenError(node_id, _holder(run / f"{node_id}.lock").get("pid"))
+            time.sleep(0.02)  # a peer that only looks holds the lock for an instant
+    for number in range(1, 1000):
+        presence = _try_take(run, default if number == 1 else f"{default}-{number}")
+        if presence is not None:
+            return presence
+    raise NodeIdTakenError(default, None)
+
+
+def is_alive(run: Path, node_id: str, host: str) -> bool | None:
+    """Return whether the process of a node lives; None when it cannot be told from this machine."""
+    path = run / f"{node_id}.lock"
+    if not _ID.fullmatch(node_id):
+        return None
+    holder = _holder(path)
+    if holder.get("host") != host:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        if not _lock(descriptor, shared=True):
+            return True
+        _unlock(descriptor)
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _try_take(run: Path, node_id: str) -> Presence | None:
+    if not _ID.fullmatch(node_id):
+        raise BadNodeIdError(node_id)
+    path = run / f"{node_id}.lock"
+    run.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    if not _lock(descriptor, shared=False):
+        os.close(descriptor)
+        return None
+    content = json.dumps({"pid": os.getpid(), "host": host_name()}).encode()
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, content)
+    return Presence(path, descriptor, node_id)
+
+
+def _holder(path: Path) -> dict[str, object]:  # what another process wrote
+    try:
+        found = json.loads(path.read_bytes()[:4096] or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+if sys.platform == "win32":
+
+    def _lock(descriptor: int, *, shared: bool) -> bool:
+        # Windows has no shared byte lock in msvcrt; a look takes and drops the exclusive one.
+        os.lseek(descriptor, _LOCK_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, _LOCK_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+
+    def _lock(descriptor: int, *, shared: bool) -> bool:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
