@@ -1,0 +1,117 @@
+"""What one invocation knows: where the data is, how to print, and how to reach a client or a node."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from relaymesh.client import Client
+    from relaymesh.node import NodeOptions, RunningNode
+    from relaymesh.view import BenchmarkRunOutcome, View, WorkerOutcome
+
+__all__ = ["Call", "Doors", "pass_call"]
+
+
+class Doors:
+    """The ways out of a command: to a client, and to a node. Each imports what it needs when it is called."""
+
+    def client(self, root: str, *, namespace: str, agents: Sequence[str]) -> Client:
+        from relaymesh.client import Client
+
+        return Client(root, namespace=namespace, agents=agents)
+
+    def obstacle(self) -> str | None:
+        """Return a sentence about what keeps nodes from starting, or None."""
+        from relaymesh.cli.shadow import shadowed_by
+
+        return shadowed_by()
+
+    def start(self, options: NodeOptions) -> RunningNode:
+        from relaymesh import node
+
+        return node.start(options)
+
+    def run_once(self, options: NodeOptions) -> WorkerOutcome:
+        from relaymesh import node
+
+        return node.run_once(options)
+
+    def benchmark(
+        self,
+        options: NodeOptions,
+        *,
+        tasks: int,
+        agent: str,
+        priority: str,
+        input_size: int,
+        max_seconds: int,
+        poll_batch: int,
+    ) -> BenchmarkRunOutcome:
+        from relaymesh import node
+
+        return node.benchmark(
+            options,
+            tasks=tasks,
+            agent=agent,
+            priority=priority,
+            input_size=input_size,
+            max_seconds=max_seconds,
+            poll_batch=poll_batch,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One invocation.
+
+    root: absolute path of the ``--root`` folder (not yet scoped by the namespace).
+    output: ``json`` or ``table`` when ``--output`` was given, else None: tables on a terminal, JSON in a pipe.
+    """
+
+    root: str
+    namespace: str
+    output: str | None = None
+    doors: Doors = field(default_factory=Doors)
+
+    def client(self, agents: Sequence[str] = ()) -> Client:
+        return self.doors.client(self.root, namespace=self.namespace, agents=agents)
+
+    @property
+    def tables(self) -> bool:
+        """Whether the answer is for a person."""
+        return self.output == "table" or (self.output is None and sys.stdout.isatty())
+
+    def show(self, answer: View | Sequence[View] | Sequence[str], *, empty: str = "nothing found") -> None:
+        """Print one answer: one JSON document, or a table; ``empty`` stands for a table without rows."""
+        if self.tables:
+            from relaymesh.cli import table
+
+            table.show(answer, empty=empty)
+        else:
+            from relaymesh.cli import output
+
+            output.document(answer)
+
+    def stream(self, item: View) -> None:
+        """Print one item of a stream: one line, flushed, so that a reader sees it at once."""
+        if self.tables:
+            from relaymesh.cli import table
+
+            table.line(item)
+        else:
+            from relaymesh.cli import output
+
+            output.line(item)
+
+    def note(self, sentence: str) -> None:
+        """Tell a person something that is not part of the answer; a pipe's reader does not see it."""
+        if self.tables and sys.stderr.isatty():
+            click.echo(sentence, err=True)
+
+
+pass_call = click.make_pass_decorator(Call)

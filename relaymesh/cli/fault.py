@@ -1,0 +1,111 @@
+"""How a command that failed ends: one sentence on stderr, with a code that never changes, and an exit status.
+
+    expected error     error[task_not_found]: there is no task ...          its exit status
+    wrong usage        error[usage]: no such option --colour ...            2
+    our own bug        error[internal]: ... the traceback is in FILE        1
+    Ctrl-C, closed pipe                                                     130, 1, nothing printed
+
+``--output json`` turns the sentence into one JSON object: ``{"code": ..., "message": ...}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+import click
+
+from relaymesh.errors import RelayMeshError, TaskNotFoundError
+
+__all__ = ["report"]
+
+INTERRUPTED = 130
+BROKEN_PIPE = 1  # as click itself ends
+
+
+def report(error: BaseException, words: Sequence[str]) -> int:
+    """Say what went wrong with the call ``words``; return the exit status."""
+    asked_for = _output(words)
+    as_json = asked_for == "json"
+    match error:
+        case KeyboardInterrupt() | click.Abort():
+            return INTERRUPTED
+        case BrokenPipeError():
+            _drop_stdout()
+            return BROKEN_PIPE
+        case TaskNotFoundError() if as_json or (asked_for is None and not sys.stdout.isatty()):
+            return not_found("task")
+        case RelayMeshError():
+            _print(error.code, str(error), as_json)
+            return error.exit_status
+        case click.UsageError():
+            _print("usage", _usage_sentence(error), as_json)
+            return 2
+        case click.ClickException():
+            _print("usage", error.format_message(), as_json)
+            return 1
+        case OSError() if error.strerror:
+            where = f"{error.filename}: " if error.filename else ""
+            _print("io", f"{where}{error.strerror}: check the path and its permissions", as_json)
+            return 1
+    _print("internal", _crash_sentence(error), as_json)
+    return 1
+
+
+def not_found(what: str) -> int:
+    """Print the compact answer that programs look for; return the exit status."""
+    click.echo('{"error":"' + what + ' not found"}')
+    return 1
+
+
+def _output(words: Sequence[str]) -> str | None:
+    """The value of ``--output``. Looked up in the words, because parsing them may be what failed."""
+    for word, following in pairwise([*words, ""]):
+        if word == "--output":
+            return following.lower()
+        if word.startswith("--output="):
+            return word.removeprefix("--output=").lower()
+    return None
+
+
+def _print(code: str, sentence: str, as_json: bool) -> None:
+    sentence = " ".join(sentence.split())
+    text = json.dumps({"code": code, "message": sentence}) if as_json else f"error[{code}]: {sentence}"
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        _drop_stdout()
+
+
+def _usage_sentence(error: click.UsageError) -> str:
+    sentence = error.format_message().rstrip(".")
+    command = error.ctx.command_path if error.ctx else "relaymesh"
+    return f"{sentence[:1].lower()}{sentence[1:]}; see `{command} --help`"
+
+
+def _crash_sentence(error: BaseException) -> str:
+    import tempfile
+    import traceback
+
+    lines = "".join(traceback.format_exception(error))
+    if os.environ.get("RELAYMESH_DEBUG"):
+        click.echo(lines, err=True)
+        return f"a bug in RelayMesh ({type(error).__name__}), traceback above"
+    try:
+        handle, path = tempfile.mkstemp(prefix="relaymesh-crash-", suffix=".txt", text=True)
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(lines)
+    except OSError:
+        return f"a bug in RelayMesh ({type(error).__name__}): set RELAYMESH_DEBUG=1 to see the traceback"
+    return f"a bug in RelayMesh ({type(error).__name__}): the traceback is in {path}, please report it"
+
+
+def _drop_stdout() -> None:
+    """Nobody reads any more; keep the interpreter from complaining when it flushes at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # not a real file: a test, or already closed
+        return

@@ -1,0 +1,122 @@
+"""The command ``relaymesh`` itself: global options, and finding a command by its name without loading the others."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from inspect import cleandoc
+from typing import NamedTuple
+
+import click
+
+from relaymesh import __version__
+from relaymesh.cli.call import Call, Doors
+
+__all__ = ["COMMANDS", "Entry", "relaymesh"]
+
+
+class Entry(NamedTuple):
+    """Where a command lives and what it does, in one sentence. The function is named like the command."""
+
+    section: str
+    module: str
+    summary: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry("Start here", "demo", "Run a small workflow over real files and show it live."),
+    "init": Entry("Start here", "operate", "Create the data root; other commands do so too when it is missing."),
+    "agents": Entry("Start here", "look", "List the agents that tasks can be submitted to."),
+    "submit": Entry("Hand in work", "submit", "Store one task, or a batch of them, and print its id."),
+    "submit-workflow": Entry("Hand in work", "submit", "Store a workflow of steps that depend on each other."),
+    "up": Entry("Run work", "run", "Run a node until it is stopped."),
+    "worker": Entry("Run work", "run", "Run steps, printing one document per cycle."),
+    "task": Entry("Look", "look", "Show one task with its result."),
+    "tasks": Entry("Look", "look", "List tasks, the most recently changed first."),
+    "workflow": Entry("Look", "look", "Show one task with its steps."),
+    "logs": Entry("Look", "look", "Print what the attempts of a task logged."),
+    "explain": Entry("Look", "look", "Say why the steps of a task wait and what would unblock them."),
+    "stats": Entry("Look", "look", "Count tasks, steps and messages by state."),
+    "health": Entry("Look", "look", "Check the database, the folders and the free disk space."),
+    "lease-conflicts": Entry("Look", "look", "List results and heartbeats that came from a former owner."),
+    "cancel": Entry("Change", "change", "Cancel a task."),
+    "replay": Entry("Change", "change", "Run the dead-lettered steps of a task again."),
+    "replay-batch": Entry("Change", "change", "Replay the most recently changed tasks of one status."),
+    "task-export": Entry("Operate", "operate", "Write everything about one task to a JSON file."),
+    "dead-export": Entry("Operate", "operate", "Write the list of dead letters to a JSON file."),
+    "maintenance": Entry("Operate", "operate", "Run one maintenance tick: reclaim, retry, repair."),
+    "benchmark-run": Entry("Operate", "run", "Submit tasks, run them, and report the throughput."),
+    "completion": Entry("Operate", "completion", "Print the script that completes commands in your shell."),
+}
+
+
+class Lazy(click.Group):
+    """A group that imports a command's module when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return _from_other_package(cmd_name)
+        module = import_module(f"relaymesh.cli.{entry.module}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        details = cleandoc(command.help or "")
+        if not details.startswith(entry.summary):  # a docstring only adds to the summary
+            command.help = f"{entry.summary}\n\n{details}".rstrip()
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and self.get_command(ctx, name) is None:
+            from relaymesh.core.nearest import did_you_mean, quoted
+
+            raise click.UsageError(f"No such command {quoted(name)}{did_you_mean(name, COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, entry in COMMANDS.items():
+            sections.setdefault(entry.section, []).append((name, entry.summary))
+        for section, rows in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(rows)
+
+
+def _from_other_package(name: str) -> click.Command | None:
+    """A command that another package registers (entry point group ``relaymesh.commands``)."""
+    # Reading the metadata of everything that is installed takes several interpreter starts: only for unknown names.
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group="relaymesh.commands", name=name):
+        command = found.load()
+        if isinstance(command, click.Command):
+            return command
+    return None
+
+
+@click.group(
+    cls=Lazy,
+    invoke_without_command=True,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110},
+    epilog="`relaymesh COMMAND --help` shows the options of a command and an example.",
+)
+@click.option("--root", default="data", metavar="DIR", help="Data root, relative to the current directory.")
+@click.option("--namespace", default="default", metavar="NAME", help="Tenant whose queue and data are used.")
+@click.option(
+    "--output",
+    type=click.Choice(["json", "table"], case_sensitive=False),
+    help="How answers are printed; by default tables on a terminal, JSON in a pipe.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="relaymesh", message="%(prog)s %(version)s")
+@click.pass_context
+def relaymesh(ctx: click.Context, root: str, namespace: str, output: str | None) -> None:
+    """Run workflows of agents to the end, whatever crashes on the way."""
+    doors = ctx.obj if isinstance(ctx.obj, Doors) else Doors()
+    ctx.obj = Call(os.path.abspath(root), namespace, output, doors)
+    if ctx.invoked_subcommand is None:
+        click.echo("\n".join(COMMANDS))

@@ -1,0 +1,116 @@
+"""The commands that only look: agents, tasks and their steps, logs, why something waits, counts, health."""
+
+from __future__ import annotations
+
+import click
+
+from relaymesh.cli.call import Call, pass_call
+from relaymesh.cli.option import Flag, agents_option, command, split_labels, task_argument
+
+__all__ = ["agents", "explain", "health", "lease_conflicts", "logs", "stats", "task", "tasks", "workflow"]
+
+
+@command("agents", example="relaymesh agents --agents my_agents.py")
+@agents_option
+@pass_call
+def agents(call: Call, agent_sources: tuple[str, ...]) -> None:
+    with call.client(agent_sources) as client:
+        call.show(client.agents())
+
+
+@command("task", example="relaymesh task tsk_0190a1b2-...")
+@task_argument
+@pass_call
+def task(call: Call, task_id: str) -> None:
+    with call.client() as client:
+        call.show(client.task(task_id))
+
+
+@command("tasks", example="relaymesh tasks --status DEAD_LETTER --limit 10")
+@click.option("--status", metavar="STATUS", help="Only tasks in this state, such as PENDING, RUNNING or DEAD_LETTER.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, help="At most this many.")
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out this many first.")
+@click.option(
+    "--label",
+    "labels",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=split_labels,
+    help="Only tasks with this label.",
+)
+@click.pass_context
+@pass_call
+def tasks(call: Call, ctx: click.Context, status: str | None, limit: int, offset: int, labels: dict[str, str]) -> None:
+    if len(labels) > 1:
+        raise click.UsageError("--label takes one label here", ctx)
+    label = next(iter(labels.items()), None)
+    with call.client() as client:
+        rows = client.tasks(status=status, limit=limit, offset=offset, label=label)
+        call.show(rows, empty="no tasks here; `relaymesh submit --agent echo --input hello` makes one")
+
+
+@command("workflow", example="relaymesh workflow tsk_0190a1b2-...")
+@task_argument
+@pass_call
+def workflow(call: Call, task_id: str) -> int:
+    from relaymesh.errors import TaskNotFoundError
+
+    with call.client() as client:
+        try:
+            detail = client.workflow(task_id)
+        except TaskNotFoundError:
+            if call.tables:
+                raise
+            from relaymesh.cli.fault import not_found
+
+            return not_found("workflow")
+        call.show(detail)
+        return 0
+
+
+@command("logs", example="relaymesh logs tsk_0190a1b2-... --follow")
+@task_argument
+@click.option("--follow", cls=Flag, default=False, help="Keep printing until the task has ended.")
+@pass_call
+def logs(call: Call, task_id: str, follow: bool) -> None:
+    """In a pipe each line is one JSON object."""
+    with call.client() as client:
+        for entry in client.logs(task_id, follow=follow):
+            call.stream(entry)
+
+
+@command("explain", example="relaymesh explain tsk_0190a1b2-...")
+@task_argument
+@pass_call
+def explain(call: Call, task_id: str) -> None:
+    with call.client() as client:
+        call.show(client.explain(task_id), empty="no step of this task waits")
+
+
+@command("stats", example="relaymesh stats")
+@pass_call
+def stats(call: Call) -> None:
+    with call.client() as client:
+        call.show(client.stats())
+
+
+@command("health", example="relaymesh health || echo unwell")
+@pass_call
+def health(call: Call) -> int:
+    """The exit status is 1 when anything is wrong."""
+    obstacle = call.doors.obstacle()
+    if obstacle is not None:
+        click.echo(f"warning: {obstacle}", err=True)
+    with call.client() as client:
+        outcome = client.health()
+    call.show(outcome)
+    return 0 if outcome.ok and obstacle is None else 1
+
+
+@command("lease-conflicts", example="relaymesh lease-conflicts --since-hours 1")
+@click.option("--limit", type=click.IntRange(min=1), default=100, help="At most this many, newest first.")
+@click.option("--since-hours", type=click.IntRange(min=1), default=24, help="Not older than this many hours.")
+@pass_call
+def lease_conflicts(call: Call, limit: int, since_hours: int) -> None:
+    with call.client() as client:
+        call.show(client.lease_conflicts(limit, since_hours), empty="no lease conflicts in that time")

@@ -1,0 +1,159 @@
+"""Kinds of options that several commands share, and how their text becomes a value. Wrong text is a usage error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+__all__ = [
+    "DURATION",
+    "INSTANT",
+    "Command",
+    "Flag",
+    "agents_option",
+    "command",
+    "node_id_option",
+    "split_labels",
+    "split_list",
+    "task_argument",
+]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+GLOBAL_OPTIONS = ("--root", "--namespace", "--output")
+
+
+class Duration(click.ParamType[int]):
+    """``1500ms``, ``10s``, ``5m``, ``2h``, ``1d``; the value is in milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = _DURATION.fullmatch(value.strip())
+        if found is None:
+            self.fail(
+                f"{value!r} is not a duration: write a number and its unit, such as 1500ms, 10s, 5m, 2h", param, ctx
+            )
+        return round(float(found[1]) * _UNIT_MS[found[2]])
+
+
+class Instant(click.ParamType[int]):
+    """An ISO-8601 instant such as ``2030-01-31T08:00:00Z``; the value is milliseconds since the epoch."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            instant = datetime.fromisoformat(value.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not an ISO instant: write it like 2030-01-31T08:00:00Z", param, ctx)
+        if instant.tzinfo is None:
+            self.fail(f"{value!r} has no offset: end it with Z for UTC, or with one like +02:00", param, ctx)
+        since_epoch = instant - datetime(1970, 1, 1, tzinfo=UTC)
+        return round(since_epoch.total_seconds() * 1000)
+
+
+DURATION = Duration()
+INSTANT = Instant()
+
+
+class Flag(click.Option):
+    """A boolean that reads ``--flag``, ``--flag=true`` and ``--flag=false``; bare it always means true."""
+
+    def __init__(self, param_decls: Sequence[str], **attributes: Any) -> None:
+        long = next(text for text in param_decls if text.startswith("--"))
+        self.long = long
+        super().__init__([f"{long}/{_negated(long)}"], **attributes)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        default = "true" if self.default is True else "false"
+        return f"{self.long}[=true|false]", f"{self.help}  [default: {default}]"
+
+
+def _negated(long: str) -> str:
+    return f"--no-{long[2:]}"
+
+
+class Command(click.Command):
+    """A command whose flags take ``=true`` and ``=false``, and whose help ends in an example."""
+
+    def __init__(self, *args: Any, example: str = "", **attributes: Any) -> None:
+        if example:
+            attributes["epilog"] = "\b\nExample:\n" + "\n".join(f"  {line}" for line in example.splitlines())
+        super().__init__(*args, **attributes)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, self._plain_flags(ctx, args))
+        except click.NoSuchOption as error:
+            if error.option_name in GLOBAL_OPTIONS:
+                sentence = f"{error.option_name} goes before the command: relaymesh {error.option_name} ... {self.name}"
+                raise click.UsageError(sentence, ctx) from error
+            raise
+
+    def _plain_flags(self, ctx: click.Context, words: list[str]) -> list[str]:
+        """Rewrite ``--flag=false`` to what the parser knows, leaving everything after ``--`` alone."""
+        flags = {param.long: param for param in self.params if isinstance(param, Flag)}
+        plain: list[str] = []
+        for index, word in enumerate(words):
+            if word == "--":
+                return [*plain, *words[index:]]
+            name, equals, text = word.partition("=")
+            if equals and name in flags:
+                if text.lower() not in ("true", "false"):
+                    raise click.BadParameter(f"{text!r} is neither true nor false", ctx, flags[name])
+                word = name if text.lower() == "true" else _negated(name)
+            plain.append(word)
+        return plain
+
+
+def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], Command]:
+    """Declare a command; its one-sentence summary stands in the table of ``group.py``."""
+    return click.command(name, cls=Command, example=example)
+
+
+def split_list(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Callback of a list option: comma-separated, and repeated."""
+    return tuple(part for value in values for part in (piece.strip() for piece in value.split(",")) if part)
+
+
+def split_labels(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Callback of ``--label KEY=VALUE``."""
+    labels: dict[str, str] = {}
+    for entry in split_list(ctx, param, values):
+        key, equals, text = entry.partition("=")
+        if not equals or not key.strip():
+            raise click.BadParameter(f"{entry!r} is not a label: write KEY=VALUE", ctx, param)
+        labels[key.strip()] = text.strip()
+    return labels
+
+
+def agents_option(function: F) -> F:
+    """``--agents``: where Python agents come from."""
+    return click.option(
+        "--agents",
+        "agent_sources",
+        metavar="MODULE|FILE",
+        multiple=True,
+        callback=split_list,
+        help="Module or file with Python agents; comma-separated, may be repeated.",
+    )(function)
+
+
+def node_id_option(default: str) -> Callable[[F], F]:
+    return click.option("--node-id", default=default, help="Id of the node, the owner of the steps that it runs.")
+
+
+def task_argument(function: F) -> F:
+    return click.argument("task_id", metavar="TASK")(function)

@@ -1,0 +1,209 @@
+"""The commands that run agents: ``up``, ``worker`` and ``benchmark-run``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from relaymesh.cli.call import Call, pass_call
+from relaymesh.cli.option import Flag, agents_option, command, node_id_option
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from relaymesh.node import RunningNode
+
+__all__ = ["benchmark_run", "up", "worker"]
+
+concurrency_option = click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="Worker processes.  [default: number of processors, at least 4]",
+)
+grace_option = click.option(
+    "--graceful-timeout-ms",
+    "grace_ms",
+    type=click.IntRange(min=0),
+    default=0,
+    help="How long running steps may take to end at a stop; 0 means 15000, on Windows 5000.",
+)
+worker_id_option = click.option("--worker-id", default="worker-local", help="Name of the worker in audit rows.")
+free_node_id_option = click.option(
+    "--node-id",
+    help="Id of the node, the owner of the steps that it runs.  [default: node-local, or the next free node-local-N]",
+)
+
+
+@command("up", example="relaymesh --root data up --agents my_agents.py --concurrency 8")
+@free_node_id_option
+@worker_id_option
+@concurrency_option
+@grace_option
+@agents_option
+@pass_call
+def up(
+    call: Call,
+    node_id: str | None,
+    worker_id: str,
+    concurrency: int | None,
+    grace_ms: int,
+    agent_sources: tuple[str, ...],
+) -> int:
+    """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time and gives the
+    others back. A second Ctrl-C stops it at once; nothing is lost either way.
+    """
+    from relaymesh.node import NodeOptions
+
+    options = NodeOptions(
+        root=Path(call.root),
+        namespace=call.namespace,
+        node_id=node_id,
+        worker_id=worker_id,
+        concurrency=concurrency,
+        agents=agent_sources,
+        grace_ms=grace_ms or None,
+    )
+    running = call.doors.start(options)
+    click.echo(f"node {running.node_id} is up on {call.root}; Ctrl-C stops it", err=True)
+    return _until_ended(running)
+
+
+@command("worker", example="relaymesh worker --once")
+@click.option("--once", cls=Flag, default=False, help="One poll, then exit.")
+@worker_id_option
+@free_node_id_option
+@click.option("--maintenance", cls=Flag, default=True, help="Run maintenance ticks.")
+@click.option(
+    "--interval-ms",
+    type=click.IntRange(min=1, clamp=True),
+    default=1000,
+    help="Longest pause between two looks at the queue.",
+)
+@click.option(
+    "--settings-reload-ms",
+    type=click.IntRange(min=1000, clamp=True),
+    default=10_000,
+    help="Shortest time between two looks at the settings file.",
+)
+@concurrency_option
+@grace_option
+@agents_option
+@pass_call
+def worker(
+    call: Call,
+    once: bool,
+    worker_id: str,
+    node_id: str | None,
+    maintenance: bool,
+    interval_ms: int,
+    settings_reload_ms: int,
+    concurrency: int | None,
+    grace_ms: int,
+    agent_sources: tuple[str, ...],
+) -> int:
+    """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
+    as `up` does.
+    """
+    from relaymesh.node import NodeOptions
+
+    options = NodeOptions(
+        root=Path(call.root),
+        namespace=call.namespace,
+        # A node id that is there but blank falls back to the worker id.
+        node_id=node_id if node_id is None else node_id.strip() or worker_id,
+        worker_id=worker_id,
+        concurrency=concurrency,
+        agents=agent_sources,
+        grace_ms=grace_ms or None,
+        maintenance=maintenance,
+        extra={"interval_ms": interval_ms, "settings_reload_ms": settings_reload_ms},
+    )
+    if not once:
+        return _until_ended(call.doors.start(options))
+    if maintenance:
+        with call.client(agent_sources) as client:
+            call.show(client.maintenance(options.node_id or "node-local"))
+    call.show(call.doors.run_once(options))
+    return 0
+
+
+@command("benchmark-run", example="relaymesh --root bench benchmark-run --tasks 10000")
+@click.option("--tasks", type=click.IntRange(min=1, clamp=True), default=1000, help="Tasks to submit.")
+@click.option("--agent", default="echo", help="Agent that gets them.")
+@click.option("--priority", default="normal", metavar="high|normal|low", help="Lane of the queue.")
+@click.option("--input-size", type=click.IntRange(min=1, clamp=True), default=64, help="Filler bytes of each payload.")
+@click.option("--worker-id", default="bench-worker", help="Name of the worker in audit rows.")
+@node_id_option("bench-node")
+@click.option("--max-seconds", type=click.IntRange(min=5, clamp=True), default=300, help="Time limit of the run phase.")
+@click.option("--poll-batch", type=click.IntRange(min=1, clamp=True), default=64, help="Polls between two checks.")
+@click.option("--report-out", metavar="FILE", help="Also write the result to this file.")
+@agents_option
+@pass_call
+def benchmark_run(
+    call: Call,
+    tasks: int,
+    agent: str,
+    priority: str,
+    input_size: int,
+    worker_id: str,
+    node_id: str,
+    max_seconds: int,
+    poll_batch: int,
+    report_out: str | None,
+    agent_sources: tuple[str, ...],
+) -> int:
+    """The exit status is 1 when it ran out of time."""
+    from relaymesh.node import NodeOptions
+
+    options = NodeOptions(
+        root=Path(call.root),
+        namespace=call.namespace,
+        node_id=node_id,
+        worker_id=worker_id,
+        agents=agent_sources,
+    )
+    outcome = call.doors.benchmark(
+        options,
+        tasks=tasks,
+        agent=agent,
+        priority=priority,
+        input_size=input_size,
+        max_seconds=max_seconds,
+        poll_batch=poll_batch,
+    )
+    if report_out is not None:
+        import msgspec
+
+        report = msgspec.json.format(msgspec.json.encode(outcome), indent=2)
+        with open(report_out, "wb") as file:
+            file.write(report + b"\n")
+    call.show(outcome)
+    return 1 if outcome.timed_out else 0
+
+
+def _until_ended(running: RunningNode) -> int:
+    """Wait for the node to end; return its exit status. A signal drains it, a second ends it now, a third kills us."""
+    first_orders = [running.drain, running.kill]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform == "win32":
+        numbers.append(signal.SIGBREAK)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        order = first_orders.pop(0)
+        if not first_orders:
+            for number in numbers:
+                signal.signal(number, signal.SIG_DFL)
+        # A handler interrupts this thread anywhere, so it must not wait for a lock that this thread may hold.
+        threading.Thread(target=order, daemon=True).start()
+
+    for number in numbers:
+        signal.signal(number, on_signal)
+    # Waiting in slices: on Windows a signal does not interrupt a wait.
+    while (status := running.wait(1.0)) is None:
+        continue
+    return status

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from relaymesh.view import (
+    CancelResult,
+    DeadExportOutcome,
+    MaintenanceOutcome,
+    ReplayBatchOutcome,
+    ReplayOutcome,
+    TaskExportOutcome,
+)
+
+
+def cancelled(mode: str, *, done: bool = True) -> CancelResult:
+    message = "cancelled" if done else "terminal_state:SUCCESS"
+    return CancelResult(task_id="tsk_1", cancelled=done, mode=mode, message=message, step_rows=1, message_rows=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "method"), [([], "cancel"), (["--mode", "HARD"], "cancel"), (["--mode", " Soft "], "cancel_soft")]
+)
+def test_cancel_takes_its_mode_in_any_case(terminal, words: list[str], method: str) -> None:
+    terminal.answers(**{method: cancelled("hard")})
+
+    ended = terminal.run("cancel", "tsk_1", *words, "--reason", "wrong")
+
+    assert ended.status == 0
+    assert list(ended.document) == ["taskId", "cancelled", "mode", "message", "stepRows", "messageRows"]
+    assert terminal.asked(method) == (("tsk_1",), {"reason": "wrong"})
+
+
+def test_a_cancel_that_changed_nothing_ends_with_1(terminal) -> None:
+    terminal.answers(cancel=cancelled("hard", done=False))
+
+    ended = terminal.run("cancel", "tsk_1")
+
+    assert (ended.status, ended.document["message"]) == (1, "terminal_state:SUCCESS")
+
+
+def test_an_unknown_cancel_mode_is_an_error_and_not_wrong_usage(terminal) -> None:
+    ended = terminal.run("cancel", "tsk_1", "--mode", "gentle")
+
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.startswith("error[unknown_mode]: ")
+
+
+@pytest.mark.parametrize(("replayed", "status"), [(True, 0), (False, 1)])
+def test_replay_says_by_its_status_whether_it_did(terminal, replayed: bool, status: int) -> None:
+    terminal.answers(replay=ReplayOutcome(task_id="tsk_1", replayed=replayed, message="m"))
+
+    ended = terminal.run("replay", "tsk_1")
+
+    assert (ended.status, ended.document) == (status, {"taskId": "tsk_1", "replayed": replayed, "message": "m"})
+
+
+def test_replay_batch_takes_dead_letters_and_a_hundred_of_them(terminal) -> None:
+    outcome = ReplayBatchOutcome(status="DEAD_LETTER", total=0, replayed=0, failed=0, details=())
+    terminal.answers(replay_batch=outcome)
+
+    ended = terminal.run("replay-batch")
+
+    assert (ended.status, ended.document["details"]) == (0, [])
+    assert terminal.asked("replay_batch") == (("DEAD_LETTER", 100), {})
+
+
+def test_replay_batch_ends_with_1_when_one_failed(terminal) -> None:
+    failed = ReplayOutcome(task_id="tsk_1", replayed=False, message="m")
+    terminal.answers(
+        replay_batch=ReplayBatchOutcome(status="SUCCESS", total=1, replayed=0, failed=1, details=(failed,))
+    )
+
+    ended = terminal.run("replay-batch", "--status", " success ", "--limit", "3")
+
+    assert ended.status == 1
+    assert terminal.asked("replay_batch") == (("SUCCESS", 3), {})
+
+
+def test_a_dead_export_writes_to_an_absolute_path(terminal) -> None:
+    terminal.answers(dead_export=DeadExportOutcome(exported=0, output_path="x"))
+
+    ended = terminal.run("dead-export", "--out", "dead.json")
+
+    assert ended.document == {"exported": 0, "outputPath": "x"}
+    assert terminal.asked("dead_export") == ((os.path.abspath("dead.json"), 1000), {})
+
+
+@pytest.mark.parametrize(("exported", "status"), [(True, 0), (False, 1)])
+def test_a_task_export_that_wrote_nothing_ends_with_1(terminal, exported: bool, status: int) -> None:
+    outcome = TaskExportOutcome(task_id="tsk_1", exported=exported, step_count=0, audit_events=0, output="o")
+    terminal.answers(task_export=outcome)
+
+    ended = terminal.run("task-export", "tsk_1", "--out", "task.json")
+
+    assert (ended.status, ended.document["exported"]) == (status, exported)
+    assert terminal.asked("task_export") == (("tsk_1", os.path.abspath("task.json")), {})
+
+
+@pytest.mark.parametrize("words", [["task-export", "tsk_1"], ["dead-export"], ["cancel"], ["replay"]])
+def test_what_is_required_is_asked_for(terminal, words: list[str]) -> None:
+    assert terminal.run(*words).status == 2
+
+
+def test_maintenance_runs_as_the_local_node(terminal) -> None:
+    terminal.answers(maintenance=MaintenanceOutcome(node_id="node-local"))
+
+    document = terminal.run("maintenance").document
+
+    assert [*document][:2] == ["nodeId", "suspectedNodesMarked"]
+    assert document["leaseReportGenerated"] is False
+    assert terminal.asked("maintenance") == (("node-local",), {})
+
+
+def test_init_names_the_root_in_one_line_of_text(terminal, tmp_path) -> None:
+    terminal.answers(init=tmp_path)
+
+    assert terminal.run("init").out == f"data root ready: {tmp_path}\n"
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish", "powershell"])
+def test_completion_prints_a_script_for_the_shell(terminal, shell: str) -> None:
+    ended = terminal.run("completion", shell)
+
+    assert ended.status == 0
+    assert f"{shell}_complete" in ended.out
+
+
+def test_completion_knows_no_other_shell(terminal) -> None:
+    assert terminal.run("completion", "tcsh").status == 2

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relaymesh.errors import InputError, RootError, TaskNotFoundError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(InputError("the id is wrong"), 1), (RootError("no root"), 1), (UsageError("not so"), 2)]
+)
+def test_an_expected_error_is_a_sentence_with_its_code_and_its_exit_status(terminal, error, status) -> None:
+    terminal.answers(stats=error)
+
+    ended = terminal.run("stats")
+
+    assert (ended.status, ended.out, ended.err) == (status, "", f"error[{error.code}]: {error}\n")
+
+
+@pytest.mark.parametrize("words", [("--output", "json"), ("--output=json",)])
+def test_with_json_output_an_error_is_one_object(terminal, words) -> None:
+    terminal.answers(stats=InputError("the id\nis wrong"))
+
+    ended = terminal.run(*words, "stats")
+
+    assert ended.out == ""
+    assert json.loads(ended.err) == {"code": "bad_input", "message": "the id is wrong"}
+
+
+def test_wrong_usage_with_json_output_is_one_object_too(terminal) -> None:
+    ended = terminal.run("--output", "json", "sumbit")
+
+    assert ended.status == 2
+    assert json.loads(ended.err)["code"] == "usage"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["task", "tsk_1"], '{"error":"task not found"}\n'),
+        (["workflow", "tsk_1"], '{"error":"workflow not found"}\n'),
+        (["logs", "tsk_1"], '{"error":"task not found"}\n'),
+        (["explain", "tsk_1"], '{"error":"task not found"}\n'),
+    ],
+)
+def test_a_task_that_does_not_exist_is_the_compact_document(terminal, words: list[str], text: str) -> None:
+    terminal.answers(**{words[0]: TaskNotFoundError("tsk_1")})
+
+    ended = terminal.run(*words)
+
+    assert (ended.status, ended.out, ended.err) == (1, text, "")
+
+
+def test_a_bug_of_ours_is_one_sentence_that_says_where_the_traceback_is(terminal, monkeypatch) -> None:
+    monkeypatch.delenv("RELAYMESH_DEBUG", raising=False)
+    terminal.answers(stats=ZeroDivisionError("division by nought"))
+
+    ended = terminal.run("stats")
+
+    path = Path(ended.err.split("traceback is in ")[1].split(", please")[0])
+    try:
+        assert ended.status == 1
+        assert ended.err.startswith("error[internal]: ") and ended.err.count("\n") == 1
+        assert "division by nought" in path.read_text(encoding="utf-8")
+    finally:
+        path.unlink()
+
+
+def test_a_bug_of_ours_shows_its_traceback_when_asked_to(terminal, monkeypatch) -> None:
+    monkeypatch.setenv("RELAYMESH_DEBUG", "1")
+    terminal.answers(stats=ZeroDivisionError("division by nought"))
+
+    assert "Traceback (most recent call last)" in terminal.run("stats").err
+
+
+def test_a_path_that_cannot_be_used_is_an_expected_error(terminal) -> None:
+    terminal.answers(dead_export=PermissionError(13, "Permission denied", "/secret/out.json"))
+
+    ended = terminal.run("dead-export", "--out", "/secret/out.json")
+
+    assert ended.status == 1
+    assert ended.err == "error[io]: /secret/out.json: Permission denied: check the path and its permissions\n"
+
+
+def test_ctrl_c_prints_nothing_and_ends_with_130(terminal) -> None:
+    terminal.answers(stats=KeyboardInterrupt())
+
+    ended = terminal.run("stats")
+
+    assert (ended.status, ended.out, ended.err.strip()) == (130, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe closes in another way there")
+def test_a_reader_that_leaves_is_no_reason_to_complain() -> None:
+    program = "import sys; from relaymesh.cli import main; sys.stdin.read(); sys.exit(main(['completion', 'bash']))"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdin and child.stdout and child.stderr
+
+    child.stdout.close()
+    child.stdin.close()
+
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait() == 1

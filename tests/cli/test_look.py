@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from relaymesh.view import (
+    Explanation,
+    HealthOutcome,
+    LeaseConflict,
+    LogEntry,
+    StatsOutcome,
+    TaskSummary,
+    TaskView,
+    WorkflowDetail,
+    WorkflowStep,
+    WorkflowTask,
+)
+
+TASK = TaskView(
+    task_id="tsk_1",
+    status="SUCCESS",
+    idempotency_key="k",
+    trace_id="0" * 32,
+    result_payload='{"stp_1":"größer \\u001b[31m"}',
+    last_error=None,
+    created_at_ms=1_700_000_000_000,
+    updated_at_ms=1_700_000_001_000,
+)
+SUMMARY = TaskSummary(
+    task_id="tsk_1", status="PENDING", trace_id="0" * 32, last_error="bad \x1b[2J", created_at_ms=1, updated_at_ms=2
+)
+DETAIL = WorkflowDetail(
+    task=WorkflowTask(task_id="tsk_1", status="RUNNING", trace_id="0" * 32, created_at_ms=1, updated_at_ms=2),
+    steps=(
+        WorkflowStep(
+            step_id="stp_2",
+            agent_id="echo",
+            status="PENDING",
+            attempt=0,
+            priority="HIGH",
+            enqueued=False,
+            depends_on=("stp_1",),
+            created_at_ms=1,
+            updated_at_ms=2,
+        ),
+    ),
+)
+CONFLICT = LeaseConflict(
+    id=1,
+    event_type="success_commit_conflict",
+    task_id="tsk_1",
+    step_id="stp_1",
+    worker_id="w",
+    expected_status="RUNNING",
+    expected_lease_token="a",
+    expected_lease_epoch=1,
+    actual_status="RUNNING",
+    actual_lease_owner="n2",
+    actual_lease_token="b",
+    actual_lease_epoch=2,
+    occurred_at_ms=3,
+)
+HEALTH = HealthOutcome(
+    ok=True,
+    db_ok=True,
+    inbox_dir_ok=True,
+    processing_dir_ok=True,
+    meta_dir_ok=True,
+    payload_dir_ok=True,
+    audit_dir_ok=True,
+    disk_free_bytes=5,
+    min_free_disk_bytes=0,
+    disk_pressure=False,
+    checked_at="2030-01-01T00:00:00Z",
+)
+
+
+def test_a_task_is_printed_as_the_reference_says(terminal) -> None:
+    terminal.answers(task=TASK)
+
+    ended = terminal.run("task", "tsk_1")
+
+    assert ended.out == (
+        "{\n"
+        '  "taskId": "tsk_1",\n'
+        '  "status": "SUCCESS",\n'
+        '  "idempotencyKey": "k",\n'
+        f'  "traceId": "{"0" * 32}",\n'
+        '  "resultPayload": "{\\"stp_1\\":\\"größer \\\\u001b[31m\\"}",\n'
+        '  "lastError": null,\n'
+        '  "createdAtMs": 1700000000000,\n'
+        '  "updatedAtMs": 1700000001000\n'
+        "}\n"
+    )
+    assert terminal.asked("task") == (("tsk_1",), {})
+
+
+def test_the_list_of_tasks_takes_its_window_and_a_label(terminal) -> None:
+    terminal.answers(tasks=[SUMMARY])
+
+    words = ["--status", "PENDING", "--limit=5", "--offset", "10", "--label", "a=b"]
+    ended = terminal.run("tasks", *words)
+
+    assert [list(row) for row in ended.document] == [
+        ["taskId", "status", "traceId", "lastError", "createdAtMs", "updatedAtMs"]
+    ]
+    assert terminal.asked("tasks")[1] == {"status": "PENDING", "limit": 5, "offset": 10, "label": ("a", "b")}
+
+
+def test_the_list_of_tasks_has_the_defaults_of_the_reference(terminal) -> None:
+    terminal.answers(tasks=[])
+
+    ended = terminal.run("tasks")
+
+    assert ended.document == []
+    assert terminal.asked("tasks")[1] == {"status": None, "limit": 50, "offset": 0, "label": None}
+
+
+def test_a_workflow_is_its_task_and_its_steps(terminal) -> None:
+    terminal.answers(workflow=DETAIL)
+
+    document = terminal.run("workflow", "tsk_1").document
+
+    assert list(document) == ["task", "steps"]
+    assert list(document["task"]) == ["taskId", "status", "traceId", "createdAtMs", "updatedAtMs"]
+    assert document["steps"][0]["dependsOn"] == ["stp_1"]
+
+
+def test_logs_are_one_object_per_line(terminal) -> None:
+    entry = LogEntry(step_id="stp_1", attempt=1, at_ms=5, level="INFO", text="two\nlines")
+    terminal.answers(logs=[entry, entry])
+
+    ended = terminal.run("logs", "tsk_1", "--follow")
+
+    assert [line["text"] for line in ended.lines] == ["two\nlines", "two\nlines"]
+    assert terminal.asked("logs") == (("tsk_1",), {"follow": True})
+
+
+def test_explain_is_an_array(terminal) -> None:
+    terminal.answers(explain=[Explanation(step_id="s", reason="delayed", since_ms=1, detail="d", command=None)])
+
+    assert terminal.run("explain", "tsk_1").document == [
+        {"stepId": "s", "reason": "delayed", "sinceMs": 1, "detail": "d", "command": None}
+    ]
+
+
+def test_agents_is_an_array_of_names(terminal) -> None:
+    terminal.answers(agents=["echo", "fail"])
+
+    assert terminal.run("agents").document == ["echo", "fail"]
+
+
+def test_stats_have_their_counts_in_the_order_of_the_reference(terminal) -> None:
+    terminal.answers(
+        stats=StatsOutcome(task_status={"SUCCESS": 2}, step_status={}, message_state={}, lease_conflict_by_type={})
+    )
+
+    document = terminal.run("stats").document
+
+    assert document["taskStatus"] == {"SUCCESS": 2}
+    assert [*document][:4] == ["taskStatus", "stepStatus", "messageState", "inboxHigh"]
+    assert [*document][-1] == "namespace"
+    assert {"deadLetterGrowth1h", "leaseConflict1h", "stepLatencyP95Ms"} <= set(document)
+
+
+@pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
+def test_health_is_1_when_unwell(terminal, ok: bool, status: int) -> None:
+    import msgspec
+
+    terminal.answers(health=msgspec.structs.replace(HEALTH, ok=ok))
+
+    ended = terminal.run("health")
+
+    assert (ended.status, ended.document["ok"]) == (status, ok)
+
+
+def test_health_says_what_keeps_nodes_from_starting(terminal) -> None:
+    terminal.doors.in_the_way = "another package is in the way"
+    terminal.answers(health=HEALTH)
+
+    ended = terminal.run("health")
+
+    assert (ended.status, ended.err) == (1, "warning: another package is in the way\n")
+
+
+def test_lease_conflicts_take_a_limit_and_an_age(terminal) -> None:
+    terminal.answers(lease_conflicts=[CONFLICT])
+
+    ended = terminal.run("lease-conflicts", "--limit", "7", "--since-hours", "2")
+
+    assert ended.document[0]["expectedLeaseEpoch"] == 1
+    assert terminal.asked("lease_conflicts") == ((7, 2), {})
+
+
+def test_the_age_of_lease_conflicts_is_at_least_an_hour(terminal) -> None:
+    assert terminal.run("lease-conflicts", "--since-hours", "0").status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "answers", "parts"),
+    [
+        (["task", "tsk_1"], {"task": TASK}, ["tsk_1", "SUCCESS", "output of stp_1", "größer \\x1b[31m"]),
+        (["tasks"], {"tasks": [SUMMARY]}, ["task id", "PENDING", "bad \\x1b[2J"]),
+        (["tasks"], {"tasks": []}, ["no tasks here"]),
+        (["workflow", "tsk_1"], {"workflow": DETAIL}, ["RUNNING", "stp_2", "HIGH"]),
+        (["explain", "tsk_1"], {"explain": []}, ["no step of this task waits"]),
+        (["agents"], {"agents": ["echo", "fail"]}, ["echo\nfail\n"]),
+        (["health"], {"health": HEALTH}, ["db ok", "yes"]),
+        (
+            ["stats"],
+            {
+                "stats": StatsOutcome(
+                    task_status={"SUCCESS": 2}, step_status={}, message_state={}, lease_conflict_by_type={}
+                )
+            },
+            ["SUCCESS 2", "cluster epoch"],
+        ),
+        (
+            ["logs", "tsk_1"],
+            {"logs": [LogEntry(step_id="stp_1", attempt=1, at_ms=5, level="ERROR", text="a\x07b\nc")]},
+            ["stp_1 #1 ERROR", "a\\x07b\\nc"],
+        ),
+    ],
+)
+def test_a_person_gets_a_table_that_cannot_steer_the_terminal(terminal, words, answers, parts, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    terminal.answers(**answers)
+
+    ended = terminal.run("--output", "table", *words)
+
+    assert ended.status == 0
+    assert all(part in ended.out for part in parts), ended.out
+    assert "\x1b" not in ended.out
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(ended.out)
+
+
+def test_a_person_is_told_what_to_do_about_a_task_that_does_not_exist(terminal, monkeypatch) -> None:
+    from relaymesh.errors import TaskNotFoundError
+
+    terminal.answers(workflow=TaskNotFoundError("tsk_1"))
+
+    ended = terminal.run("--output", "table", "workflow", "tsk_1")
+
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.startswith("error[task_not_found]: there is no task tsk_1 here")

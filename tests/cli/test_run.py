@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relaymesh.node import NodeOptions
+from relaymesh.view import BenchmarkRunOutcome, MaintenanceOutcome, StatsOutcome, WorkerOutcome
+
+BENCHMARK = BenchmarkRunOutcome(
+    submitted_tasks=5,
+    completed_tasks=5,
+    pending_tasks=0,
+    timed_out=False,
+    submit_started_at_ms=1,
+    submit_finished_at_ms=2,
+    run_started_at_ms=3,
+    run_finished_at_ms=4,
+    run_duration_ms=1,
+    loops=1,
+    throughput_tasks_per_sec=5000.0,
+    latency_p50_ms=1,
+    latency_p95_ms=2,
+    latency_p99_ms=3,
+    status_counts={"SUCCESS": 5},
+    stats=StatsOutcome(task_status={}, step_status={}, message_state={}, lease_conflict_by_type={}),
+)
+OUTCOME = WorkerOutcome(processed=False, task_id=None, msg_id=None, message="queue empty")
+
+
+class FakeNode:
+    """Ends with ``status`` at the first wait, or when it has been told to."""
+
+    node_id = "node-local"
+
+    def __init__(self, *, status: int = 0, ends_on: str | None = None, signals: int = 0) -> None:
+        self.told: list[str] = []
+        self._status = status
+        self._ends_on = ends_on
+        self._signals = signals
+        self._changed = threading.Condition()
+
+    def drain(self, grace_ms: int | None = None) -> None:
+        self._tell("drain")
+
+    def kill(self) -> None:
+        self._tell("kill")
+
+    def _tell(self, what: str) -> None:
+        with self._changed:
+            self.told.append(what)
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        if self._ends_on is None:
+            return self._status
+        with self._changed:
+            if self._signals > len(self.told):
+                count = len(self.told)
+                signal.raise_signal(signal.SIGTERM)
+                self._changed.wait_for(lambda: len(self.told) > count, timeout=10)
+            return self._status if self._ends_on in self.told else None
+
+
+@pytest.fixture(autouse=True)
+def keep_signal_handlers():
+    numbers = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGBREAK", signal.SIGINT)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_up_starts_a_node_on_the_root_and_ends_with_its_status(terminal) -> None:
+    terminal.answers(start=FakeNode(status=3))
+
+    ended = terminal.run("--root", "r", "up", "--agents", "a.py", "--concurrency", "2", "--graceful-timeout-ms", "70")
+
+    assert ended.status == 3
+    assert "node node-local is up" in ended.err
+    assert terminal.doors.started == [
+        NodeOptions(root=Path(os.path.abspath("r")), agents=("a.py",), concurrency=2, grace_ms=70)
+    ]
+
+
+def test_up_leaves_to_the_node_what_is_not_said(terminal) -> None:
+    terminal.answers(start=FakeNode())
+
+    assert terminal.run("up").status == 0
+
+    assert terminal.doors.started == [NodeOptions(root=Path(os.path.abspath("data")))]
+
+
+@pytest.mark.parametrize(("signals", "told"), [(1, ["drain"]), (2, ["drain", "kill"])])
+def test_a_signal_drains_the_node_and_a_second_one_ends_it(terminal, signals: int, told: list[str]) -> None:
+    node = FakeNode(ends_on=told[-1], signals=signals)
+    terminal.answers(start=node)
+
+    assert terminal.run("up").status == 0
+
+    assert node.told == told
+
+
+def test_a_worker_runs_until_it_is_stopped(terminal) -> None:
+    node = FakeNode(ends_on="drain", signals=1)
+    terminal.answers(start=node)
+
+    assert terminal.run("worker", "--worker-id", "w", "--node-id", "n", "--maintenance=false").status == 0
+
+    (options,) = terminal.doors.started
+    assert (options.worker_id, options.node_id, options.maintenance) == ("w", "n", False)
+
+
+def test_a_worker_polls_once_after_a_maintenance_tick(terminal) -> None:
+    terminal.answers(run_once=OUTCOME, maintenance=MaintenanceOutcome(node_id="node-local"))
+
+    ended = terminal.run("worker", "--once")
+
+    first, second = ended.out.split("}\n{")
+    assert '"nodeId": "node-local"' in first
+    assert json.loads("{" + second) == {"processed": False, "taskId": None, "msgId": None, "message": "queue empty"}
+    assert ended.status == 0
+
+
+@pytest.mark.parametrize("words", [["--once", "--maintenance=false"], ["--once=true", "--maintenance=false"]])
+def test_a_worker_polls_without_maintenance_when_told_so(terminal, words: list[str]) -> None:
+    terminal.answers(run_once=OUTCOME)
+
+    assert terminal.run("worker", *words).document["processed"] is False
+
+
+def test_a_blank_node_id_falls_back_to_the_worker_id(terminal) -> None:
+    terminal.answers(run_once=OUTCOME)
+
+    terminal.run("worker", "--once", "--maintenance=false", "--worker-id", "w", "--node-id", " ")
+
+    assert terminal.doors.started[0].node_id == "w"
+
+
+def test_a_benchmark_prints_and_writes_its_report(terminal, tmp_path: Path) -> None:
+    terminal.answers(benchmark=BENCHMARK)
+    report = tmp_path / "report.json"
+
+    ended = terminal.run("benchmark-run", "--tasks", "5", "--report-out", str(report))
+
+    assert ended.status == 0
+    assert ended.document["throughputTasksPerSec"] == 5000.0
+    assert json.loads(report.read_bytes()) == ended.document
+
+
+def test_a_benchmark_has_the_defaults_and_floors_of_the_reference(terminal) -> None:
+    terminal.answers(benchmark=BENCHMARK)
+
+    terminal.run("benchmark-run")
+    terminal.run("benchmark-run", "--tasks", "0", "--input-size", "0", "--max-seconds", "1", "--poll-batch", "0")
+
+    defaults, floors = [options for name, _, options in terminal.client.calls if name == "benchmark"]
+    common: dict[str, Any] = {"agent": "echo", "priority": "normal"}
+    assert defaults == common | {"tasks": 1000, "input_size": 64, "max_seconds": 300, "poll_batch": 64}
+    assert floors == common | {"tasks": 1, "input_size": 1, "max_seconds": 5, "poll_batch": 1}
+
+
+def test_a_benchmark_that_ran_out_of_time_ends_with_1(terminal) -> None:
+    import msgspec
+
+    terminal.answers(benchmark=msgspec.structs.replace(BENCHMARK, timed_out=True))
+
+    assert terminal.run("benchmark-run").status == 1
