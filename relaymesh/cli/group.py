@@ -30,7 +30,7 @@ COMMANDS: dict[str, Entry] = {
     "submit": Entry("Hand in work", "submit", "Store one task, or a batch of them, and print its id."),
     "submit-workflow": Entry("Hand in work", "submit", "Store a workflow of steps that depend on each other."),
     "up": Entry("Run work", "run", "Run a node until it is stopped."),
-    "worker": Entry("Run work", "run", "Run steps, printing one document per cycle."),
+    "worker": Entry("Run work", "run", "Poll the queue once, or run steps until it is stopped."),
     "task": Entry("Look", "look", "Show one task with its result."),
     "tasks": Entry("Look", "look", "List tasks, the most recently changed first."),
     "workflow": Entry("Look", "look", "Show one task with its steps."),

@@ -82,13 +82,15 @@ def up(
     "--interval-ms",
     type=click.IntRange(min=1, clamp=True),
     default=1000,
-    help="Longest pause between two looks at the queue.",
+    expose_value=False,
+    help="Taken for the sake of scripts: a node notices new work at once and does not poll.",
 )
 @click.option(
     "--settings-reload-ms",
     type=click.IntRange(min=1000, clamp=True),
     default=10_000,
-    help="Shortest time between two looks at the settings file.",
+    expose_value=False,
+    help="Taken for the sake of scripts: settings are read at the start of a node.",
 )
 @concurrency_option
 @grace_option
@@ -100,8 +102,6 @@ def worker(
     worker_id: str,
     node_id: str | None,
     maintenance: bool,
-    interval_ms: int,
-    settings_reload_ms: int,
     concurrency: int | None,
     grace_ms: int,
     agent_sources: tuple[str, ...],
@@ -121,7 +121,6 @@ def worker(
         agents=agent_sources,
         grace_ms=grace_ms or None,
         maintenance=maintenance,
-        extra={"interval_ms": interval_ms, "settings_reload_ms": settings_reload_ms},
     )
     if not once:
         return _until_ended(call.doors.start(options))
