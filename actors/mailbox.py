@@ -195,6 +195,7 @@ class Mailbox:
         self.queue.put(item)
         if self.closed:  # since we looked; nobody else would empty it any more
             self.drain("has ended")
+            return False
         return True
 
     def _wait_for_room(self) -> None:

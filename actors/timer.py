@@ -145,7 +145,13 @@ class TimerHeap:
         """Send what is due, in order of due time; return how many were sent."""
         sent = 0
         for timer in self._take_due(now_ns):
-            if timer.target.offer_bytes(timer.data):
+            try:
+                taken = timer.target.offer_bytes(timer.data)
+            except Exception:
+                # One target must not cost all the others their timers.
+                log.exception("timer: the message for %s could not be sent", timer.target.name)
+                continue
+            if taken:
                 sent += 1
             elif not timer.period_ns and not timer.target.closed:
                 self._try_again(timer, now_ns)
@@ -249,8 +255,4 @@ class TimerService:
                 if wait_ns is None or wait_ns > 0:
                     self._changed.wait(None if wait_ns is None else min(wait_ns / 1e9, threading.TIMEOUT_MAX))
                     continue
-            try:
-                self._heap.fire(self.now_ns())
-            except Exception:
-                # One target must not cost all the others their timers.
-                log.exception("timer: a message could not be sent")
+            self._heap.fire(self.now_ns())
