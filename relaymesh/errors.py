@@ -3,11 +3,13 @@
     RelayMeshError
     ├── UsageError          the call itself is wrong (exit status 2)
     ├── InputError          what was handed in is wrong: payload, workflow, id, agent name
-    │   └── TaskNotFoundError
+    │   ├── TaskNotFoundError
+    │   └── UnknownAgentError
     ├── RootError           the data root cannot be used: missing, unreadable, too new
     ├── StoreError          the database refused: busy, full, failed
     ├── LeaseError          we no longer own what we tried to change
     ├── AgentError          an agent cannot be loaded or run
+    │   └── AgentLoadError
     ├── ActorError          an actor is too busy to take a message, gave no answer in time, or has ended
     └── MessageError        bytes that are not one of our messages
 
@@ -22,6 +24,7 @@ from typing import ClassVar
 __all__ = [
     "ActorError",
     "AgentError",
+    "AgentLoadError",
     "InputError",
     "LeaseError",
     "MessageError",
@@ -29,6 +32,7 @@ __all__ = [
     "RootError",
     "StoreError",
     "TaskNotFoundError",
+    "UnknownAgentError",
     "UsageError",
 ]
 
@@ -68,6 +72,19 @@ class TaskNotFoundError(InputError):
         )
 
 
+class UnknownAgentError(InputError):
+    """No agent has this name in this process. ``hint`` names the nearest one, or is empty."""
+
+    code = "unknown_agent"
+
+    def __init__(self, agent_id: str, hint: str = "") -> None:
+        super().__init__(agent_id, hint)
+        self.agent_id, self.hint = agent_id, hint
+
+    def __str__(self) -> str:
+        return f"there is no agent {self.agent_id[:80]!r} here{self.hint}: relaymesh agents lists those that are"
+
+
 class RootError(RelayMeshError):
     """The data root cannot be used."""
 
@@ -90,6 +107,19 @@ class AgentError(RelayMeshError):
     """An agent cannot be loaded or run."""
 
     code = "agent"
+
+
+class AgentLoadError(AgentError):
+    """A module or file that is to bring agents cannot be read."""
+
+    code = "agent_load"
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(source, reason)
+        self.source, self.reason = source, reason
+
+    def __str__(self) -> str:
+        return f"the agents of {self.source} cannot be loaded: {self.reason}"
 
 
 class ActorError(RelayMeshError):

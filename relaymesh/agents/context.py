@@ -128,7 +128,11 @@ class Cancellation:
 
 
 class Attempt:
-    """What a runner keeps about one attempt. ``on_progress`` takes the text of a heartbeat, at most ten a second."""
+    """What a runner keeps about one attempt.
+
+    on_progress: takes the text of a heartbeat, at most ten a second.
+    announced: whether the node was told that it runs. waited_for: pids of children that the attempt itself waits for.
+    """
 
     __slots__ = (
         "_late_progress",
@@ -143,6 +147,7 @@ class Attempt:
         "order",
         "started_at_ms",
         "started_at_ns",
+        "waited_for",
     )
 
     def __init__(
@@ -160,6 +165,7 @@ class Attempt:
         self.deadline_ns = self.started_at_ns + order.timeout_ms * 1_000_000
         self.announced = False
         self.on_grace_over: Callable[[], None] | None = None
+        self.waited_for: tuple[int, ...] = ()
         self._on_progress = on_progress
         self._progress_at_ns = 0
         self._late_progress: str | None = None

@@ -1,0 +1,45 @@
+"""After an attempt: what it started and left behind is ended, and its log says so."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection
+
+from relaymesh.agents.context import Attempt
+from relaymesh.agents.process_ref import Process
+from relaymesh.agents.process_tree import has_children, kill_descendants
+
+__all__ = ["end_leftovers", "watch_for_children"]
+
+_started_something = sys.platform == "linux"
+
+
+def watch_for_children() -> None:
+    """Note from now on whether this process starts others, where looking for them is too dear to do after each step."""
+    if sys.platform != "linux":
+        sys.addaudithook(_on_audit)
+
+
+def end_leftovers(attempt: Attempt, spare: Collection[Process]) -> None:
+    """Kill what is below this process and not spared; costs a microsecond when nothing is."""
+    global _started_something
+    if not _started_something or not has_children():
+        return
+    killed = kill_descendants(os.getpid(), spare=spare)
+    _started_something = sys.platform == "linux"
+    if killed.gone:
+        attempt.log.add_ours("WARNING", f"ended {len(killed.gone)} processes that the attempt left behind")
+    if killed.left:
+        attempt.log.add_ours("ERROR", f"could not end these processes: {', '.join(map(str, killed.left))}")
+
+
+def _on_audit(event: str, _: object) -> None:
+    global _started_something
+    if event in _STARTS:
+        _started_something = True
+
+
+_STARTS = frozenset(
+    ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "_winapi.CreateProcess")
+)

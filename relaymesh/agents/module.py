@@ -1,0 +1,132 @@
+"""Importing the modules that users name, and finding those that installed packages offer."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from relaymesh.core.nearest import did_you_mean
+from relaymesh.errors import AgentLoadError
+
+__all__ = ["ENTRY_POINT_GROUP", "import_source", "installed_sources"]
+
+ENTRY_POINT_GROUP: Final = "relaymesh.agents"
+
+
+def import_source(source: str) -> tuple[ModuleType, str]:
+    """Import ``MODULE``, ``MODULE:FUNCTION`` or ``FILE.py``; return the module and the name of the function, or "".
+
+    Its folder (for a module: the working directory) is put at the end of the import path, so that what lies beside it
+    is found and nothing that was found before changes.
+
+    Raises:
+        AgentLoadError: it does not exist, or the import fails; the sentence names the cause.
+    """
+    if source.endswith(".py") or os.sep in source or "/" in source:
+        return _import_file(source), ""
+    name, _, attribute = source.partition(":")
+    _add_to_path(os.getcwd())
+    try:
+        return importlib.import_module(name), attribute
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise AgentLoadError(source, f"there is no module {error.name!r}{_hint(name)}") from error
+        raise AgentLoadError(source, _cause(error)) from error
+    except (Exception, SystemExit) as error:  # anything may happen in a user's module
+        raise AgentLoadError(source, _cause(error)) from error
+
+
+def installed_sources() -> Iterator[str]:
+    """Return what installed packages offer under the entry point group ``relaymesh.agents``.
+
+    Their metadata is read directly: ``importlib.metadata`` costs several starts of the interpreter, and every command
+    that names an agent would pay for it.
+    """
+    seen: set[str] = set()
+    for folder in dict.fromkeys(sys.path):
+        try:
+            names = sorted(name for name in os.listdir(folder or ".") if name.endswith((".dist-info", ".egg-info")))
+        except OSError:
+            continue
+        for name in names:
+            try:
+                data = Path(folder or ".", name, "entry_points.txt").read_bytes()
+            except OSError:
+                continue
+            if ENTRY_POINT_GROUP.encode() in data and name not in seen:
+                seen.add(name)
+                yield from _entry_points(data.decode("utf-8", "replace"))
+
+
+def _entry_points(text: str) -> Iterator[str]:
+    """Yield the values of our group. Source: "Entry points specification" of the Python packaging guide."""
+    group = ""
+    for line in text.splitlines():
+        line = line.strip()
+        if line.startswith("["):
+            group = line.strip("[]").strip()
+        elif group == ENTRY_POINT_GROUP and "=" in line and not line.startswith(("#", ";")):
+            value = line.partition("=")[2].partition("[")[0]
+            yield "".join(value.split())
+
+
+def _import_file(source: str) -> ModuleType:
+    path = Path(source).absolute()
+    if not path.is_file():
+        raise AgentLoadError(source, f"there is no file {path}")
+    # A name of its own for each path, so that two files of one name are two modules.
+    name = f"_agents_{path.stem}_{zlib.crc32(os.fsencode(path)):08x}"
+    _add_to_path(str(path.parent))
+    known = sys.modules.get(name)
+    stamp = _stamp(path)
+    if known is not None and getattr(known, "__relaymesh_stamp__", None) == stamp:
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise AgentLoadError(source, "it is no Python file: its name must end with .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses and annotations look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # as above
+        del sys.modules[name]
+        raise AgentLoadError(source, _cause(error)) from error
+    vars(module)["__relaymesh_stamp__"] = stamp
+    return module
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _add_to_path(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def _hint(name: str) -> str:
+    try:
+        here = [Path(entry).stem for entry in os.listdir() if entry.endswith(".py") or os.path.isdir(entry)]
+    except OSError:
+        here = []
+    return did_you_mean(name, here) or "; name a module that can be imported from here, or a file that ends with .py"
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}, line {error.lineno}"
+        return f"SyntaxError: {error.msg} ({where})"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace is not None else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
