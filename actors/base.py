@@ -25,7 +25,7 @@ from actors.address import Address
 from actors.mailbox import ActorGoneError, Inbox
 from actors.metrics import ActorMetrics, Undeliverable
 from actors.reply import Asked, Reply
-from relaymesh.errors import MessageError
+from relaymesh.errors import MessageError, RelayMeshError
 from relaymesh.wire import codec
 from relaymesh.wire.kernel import ChildEnded, Crash, Ping
 
@@ -91,6 +91,7 @@ class Actor(pykka.ThreadingActor):
         self.stop_deadline: float | None = None
         self.stop_ordered = False
         self.ended = False
+        self._abandoned = False
         self.closing_since: float | None = None  # time.monotonic()
 
     # Hooks, in the order of an actor's life.
@@ -113,7 +114,10 @@ class Actor(pykka.ThreadingActor):
         """End in order: finish what is in hand, close what ``started`` opened."""
 
     def crashed(self) -> None:
-        """Close what ``started`` opened, after an error; finish nothing. Runs before the supervisor is told."""
+        """Close what ``started`` opened, as far as it did; finish nothing. Runs before the supervisor is told.
+
+        Also runs when an actor that hung and was abandoned comes back after all; its successor may be at work by then.
+        """
 
     # What a subclass may use.
 
@@ -156,7 +160,12 @@ class Actor(pykka.ThreadingActor):
             inbox.on_idle = self._go_idle
         self._address, self._metrics, self._on_end = address, address.metrics, on_end or _nobody
         pykka.ActorRegistry.register(self.actor_ref)
-        self._start_actor_loop()
+        try:
+            self._start_actor_loop()
+        except RuntimeError:  # no more threads
+            pykka.ActorRegistry.unregister(self.actor_ref)
+            self._metrics.alive = False
+            raise
         return address
 
     def wait_up(self, timeout_s: float) -> bool:
@@ -187,7 +196,7 @@ class Actor(pykka.ThreadingActor):
     def abandon(self) -> None:
         """Leave a thread behind that does not end: it reads no more mail and reports to nobody."""
         self._on_end = None
-        self.ended = self._inbox.ended = True
+        self.ended = self._inbox.ended = self._abandoned = True
         self.actor_stopped.set()
         pykka.ActorRegistry.unregister(self.actor_ref)
         self._metrics.abandoned += 1
@@ -210,8 +219,17 @@ class Actor(pykka.ThreadingActor):
         return Inbox()
 
     def _start_actor_loop(self) -> None:
-        self._thread = threading.Thread(target=self._actor_loop, name=self._name, daemon=self.use_daemon_thread)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=self.use_daemon_thread)
         self._thread.start()
+
+    def _run(self) -> None:
+        """Be the actor's thread: Pykka's loop, and what Pykka leaves open."""
+        try:
+            self._actor_loop()
+        except BaseException as error:
+            self._crash("reading its mailbox", error)
+        if self._abandoned:
+            self._close("long after it was abandoned")
 
     def on_start(self) -> None:
         self._inbox.mailbox.reader_ident = threading.get_ident()
@@ -306,6 +324,8 @@ class Actor(pykka.ThreadingActor):
     def _fail(self, message: codec.Message, error: BaseException, reply: Reply | None) -> None:
         if reply is not None and isinstance(error, Exception):
             self._metrics.failed += 1
+            if not isinstance(error, RelayMeshError):
+                log.info("%s: error while answering %s", self._name, message.TAG, exc_info=error)
             reply.fail(error)
             return
         if reply is not None:
@@ -317,11 +337,14 @@ class Actor(pykka.ThreadingActor):
         reason = f"{_line(error)} (while {while_})"
         log.error("%s crashed while %s", self._name, while_, exc_info=error)
         self.closing_since = time.monotonic()
+        self._close("after the crash")
+        self._end("crashed", crashed=True, reason=reason)
+
+    def _close(self, when: str) -> None:
         try:
             self.crashed()
-        except BaseException as second:
-            log.error("%s: error while closing after the crash", self._name, exc_info=second)
-        self._end("crashed", crashed=True, reason=reason)
+        except BaseException as error:
+            log.error("%s: error while closing %s", self._name, when, exc_info=error)
 
     def _end(self, why: str, *, crashed: bool, reason: str) -> None:
         self.ended = self._inbox.ended = True
@@ -332,7 +355,10 @@ class Actor(pykka.ThreadingActor):
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             self._metrics.alive = False
-            on_end(ChildEnded(self._name, self.launch_number, crashed, reason))
+            try:
+                on_end(ChildEnded(self._name, self.launch_number, crashed, reason))
+            except Exception:
+                log.exception("%s: nobody could be told of its end", self._name)
 
     def _fail_open_replies(self, why: str) -> None:
         for reply in list(self._open_replies):

@@ -106,7 +106,7 @@ class TimerHeap:
         self._limit = limit
         self._lock = threading.Lock()
         self._heap: list[tuple[int, int, Timer]] = []
-        self._by_key: dict[tuple[str, str], Timer] = {}
+        self._by_key: dict[tuple[Target, str], Timer] = {}
         self._serial = 0  # keeps timers of one instant in the order in which they were set
 
     def __len__(self) -> int:
@@ -116,12 +116,12 @@ class TimerHeap:
         """Set a timer; return it, and whether it is the next one due."""
         timer = Timer(target, key, data, due_ns, period_ns, _heap=self)
         with self._lock:
-            former = self._by_key.get((target.name, key))
+            former = self._by_key.get((target, key))
             if former is not None:
                 former.live = False
             elif len(self._by_key) >= self._limit:
                 raise TooManyTimersError(self._limit)
-            self._by_key[target.name, key] = timer
+            self._by_key[target, key] = timer
             self._push(timer)
             return timer, self._heap[0][2] is timer
 
@@ -131,7 +131,7 @@ class TimerHeap:
 
     def cancel_key(self, target: Target, key: str) -> bool:
         with self._lock:
-            timer = self._by_key.get((target.name, key))
+            timer = self._by_key.get((target, key))
             return timer is not None and self._forget(timer)
 
     def next_due_ns(self) -> int | None:
@@ -174,9 +174,9 @@ class TimerHeap:
 
     def _try_again(self, timer: Timer, now_ns: int) -> None:
         with self._lock:
-            if (timer.target.name, timer.key) not in self._by_key:  # else it was set anew meanwhile
+            if (timer.target, timer.key) not in self._by_key:  # else it was set anew meanwhile
                 timer.live, timer.due_ns = True, now_ns + FULL_MAILBOX_RETRY_NS
-                self._by_key[timer.target.name, timer.key] = timer
+                self._by_key[timer.target, timer.key] = timer
                 self._push(timer)
 
     def _push(self, timer: Timer) -> None:
@@ -191,7 +191,7 @@ class TimerHeap:
         if not timer.live:
             return False
         timer.live = False
-        del self._by_key[timer.target.name, timer.key]
+        del self._by_key[timer.target, timer.key]
         return True
 
 

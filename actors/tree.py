@@ -5,6 +5,7 @@ Callable from any thread that is not an actor's.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +90,10 @@ class Tree:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the root supervisor has ended; return whether it has."""
+        if sys.platform == "win32" and timeout_s is None:
+            # There a wait without a bound keeps Ctrl-C from being handled.
+            while not self._over.wait(0.5):
+                pass
         return self._over.wait(timeout_s)
 
     def crash(self, name: str, reason: str = "ordered") -> bool:

@@ -111,9 +111,8 @@ class Notebook(Actor):
             case HowMany():
                 return len(self.notes)
             case Break(error):
-                raise {"ValueError": ValueError, "SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt}[
-                    error
-                ]("told to break")
+                errors = {"ValueError": ValueError, "SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt}
+                raise errors[error]("told to break")
             case Wait():
                 self.waiting.set()
                 self.gate.wait(PATIENCE_S)

@@ -231,7 +231,7 @@ def envelopes() -> st.SearchStrategy[bytes]:
     return st.binary(max_size=200) | near.map(msgpack.packb) | cut
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=envelopes())
 def test_no_bytes_whatever_end_an_actor(actor: Notebook, address: Address, ends: Ends, data: bytes) -> None:
     before = address.snapshot()
@@ -496,6 +496,29 @@ def test_an_abandoned_actor_reads_no_more_mail_when_it_wakes_up(actor: Notebook,
     assert address.snapshot().abandoned == 1
     assert address.snapshot().alive, "the successor is"
     successor.halt()
+
+
+def test_an_abandoned_actor_closes_what_it_opened_when_it_wakes_up(actor: Notebook, address: Address) -> None:
+    address.tell(Wait())
+    assert actor.waiting.wait(PATIENCE_S)
+    actor.abandon()
+
+    actor.gate.set()
+
+    assert actor.wait_ended(PATIENCE_S)
+    assert actor.life == ["started", "crashed"]
+
+
+def test_an_actor_whose_supervisor_cannot_be_told_ends_all_the_same(address: Address) -> None:
+    def on_end(_: object) -> None:
+        raise OSError("no way to tell")
+
+    actor = Notebook()
+    actor.launch(address, on_end=on_end)
+    address.tell(Break())
+
+    assert actor.wait_ended(PATIENCE_S)
+    assert actor.reported
 
 
 def test_a_closed_address_drops_what_is_told_and_says_so_to_who_asks(actor: Notebook, address: Address) -> None:

@@ -356,14 +356,31 @@ def test_a_stop_does_not_wait_for_a_start_that_takes_its_time(node: Node) -> Non
     assert node.life[-1] == "a stopping"
 
 
+class LosesItsInbox(Notebook):
+    """Breaks Pykka's loop itself, outside of all that looks after errors."""
+
+    def receive(self, message: object) -> object:
+        if isinstance(message, Break):
+            del self.actor_inbox
+            return None
+        return super().receive(message)  # type: ignore[arg-type]
+
+
+def test_an_error_in_the_loop_itself_is_a_crash(node: Node) -> None:
+    a = node.child("a", LosesItsInbox)
+    tree = node.start(a)
+
+    a.address.tell(Break())
+
+    assert a.address.ask(Ping(), PATIENCE_S) is True
+    assert "while reading its mailbox" in tree.tree().children[0].reason
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_died_without_a_word_is_noticed_by_the_sweep(node: Node) -> None:
-    class Dies(Notebook):
-        def receive(self, message: object) -> object:
-            if isinstance(message, Break):
-                del self.actor_inbox  # what Pykka's loop reads next
-                return None
-            return super().receive(message)  # type: ignore[arg-type]
+    class Dies(LosesItsInbox):
+        def _crash(self, while_: str, error: BaseException) -> None:
+            raise SystemExit
 
     a = node.child("a", Dies)
     tree = node.start(a)

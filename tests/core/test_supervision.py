@@ -27,12 +27,13 @@ from relaymesh.core.supervision import (
 
 SECOND = 1_000_000_000
 AT_ONCE = Backoff(0, 0)
+THREE_IN_TEN_SECONDS = Intensity(3, 10 * SECOND)
 
 
 def supervision(
     *children: ChildSpec | str,
     strategy: Strategy = Strategy.ONE_FOR_ONE,
-    intensity: Intensity = Intensity(3, 10 * SECOND),
+    intensity: Intensity = THREE_IN_TEN_SECONDS,
     backoff: Backoff = AT_ONCE,
 ) -> Supervision:
     specs = [ChildSpec(child) if isinstance(child, str) else child for child in children]

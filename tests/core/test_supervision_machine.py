@@ -159,5 +159,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.starting is not None or self.wake_at_ns is not None
 
 
-AnyOrder.TestCase.settings = settings(deadline=None, max_examples=150, stateful_step_count=40)
+AnyOrder.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)
 TestAnyOrder = AnyOrder.TestCase
