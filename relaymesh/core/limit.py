@@ -1,0 +1,46 @@
+"""Every bound on what a user may hand in, in one place. Sizes in bytes are of UTF-8."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "DEPENDENCIES_MAX",
+    "DEPTH_MAX",
+    "LABELS_MAX",
+    "LABEL_NAME_CHARS_MAX",
+    "LABEL_VALUE_CHARS_MAX",
+    "PAYLOAD_BYTES_MAX",
+    "SPILL_BYTES",
+    "STEPS_MAX",
+    "STEP_ID_CHARS_MAX",
+    "WORKFLOW_BYTES_MAX",
+]
+
+PAYLOAD_BYTES_MAX: Final = 10_485_760
+"""One payload, and one output: 10 MiB."""
+
+SPILL_BYTES: Final = 65_536
+"""A payload or output above this is kept in a file beside the database."""
+
+WORKFLOW_BYTES_MAX: Final = 67_108_864
+"""One workflow file: 64 MiB, so that 100,000 steps with a few hundred bytes of input each fit."""
+
+STEPS_MAX: Final = 100_000
+"""Steps of one task, the children of its map steps included."""
+
+DEPENDENCIES_MAX: Final = 1_000_000
+"""Dependencies of one workflow, implied ones included: two layers of 1,000 steps, each on each, still fit."""
+
+DEPTH_MAX: Final = 64
+"""Levels of arrays and objects in an input, and in an output that is used as JSON. Well below the depth at which
+any usual JSON reader gives up."""
+
+STEP_ID_CHARS_MAX: Final = 128
+
+LABELS_MAX: Final = 32
+"""Labels of one task."""
+
+LABEL_NAME_CHARS_MAX: Final = 63
+
+LABEL_VALUE_CHARS_MAX: Final = 256
