@@ -17,6 +17,10 @@ def test_the_textbook_example_comes_out() -> None:
     assert percentiles(values, (5, 30, 40, 50, 100)) == (15, 20, 20, 35, 50)
 
 
+def test_of_a_thousand_values_each_percent_is_ten_ranks() -> None:
+    assert percentiles(range(1, 1001), range(1, 101)) == tuple(range(10, 1001, 10))
+
+
 def test_no_values_give_zero() -> None:
     assert percentiles([], (50, 99)) == (0, 0)
 
