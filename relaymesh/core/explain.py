@@ -1,0 +1,227 @@
+"""The one first reason why a step is not finished, and the command that would change it.
+
+The questions are asked in the order in which the causes stand in each other's way; the first that answers wins::
+
+    ended? ──────────────── done, cancelled, dead_letter
+    running? ────────────── owner_lost (owner gone, or lease over), running
+    dependencies unmet? ─── blocked_by_dead_dependency (will never end by itself), waiting_dependency
+    too early? ──────────── retry_backoff, delayed
+    anybody to run it? ──── no_node, agent_not_registered
+    room for it? ────────── agent_concurrency, no_free_slot
+    else ────────────────── ready (it starts within a moment)
+
+Reason codes never change; docs/explain.md lists them for users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relaymesh.core.status import StepStatus, TaskStatus
+
+__all__ = ["Dependency", "Reason", "StepFacts", "Why", "explain"]
+
+
+class Reason(StrEnum):
+    """Why a step stands where it stands."""
+
+    DONE = "done"
+    CANCELLED = "cancelled"
+    DEAD_LETTER = "dead_letter"
+    OWNER_LOST = "owner_lost"
+    RUNNING = "running"
+    BLOCKED_BY_DEAD_DEPENDENCY = "blocked_by_dead_dependency"
+    WAITING_DEPENDENCY = "waiting_dependency"
+    RETRY_BACKOFF = "retry_backoff"
+    DELAYED = "delayed"
+    NO_NODE = "no_node"
+    AGENT_NOT_REGISTERED = "agent_not_registered"
+    AGENT_CONCURRENCY = "agent_concurrency"
+    NO_FREE_SLOT = "no_free_slot"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A step that must succeed first; ``since_ms``: when it last changed, wall time."""
+
+    step_id: str
+    status: StepStatus
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFacts:
+    """All that is known about a step and about who could run it. Times are wall times in ms.
+
+    status_since_ms: when the step last changed; for a running one, when it was claimed as far as that is known.
+    not_before_ms: the step may not start earlier (``--delay``, ``--at``, backoff or snooze), None when it may.
+    owner, lease_age_ms, owner_alive: of a RUNNING step: node id, ms since its last heartbeat, and whether membership
+        holds that node alive.
+    live_nodes: nodes of this root that are alive; paused_nodes: those of them that take no work (drain, suspicion).
+    agent_nodes: live nodes that have the agent, paused ones left out.
+    agent_running, agent_limit: of the agent's steps on those nodes; None: no limit.
+    free_slots: free slots that fit the step on those nodes.
+    room_since_ms: since when nobody could take it (no node, no agent, no room); None when that is not known.
+    """
+
+    step_id: str
+    task_id: str
+    agent_id: str
+    status: StepStatus
+    task_status: TaskStatus
+    now_ms: int
+    status_since_ms: int
+    attempt: int = 0
+    dependencies: tuple[Dependency, ...] = ()
+    not_before_ms: int | None = None
+    owner: str | None = None
+    owner_alive: bool = True
+    lease_age_ms: int = 0
+    lease_timeout_ms: int = 15_000
+    live_nodes: int = 0
+    paused_nodes: int = 0
+    agent_nodes: tuple[str, ...] = ()
+    agent_running: int = 0
+    agent_limit: int | None = None
+    free_slots: int = 0
+    room_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The answer.
+
+    since_ms: wall time since when this reason holds.
+    sentence: for people.
+    command: what would unblock the step, without global options; None where only waiting helps or nothing is wrong.
+    """
+
+    reason: Reason
+    since_ms: int
+    sentence: str
+    command: str | None = None
+
+
+def explain(facts: StepFacts) -> Why:
+    """Return the first reason that applies."""
+    match facts.status:
+        case StepStatus.SUCCESS:
+            return Why(Reason.DONE, facts.status_since_ms, "the step succeeded")
+        case StepStatus.CANCELLED:
+            return Why(Reason.CANCELLED, facts.status_since_ms, "the step was cancelled with its task")
+        case StepStatus.DEAD_LETTER:
+            return Why(
+                Reason.DEAD_LETTER,
+                facts.status_since_ms,
+                f"the step failed for good after {_count(facts.attempt, 'attempt')}",
+                f"relaymesh replay {facts.task_id}",
+            )
+        case StepStatus.RUNNING:
+            return _running(facts)
+        case _:
+            return _unmet(facts) or _too_early(facts) or _nobody(facts) or _no_room(facts) or _ready(facts)
+
+
+def _running(facts: StepFacts) -> Why:
+    owner = facts.owner or "an unknown node"
+    if facts.owner_alive and facts.lease_age_ms < facts.lease_timeout_ms:
+        return Why(Reason.RUNNING, facts.status_since_ms, f"attempt {facts.attempt} is running on {owner}")
+    gone = "its lease is over" if facts.owner_alive else "that node is dead"
+    return Why(
+        Reason.OWNER_LOST,
+        facts.now_ms - facts.lease_age_ms,
+        f"{owner} had the step, but {gone}: the next maintenance of any node takes it back",
+        "relaymesh maintenance",
+    )
+
+
+def _unmet(facts: StepFacts) -> Why | None:
+    unmet = [dependency for dependency in facts.dependencies if dependency.status is not StepStatus.SUCCESS]
+    if not unmet:
+        return None
+    dead = [d for d in unmet if d.status in (StepStatus.DEAD_LETTER, StepStatus.CANCELLED)]
+    if dead:
+        first = min(dead, key=lambda d: (d.since_ms, d.step_id))
+        # A cancelled task cannot be replayed; only a new submit helps there.
+        replayable = facts.task_status is TaskStatus.DEAD_LETTER
+        return Why(
+            Reason.BLOCKED_BY_DEAD_DEPENDENCY,
+            first.since_ms,
+            f"{first.step_id} is {first.status} and will not succeed by itself{_more(len(dead))}",
+            f"relaymesh replay {facts.task_id}" if replayable else None,
+        )
+    first = min(unmet, key=lambda d: d.step_id)
+    return Why(
+        Reason.WAITING_DEPENDENCY,
+        facts.status_since_ms,
+        f"{first.step_id} is {first.status} and must succeed first{_more(len(unmet))}",
+    )
+
+
+def _too_early(facts: StepFacts) -> Why | None:
+    if facts.not_before_ms is None or facts.not_before_ms <= facts.now_ms:
+        return None
+    wait = f"{_seconds(facts.not_before_ms - facts.now_ms)} from now"
+    if facts.status is StepStatus.RETRYING:
+        tried = f"after {_count(facts.attempt, 'attempt')} " if facts.attempt else ""
+        return Why(Reason.RETRY_BACKOFF, facts.status_since_ms, f"it runs again {tried}{wait}")
+    return Why(Reason.DELAYED, facts.status_since_ms, f"it may not start before {wait}")
+
+
+def _nobody(facts: StepFacts) -> Why | None:
+    since_ms = _room_since(facts)
+    if facts.live_nodes <= 0:
+        return Why(Reason.NO_NODE, since_ms, "no node is running", "relaymesh up")
+    if facts.paused_nodes >= facts.live_nodes:
+        taken = f"{_count(facts.live_nodes, 'node')} alive, but paused or draining: none takes work"
+        return Why(Reason.NO_NODE, since_ms, taken, "relaymesh up")
+    if not facts.agent_nodes:
+        return Why(
+            Reason.AGENT_NOT_REGISTERED,
+            since_ms,
+            f"no node that takes work has the agent {facts.agent_id}",
+            f"relaymesh up --agents <module or file with {facts.agent_id}>",
+        )
+    return None
+
+
+def _no_room(facts: StepFacts) -> Why | None:
+    since_ms = _room_since(facts)
+    if facts.agent_limit is not None and facts.agent_running >= facts.agent_limit:
+        return Why(
+            Reason.AGENT_CONCURRENCY,
+            since_ms,
+            f"{facts.agent_running} of at most {facts.agent_limit} steps of {facts.agent_id} are running",
+        )
+    if facts.free_slots <= 0:
+        nodes = _count(len(facts.agent_nodes), "node")
+        return Why(
+            Reason.NO_FREE_SLOT,
+            since_ms,
+            f"no slot for {facts.agent_id} is free on {nodes}",
+            "relaymesh worker",
+        )
+    return None
+
+
+def _ready(facts: StepFacts) -> Why:
+    return Why(Reason.READY, max(facts.status_since_ms, facts.not_before_ms or 0), "nothing stands in its way")
+
+
+def _room_since(facts: StepFacts) -> int:
+    """Return since when only room was missing: not before the step itself was ready for it."""
+    return max(facts.status_since_ms, facts.not_before_ms or 0, facts.room_since_ms or 0)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _more(total: int) -> str:
+    return f" (and {total - 1} more)" if total > 1 else ""
+
+
+def _seconds(duration_ms: int) -> str:
+    return f"{duration_ms} ms" if duration_ms < 1000 else f"{duration_ms / 1000:.1f} s"
