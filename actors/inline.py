@@ -45,13 +45,13 @@ class InlineWorkerActor(Actor):
     def receive(self, message: Any) -> None:
         match message:
             case RunGrants(grants):
-                self._run(grants)
+                self._run_all(grants)
             case CancelGrants() | RevokeGrants():
                 pass
             case _:
                 assert_never(message)
 
-    def _run(self, grants: tuple[Any, ...]) -> None:
+    def _run_all(self, grants: tuple[Any, ...]) -> None:
         name = self.address.name
         finished: list[FinishedStep] = []
         for grant in grants:

@@ -18,7 +18,6 @@ every step that the node ran, so nothing that was acknowledged hangs on what an 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import random
@@ -48,6 +47,7 @@ from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.node import NodeOptions
 from relaymesh.settings import Settings, load_settings
 from relaymesh.store.connection import Durability
+from relaymesh.store.node_row import Capabilities
 from relaymesh.store.presence import Presence, host_name, take_presence
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
@@ -205,7 +205,7 @@ class Node:
             node_id=self.node_id,
             host=host_name(),
             pid=os.getpid(),
-            agents=json.dumps(sorted(specs)),
+            agents=self._capabilities(),
             pools={agent_id: spec.pool for agent_id, spec in specs.items()},
             limits={
                 agent_id: spec.max_concurrency for agent_id, spec in specs.items() if spec.max_concurrency is not None
@@ -213,6 +213,21 @@ class Node:
             policy_of=policy_of,
             durability=Durability(self._settings.durability),
         )
+
+    def _capabilities(self) -> str:
+        """What this node tells others about itself, as the JSON of ``relaymesh.store.node_row.Capabilities``."""
+        specs = self._registry.specs
+        return Capabilities(
+            pools={agent_id: spec.pool for agent_id, spec in specs.items()},
+            limits={
+                agent_id: spec.max_concurrency for agent_id, spec in specs.items() if spec.max_concurrency is not None
+            },
+            slots={
+                "inline": INLINE_SLOTS,
+                "thread": self._options.threads or THREAD_SLOTS,
+                "process": self._options.concurrency or max(4, os.cpu_count() or 1),
+            },
+        ).to_json()
 
     def _start(self) -> None:
         # Python gives a waiting thread the interpreter only after this long; the default of 5 ms is many commits.

@@ -21,13 +21,13 @@ class WakeActor(Actor):
 
     def __init__(self, run: Path, node_id: str, store: Address) -> None:
         super().__init__()
-        self._run = run
+        self._folder = run
         self._node_id = node_id
         self._store = store
         self._listener: WakeListener | None = None
 
     def started(self) -> None:
-        self._listener = WakeListener(self._run, self._node_id)
+        self._listener = WakeListener(self._folder, self._node_id)
         threading.Thread(target=_listen, args=(self._listener, self._store), name="wake", daemon=True).start()
 
     def receive(self, message: Ping) -> bool:

@@ -27,10 +27,11 @@ WITH RECURSIVE pair(agent_id, priority) AS (
     SELECT * FROM (SELECT agent_id, priority FROM steps INDEXED BY steps_ready WHERE {READY}
                    ORDER BY agent_id, priority LIMIT 1)
     UNION ALL
-    SELECT n.agent_id, n.priority FROM pair JOIN steps n ON n.id = (
-        SELECT id FROM steps INDEXED BY steps_ready
-        WHERE {READY} AND (agent_id, priority) > (pair.agent_id, pair.priority)
-        ORDER BY agent_id, priority LIMIT 1)
+    SELECT n.agent_id, n.priority FROM pair JOIN steps n ON n.id = coalesce(
+        (SELECT id FROM steps INDEXED BY steps_ready
+         WHERE {READY} AND agent_id=pair.agent_id AND priority>pair.priority ORDER BY priority LIMIT 1),
+        (SELECT id FROM steps INDEXED BY steps_ready
+         WHERE {READY} AND agent_id>pair.agent_id ORDER BY agent_id, priority LIMIT 1))
 )
 SELECT agent_id, priority FROM pair
 """
@@ -45,8 +46,9 @@ UPDATE steps SET status='RUNNING', lease_owner=?, owner_generation=?, lease_toke
     progress=NULL, worker_id=?
 WHERE id IN (SELECT value FROM json_each(?)) AND {READY}
 """
+# Leaves updated_at_ms, and so every index, alone: a claim is news about the step, whose row tells when it was.
 _TASK_RUNNING = """
-UPDATE tasks SET status='RUNNING', updated_at_ms=max(?, updated_at_ms+1)
+UPDATE tasks SET status='RUNNING'
 WHERE task_id IN (SELECT value FROM json_each(?)) AND status IN ('PENDING','RETRYING')
 """
 
@@ -137,7 +139,7 @@ def claim(
         _claimed_row(*rows[pick.row_id], pool=pick.pool, token=token, cluster_epoch=cluster_epoch)
         for pick in planned.picks
     )
-    conn.execute(_TASK_RUNNING, (now_ms, id_list({row.lease.task_id for row in claimed})))
+    conn.execute(_TASK_RUNNING, (id_list({row.lease.task_id for row in claimed}),))
     return Claim(claimed, planned.state, planned.forced_low)
 
 

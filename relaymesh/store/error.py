@@ -13,6 +13,7 @@ __all__ = [
     "RootReadOnlyError",
     "SchemaTooNewError",
     "StoreBusyError",
+    "StoreDefectError",
     "StoreFullError",
     "StoreIOError",
     "translate",
@@ -128,6 +129,19 @@ class StoreIOError(StoreError):
         return f"the disk that holds the data root failed ({self.cause}): nothing was stored, check the disk and try again"
 
 
+class StoreDefectError(StoreError):
+    """SQLite refused a statement of ours: a defect of RelayMesh, not of the disk."""
+
+    code = "store_defect"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"the database refused a statement ({self.cause}): this is a defect of RelayMesh, please report it"
+
+
 def translate(error: sqlite3.Error, path: str) -> StoreError | RootError:
     """Return our error for one of SQLite's; the sentence never holds SQL parameters."""
     name = getattr(error, "sqlite_errorname", None) or ""
@@ -142,4 +156,6 @@ def translate(error: sqlite3.Error, path: str) -> StoreError | RootError:
         return RootReadOnlyError(path, "cannot be opened")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text or "not a database" in text:
         return RootCorruptError(path, "not a database or damaged")
-    return StoreIOError(name or type(error).__name__)
+    if name.startswith(("SQLITE_IOERR", "SQLITE_PROTOCOL", "SQLITE_NOLFS", "SQLITE_NOMEM", "SQLITE_INTERRUPT")):
+        return StoreIOError(name)
+    return StoreDefectError(f"{name or type(error).__name__}: {text[:200]}")

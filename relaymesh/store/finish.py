@@ -27,7 +27,18 @@ from relaymesh.store.conflict import record_conflicts
 from relaymesh.store.release import Settled, settle_successes
 from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef
 
-__all__ = ["RESULT_BYTES_IN_ROW", "FinishResult", "Spilled", "close_or", "commit_reports", "result_map"]
+__all__ = [
+    "RESULT_BYTES_IN_ROW",
+    "FinishResult",
+    "Spilled",
+    "close_or",
+    "commit_reports",
+    "dead_letter",
+    "finish_tasks",
+    "result_map",
+    "schedule_retry",
+    "task_dead",
+]
 
 RESULT_BYTES_IN_ROW = 1_048_576
 """A task whose outputs are longer than this in all keeps them with its steps only; readers put the map together."""
@@ -97,7 +108,7 @@ def commit_reports(
         now_ms=now_ms,
         read_output=read_output,
     )
-    _finish_tasks(conn, settled, now_ms)
+    finish_tasks(conn, settled, now_ms)
     _store_logs(conn, [step for step in steps if step.lease.row_id not in lost])
     for step in refused:
         kind = "success_commit_conflict" if step.report.kind == "succeeded" else "failure_commit_conflict"
@@ -264,7 +275,7 @@ def task_dead(conn: sqlite3.Connection, task_id: str, error: str, now_ms: int) -
     )
 
 
-def _finish_tasks(conn: sqlite3.Connection, settled: Settled, now_ms: int) -> None:
+def finish_tasks(conn: sqlite3.Connection, settled: Settled, now_ms: int) -> None:
     """Count successes off their tasks, and finish the tasks that have none left."""
     for task_id, reason in settled.dead_tasks.items():
         task_dead(conn, task_id, reason, now_ms)

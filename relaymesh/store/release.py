@@ -41,15 +41,16 @@ FROM (SELECT map_parent, count(*) AS n FROM steps WHERE map_parent IS NOT NULL
 WHERE steps.step_id=d.map_parent AND steps.status='PENDING' AND steps.waiting_on>=d.n
 """
 _OPEN_MAPS = """
-SELECT step_id, task_id, namespace, agent_id, priority, payload, map_template, map_index, traceparent
+SELECT step_id, task_id, namespace, agent_id, priority, payload, payload_path, map_template, map_index, traceparent,
+    delayed, not_before_ms
 FROM steps INDEXED BY steps_map_open
 WHERE map_template IS NOT NULL AND status='PENDING' AND task_id IN (SELECT value FROM json_each(?))
     AND ((map_index IS NULL AND waiting_on=1) OR (map_index IS NOT NULL AND waiting_on=0))
 """
 _COPIES = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, is_enqueued, status, created_at_ms,"
-    " updated_at_ms, payload, shape, queued_at_ms, template, map_parent, map_index, map_item, traceparent)"
-    " VALUES {rows}"
+    " updated_at_ms, payload, payload_path, shape, queued_at_ms, template, map_parent, map_index, map_item, traceparent,"
+    " delayed, not_before_ms) VALUES {rows}"
 )
 
 ReadOutput = Callable[[str], str]
@@ -103,7 +104,7 @@ def _advance_maps(
     """Spread or join every map step that can be; return the steps that became SUCCESS."""
     joined: list[str] = []
     for row in conn.execute(_OPEN_MAPS, (id_list(sorted(task_ids)),)).fetchall():
-        step_id, task_id, *_, copies, _ = row
+        step_id, task_id, copies = row[0], row[1], row[8]
         try:
             if copies is None and _spread(conn, row, now_ms, read_output):
                 settled.released = True
@@ -120,7 +121,7 @@ def _advance_maps(
 
 def _spread(conn: sqlite3.Connection, row: Sequence[object], now_ms: int, read_output: ReadOutput) -> int:
     """Insert one copy per item; return how many. With none the step is left for the join."""
-    step_id, task_id, namespace, agent_id, priority, payload, map_template, _, traceparent = row
+    step_id, task_id, namespace, agent_id, priority, payload, path, map_template, _, traceparent, *delay = row
     items = expand_map(str(map_template), dependency_outputs(conn, str(step_id), read_output), limit=STEPS_MAX)
     write_rows(
         conn,
@@ -137,6 +138,7 @@ def _spread(conn: sqlite3.Connection, row: Sequence[object], now_ms: int, read_o
                 now_ms,
                 now_ms,
                 payload,
+                path,
                 SHAPE_MAPS,
                 now_ms,
                 1,
@@ -144,12 +146,13 @@ def _spread(conn: sqlite3.Connection, row: Sequence[object], now_ms: int, read_o
                 index,
                 item,
                 traceparent,
+                *delay,
             )
             for index, item in enumerate(items)
         ],
     )
     conn.execute(
-        "UPDATE steps SET waiting_on=?, map_index=?, is_enqueued=1, updated_at_ms=max(?, updated_at_ms+1)"
+        "UPDATE steps SET waiting_on=?, map_index=?, is_enqueued=1, delayed=0, updated_at_ms=max(?, updated_at_ms+1)"
         " WHERE step_id=? AND status='PENDING' AND map_index IS NULL",
         (len(items), len(items), now_ms, step_id),
     )

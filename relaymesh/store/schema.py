@@ -17,10 +17,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-__all__ = ["MIGRATIONS", "READY", "SCHEMA_VERSION", "Migration"]
+__all__ = ["MIGRATIONS", "RARE", "READY", "SCHEMA_VERSION", "Migration"]
 
 # The text must be the same in the index and in each query, or SQLite does not use the index.
 READY = "status='PENDING' AND waiting_on=0 AND delayed=0"
+RARE = "status IN ('RETRYING','DEAD_LETTER','CANCELLED')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ CREATE TABLE tasks (
 );
 CREATE UNIQUE INDEX tasks_live_key ON tasks(idempotency_key) WHERE key_live=1;
 CREATE INDEX tasks_updated ON tasks(updated_at_ms);
-CREATE INDEX tasks_rare ON tasks(status, updated_at_ms) WHERE status IN ('RETRYING','DEAD_LETTER','CANCELLED');
+CREATE INDEX tasks_open ON tasks(id) WHERE finished_at_ms IS NULL;
+CREATE INDEX tasks_rare ON tasks(status, updated_at_ms) WHERE {RARE};
 CREATE INDEX tasks_expiry ON tasks(expires_at_ms) WHERE expires_at_ms IS NOT NULL AND finished_at_ms IS NULL;
 
 CREATE TABLE steps (

@@ -25,7 +25,7 @@ from relaymesh.store import admin, recover
 from relaymesh.store.claim import Claim, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.connection import Durability, connect, write_transaction
 from relaymesh.store.error import RootMissingError, translate
-from relaymesh.store.finish import FinishResult, commit_reports
+from relaymesh.store.finish import FinishResult, commit_reports, finish_tasks
 from relaymesh.store.migration import migrate
 from relaymesh.store.payload import PayloadFiles, PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
@@ -121,13 +121,8 @@ class Store:
         ]
         if spread:
             settled = spread_roots(self.conn, spread, now_ms=now_ms, read_output=self.payloads.read)
-            self._settle(settled, now_ms)
+            finish_tasks(self.conn, settled, now_ms)
         return results
-
-    def _settle(self, settled: object, now_ms: int) -> None:
-        from relaymesh.store.finish import _finish_tasks  # the same rule as after a commit
-
-        _finish_tasks(self.conn, settled, now_ms)  # type: ignore[arg-type]
 
     # -- claim and commit --------------------------------------------------------------------------------------------
 
@@ -297,6 +292,19 @@ class Store:
             agents=node.agents,
             now_ms=now_ms,
         )
+
+    def cancel(self, task_id: str, *, mode: admin.CancelMode, reason: str, now_ms: int) -> admin.Cancelled:
+        """Cancel a task."""
+        return admin.cancel(self.conn, task_id, mode=mode, reason=reason, now_ms=now_ms)
+
+    def replay(self, task_id: str, *, now_ms: int) -> str:
+        """Replay a dead-lettered task; return a code of the reference."""
+        code = admin.replay(self.conn, task_id, now_ms=now_ms)
+        if code == "replayed":
+            # A map step whose list was refused has nothing left to wait for: look at the list again now.
+            settled = spread_roots(self.conn, [task_id], now_ms=now_ms, read_output=self.payloads.read)
+            finish_tasks(self.conn, settled, now_ms)
+        return code
 
     def add_counter(self, name: str, amount: int) -> None:
         """Add to a counter of the root."""

@@ -1,0 +1,107 @@
+"""A validated submit, turned into the rows that will be stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from relaymesh.core.ident import Ids, trace_of, workflow_step_id
+from relaymesh.core.workflow import PlanStep, WorkflowPlan
+from relaymesh.store.payload import PayloadFiles
+from relaymesh.wire.store import SHAPE_MAPS, SHAPE_SOLE, NewStep, NewTask
+
+__all__ = ["draft_task", "draft_workflow"]
+
+
+
+def draft_task(
+    ids: Ids,
+    files: PayloadFiles,
+    agent_id: str,
+    payload: str,
+    *,
+    priority: str,
+    key: str,
+    not_before_ms: int | None = None,
+    expires_at_ms: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    traceparent: str = "",
+) -> NewTask:
+    """Return the rows of a single-step task. A payload that is too long for a row is written to its file here."""
+    task_id = ids.task()
+    path = files.spill(payload)
+    step = NewStep(
+        step_id=ids.step(),
+        agent_id=agent_id,
+        priority=priority,
+        payload=None if path else payload,
+        payload_path=path or "",
+        shape=SHAPE_SOLE,
+        not_before_ms=not_before_ms,
+        traceparent=traceparent or None,
+    )
+    return NewTask(
+        task_id=task_id,
+        idempotency_key=key,
+        trace_id=trace_of(task_id, traceparent),
+        steps=(step,),
+        expires_at_ms=expires_at_ms,
+        labels=_labels(labels),
+        traceparent=traceparent or None,
+    )
+
+
+def draft_workflow(
+    ids: Ids,
+    files: PayloadFiles,
+    plan: WorkflowPlan,
+    *,
+    key: str,
+    not_before_ms: int | None = None,
+    expires_at_ms: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    traceparent: str = "",
+) -> NewTask:
+    """Return the rows of a workflow. A delay holds back the steps that wait for no other."""
+    task_id = ids.task()
+    maps = any(step.map_template is not None for step in plan.steps)
+    steps = tuple(
+        _workflow_step(files, step, task_id, SHAPE_MAPS if maps else 0, not_before_ms, traceparent)
+        for step in plan.steps
+    )
+    return NewTask(
+        task_id=task_id,
+        idempotency_key=key,
+        trace_id=trace_of(task_id, traceparent),
+        steps=steps,
+        expires_at_ms=expires_at_ms,
+        labels=_labels({**plan.labels, **(labels or {})}),
+        traceparent=traceparent or None,
+    )
+
+
+def _workflow_step(
+    files: PayloadFiles, step: PlanStep, task_id: str, shape: int, not_before_ms: int | None, traceparent: str
+) -> NewStep:
+    text = step.payload if step.template is None else step.template
+    path = files.spill(text or "")
+    mapped = step.map_template is not None
+    delayed = not_before_ms if not step.depends_on else None
+    return NewStep(
+        step_id=workflow_step_id(task_id, step.id),
+        agent_id=step.agent,
+        priority=str(step.priority),
+        payload=None if path else text,
+        payload_path=path or "",
+        template=step.template is not None,
+        map_template=step.map_template,
+        waiting_on=len(step.depends_on) + mapped,
+        depends_on=tuple(workflow_step_id(task_id, other) for other in step.depends_on),
+        shape=shape,
+        not_before_ms=delayed,
+        traceparent=traceparent or None,
+    )
+
+
+def _labels(labels: Mapping[str, str] | None) -> str | None:
+    return json.dumps(dict(labels), ensure_ascii=False, sort_keys=True) if labels else None

@@ -1,0 +1,86 @@
+"""Write tasks and dead letters to files that other programs read. A file is complete or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from relaymesh.errors import InputError
+from relaymesh.store import read
+from relaymesh.store.store import Store
+from relaymesh.view import DeadExportOutcome, TaskExportOutcome
+
+__all__ = ["OutputFileError", "export_dead", "export_task"]
+
+
+class OutputFileError(InputError):
+    """The file that was asked for cannot be written."""
+
+    code = "output_file"
+
+    def __init__(self, path: str, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be written ({self.cause}): choose another --out"
+
+
+def export_task(store: Store, task_id: str, out: Path, *, now_ms: int) -> TaskExportOutcome:
+    """Write one task, its steps and its log to ``out``."""
+    with store.reading():
+        task = read.task_view(store.conn, task_id, store.payloads.read)
+        workflow = read.workflow_detail(store.conn, task_id)
+    if task is None or workflow is None:
+        return TaskExportOutcome(
+            task_id=task_id, exported=False, step_count=0, audit_events=0, output="task not found"
+        )
+    instant = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    document = {
+        "task": msgspec.to_builtins(task),
+        "workflow": msgspec.to_builtins(workflow),
+        "audit_events": [],
+        "exported_at": instant,
+    }
+    _write(out, [json.dumps(document, ensure_ascii=False, indent=2), "\n"])
+    return TaskExportOutcome(
+        task_id=task_id,
+        exported=True,
+        step_count=len(workflow.steps),
+        audit_events=0,
+        output=str(out.absolute()),
+    )
+
+
+def export_dead(store: Store, out: Path, limit: int) -> DeadExportOutcome:
+    """Write the dead-lettered steps, oldest message first, as a JSON array."""
+    with store.reading():
+        rows = store.conn.execute(
+            "SELECT m.msg_id, m.task_id, m.step_id, m.to_agent, m.priority, m.created_at_ms, m.meta_path, s.last_error"
+            " FROM steps s JOIN messages m ON m.step_id=s.step_id"
+            " WHERE s.status='DEAD_LETTER' AND m.state='DEAD' ORDER BY m.created_at_ms, m.msg_id LIMIT ?",
+            (limit,),
+        ).fetchall()
+    names = ("msgId", "taskId", "stepId", "toAgent", "priority", "createdAtMs", "metaPath", "lastError")
+    letters = [dict(zip(names, row, strict=True)) for row in rows]
+    _write(out, [json.dumps(letters, ensure_ascii=False, indent=2), "\n"])
+    return DeadExportOutcome(exported=len(letters), output_path=str(out.absolute()))
+
+
+def _write(out: Path, pieces: Iterable[str]) -> None:
+    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, out)
+    except OSError as error:
+        raise OutputFileError(str(out), error.strerror or type(error).__name__) from error
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""What a node writes about itself into ``mesh_nodes``, and what others read there."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from relaymesh.store.presence import host_name, is_alive
+
+__all__ = ["HEARTBEAT_STALE_MS", "Capabilities", "NodeRow", "live_nodes"]
+
+HEARTBEAT_STALE_MS = 30_000
+"""A node of another machine counts as alive for this long after its last heartbeat."""
+
+_NODES_MAX = 1_000
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a node can run: agent id to slot pool, agents with a limit, and slots per pool."""
+
+    pools: dict[str, str] = {}
+    limits: dict[str, int] = {}
+    slots: dict[str, int] = {}
+
+    def to_json(self) -> str:
+        """Return the text of the column ``agents``."""
+        return msgspec.json.encode(self).decode()
+
+
+class NodeRow(msgspec.Struct, frozen=True):
+    """A node that is alive as far as this process can tell."""
+
+    node_id: str
+    last_heartbeat_ms: int
+    capabilities: Capabilities
+
+
+def live_nodes(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> list[NodeRow]:
+    """Return the nodes of the root that are alive: by their lock on this machine, by their heartbeat elsewhere."""
+    here = host_name()
+    rows = conn.execute(
+        "SELECT node_id, last_heartbeat_ms, host, agents FROM mesh_nodes WHERE status='ALIVE'"
+        " ORDER BY last_heartbeat_ms DESC LIMIT ?",
+        (_NODES_MAX,),
+    ).fetchall()
+    live = []
+    for node_id, heartbeat_ms, host, agents in rows:
+        alive = is_alive(run, node_id, here) if host == here else None
+        if alive is False or (alive is None and now_ms - heartbeat_ms > HEARTBEAT_STALE_MS):
+            continue
+        try:
+            capabilities = msgspec.json.decode(agents or "{}", type=Capabilities)
+        except msgspec.DecodeError:
+            capabilities = Capabilities()  # a row that somebody else wrote
+        live.append(NodeRow(node_id, heartbeat_ms, capabilities))
+    return live

@@ -1,0 +1,217 @@
+"""What people and programs ask about tasks: rows turned into views. Reads only; every answer has a bounded size."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from relaymesh.errors import InputError
+from relaymesh.store.finish import result_map
+from relaymesh.store.schema import RARE
+from relaymesh.view import (
+    LeaseConflict,
+    LogEntry,
+    TaskSummary,
+    TaskView,
+    WorkflowDetail,
+    WorkflowStep,
+    WorkflowTask,
+)
+
+__all__ = [
+    "ResultTooLargeError",
+    "lease_conflicts",
+    "log_entries",
+    "task_status",
+    "task_summaries",
+    "task_view",
+    "workflow_detail",
+]
+
+RESULT_BYTES_MAX = 67_108_864
+_UNFINISHED = ("PENDING", "RUNNING")
+
+ReadOutput = Callable[[str], str]
+
+
+class ResultTooLargeError(InputError):
+    """All outputs of a task together are more than one answer may hold."""
+
+    code = "result_too_large"
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return (
+            f"the outputs of task {self.task_id} together exceed {RESULT_BYTES_MAX:,} bytes: "
+            "read them step by step with the Python API (client.outputs)"
+        )
+
+
+def task_view(conn: sqlite3.Connection, task_id: str, read_output: ReadOutput) -> TaskView | None:
+    """Return one task with its result, or None.
+
+    Raises:
+        ResultTooLargeError: the result is larger than an answer may be.
+    """
+    row = conn.execute(
+        "SELECT status, idempotency_key, trace_id, result_payload, last_error, created_at_ms, updated_at_ms FROM tasks"
+        " WHERE task_id=?",
+        (task_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    status, key, trace_id, result, error, created, updated = row
+    if result is None and status == "SUCCESS":
+        result = _result(conn, task_id, read_output)
+    return TaskView(
+        task_id=task_id,
+        status=status,
+        idempotency_key=key or "",
+        trace_id=trace_id or "",
+        result_payload=result,
+        last_error=error,
+        created_at_ms=created,
+        updated_at_ms=updated,
+    )
+
+
+def _result(conn: sqlite3.Connection, task_id: str, read_output: ReadOutput) -> str:
+    """Put a task's result together from its steps: it was too long to be stored a second time."""
+    outputs: list[tuple[str, str | None]] = []
+    room = RESULT_BYTES_MAX
+    for step_id, text, path in conn.execute(
+        "SELECT step_id, result_payload, result_path FROM steps WHERE task_id=? ORDER BY step_id", (task_id,)
+    ):
+        output = text if path is None else read_output(path)
+        room -= len(output or "")
+        if room < 0:
+            raise ResultTooLargeError(task_id)
+        outputs.append((step_id, output))
+    return result_map(outputs)
+
+
+def task_status(conn: sqlite3.Connection, task_id: str) -> str | None:
+    """Return a task's status, or None when there is no such task."""
+    row = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def task_summaries(
+    conn: sqlite3.Connection, *, status: str | None, limit: int, offset: int, label: tuple[str, str] | None
+) -> list[TaskSummary]:
+    """Return tasks, newest change first."""
+    where, values = [], []
+    if status is not None:
+        where.append("status=?")
+        values.append(status)
+        if status in _UNFINISHED:
+            where.append("finished_at_ms IS NULL")
+        elif status in ("RETRYING", "DEAD_LETTER", "CANCELLED"):
+            where.append(RARE)  # without it SQLite does not see that the index of these fits
+    if label is not None:
+        where.append("json_extract(labels, ?)=?")
+        values += [f'$."{label[0]}"', label[1]]
+    clause = f"WHERE {' AND '.join(where)}" if where else ""
+    rows = conn.execute(
+        "SELECT task_id, status, trace_id, last_error, created_at_ms, updated_at_ms FROM tasks "
+        f"{clause} ORDER BY updated_at_ms DESC, task_id DESC LIMIT ? OFFSET ?",
+        (*values, limit, offset),
+    )
+    return [
+        TaskSummary(
+            task_id=task_id,
+            status=task_status,
+            trace_id=trace_id or "",
+            last_error=error,
+            created_at_ms=created,
+            updated_at_ms=updated,
+        )
+        for task_id, task_status, trace_id, error, created, updated in rows
+    ]
+
+
+def workflow_detail(conn: sqlite3.Connection, task_id: str) -> WorkflowDetail | None:
+    """Return a task with all its steps, or None."""
+    task = conn.execute(
+        "SELECT status, trace_id, created_at_ms, updated_at_ms FROM tasks WHERE task_id=?", (task_id,)
+    ).fetchone()
+    if task is None:
+        return None
+    dependencies: dict[str, list[str]] = {}
+    for step_id, other in conn.execute(
+        "SELECT step_id, depends_on_step_id FROM step_dependencies WHERE task_id=? AND namespace="
+        "(SELECT namespace FROM tasks WHERE task_id=?) ORDER BY step_id, depends_on_step_id",
+        (task_id, task_id),
+    ):
+        dependencies.setdefault(step_id, []).append(other)
+    steps = tuple(
+        WorkflowStep(
+            step_id=row[0],
+            agent_id=row[1],
+            status=row[2],
+            attempt=row[3],
+            priority=row[4],
+            enqueued=bool(row[5]),
+            depends_on=tuple(dependencies.get(row[0], ())),
+            created_at_ms=row[6],
+            updated_at_ms=row[7],
+        )
+        for row in conn.execute(
+            "SELECT step_id, agent_id, status, attempt, priority, is_enqueued, created_at_ms, updated_at_ms"
+            " FROM steps WHERE task_id=? ORDER BY step_id",
+            (task_id,),
+        )
+    )
+    head = WorkflowTask(
+        task_id=task_id, status=task[0], trace_id=task[1] or "", created_at_ms=task[2], updated_at_ms=task[3]
+    )
+    return WorkflowDetail(task=head, steps=steps)
+
+
+def outputs(
+    conn: sqlite3.Connection, task_id: str, read_output: ReadOutput
+) -> Any:  # an iterator of (step id, output text or None)
+    """Yield each step's output, one at a time, ordered by step id."""
+    for step_id, text, path in conn.execute(
+        "SELECT step_id, result_payload, result_path FROM steps WHERE task_id=? ORDER BY step_id", (task_id,)
+    ):
+        yield step_id, text if path is None else read_output(path)
+
+
+def log_entries(
+    conn: sqlite3.Connection, task_id: str, after: tuple[int, str, int, int], limit: int
+) -> list[tuple[tuple[int, str, int, int], LogEntry]]:
+    """Return log lines behind a cursor, oldest first, each with the cursor that stands behind it.
+
+    A cursor is ``(at_ms, step_id, lease_epoch, line)``; ``(0, "", 0, 0)`` stands before everything.
+    """
+    rows = conn.execute(
+        "SELECT l.at_ms, l.step_id, l.lease_epoch, l.line, l.attempt, l.level, l.text FROM steps s"
+        " JOIN attempt_logs l ON l.step_id=s.step_id WHERE s.task_id=?"
+        " AND (l.at_ms, l.step_id, l.lease_epoch, l.line) > (?,?,?,?)"
+        " ORDER BY l.at_ms, l.step_id, l.lease_epoch, l.line LIMIT ?",
+        (task_id, *after, limit),
+    )
+    return [
+        (
+            (at_ms, step_id, epoch, line),
+            LogEntry(step_id=step_id, attempt=attempt, at_ms=at_ms, level=level, text=text),
+        )
+        for at_ms, step_id, epoch, line, attempt, level, text in rows
+    ]
+
+
+def lease_conflicts(conn: sqlite3.Connection, *, since_ms: int, limit: int) -> list[LeaseConflict]:
+    """Return refused writes, newest first."""
+    rows = conn.execute(
+        "SELECT id, event_type, task_id, step_id, worker_id, expected_status, expected_lease_token,"
+        " expected_lease_epoch, actual_status, actual_lease_owner, actual_lease_token, actual_lease_epoch,"
+        " occurred_at_ms FROM lease_conflicts WHERE occurred_at_ms>=? ORDER BY occurred_at_ms DESC, id DESC LIMIT ?",
+        (since_ms, limit),
+    )
+    names = LeaseConflict.__struct_fields__
+    return [LeaseConflict(**dict(zip(names, row, strict=True))) for row in rows]

@@ -1,0 +1,83 @@
+"""Workflow: build a workflow in Python instead of writing its JSON.
+
+    flow = Workflow(labels={"team": "blue"})
+    words = flow.step("words", "count_words", "some text")
+    flow.step("report", "render", {"title": "words", "count": words.output})
+    client.submit_workflow(flow)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+__all__ = ["ITEM", "Step", "Workflow"]
+
+ITEM: Mapping[str, object] = {"$item": ""}
+"""Stands for the item of a step that runs once per item (``map``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a workflow that is being built. ``output`` stands for its output inside another step's input."""
+
+    id: str
+
+    @property
+    def output(self) -> dict[str, object]:
+        """Return the reference to the whole output."""
+        return {"$from": self.id}
+
+    def at(self, pointer: str) -> dict[str, object]:
+        """Return the reference to a piece of the output, named by a JSON pointer such as ``/items/0``."""
+        return {"$from": self.id, "path": pointer}
+
+
+@dataclass(slots=True)
+class Workflow:
+    """Steps in the order in which they were added. Checked when it is submitted."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    priority: str | None = None
+    _steps: list[dict[str, object]] = field(default_factory=list)
+
+    def step(
+        self,
+        id: str,
+        agent: str,
+        input: object = "",
+        *,
+        after: Iterable[Step | str] = (),
+        over: object = None,
+        priority: str | None = None,
+    ) -> Step:
+        """Add a step and return it.
+
+        after: steps that must succeed first; those whose output the input names need not be listed.
+        over: a list, or the output of a step that is one: run once per item (``ITEM`` in the input stands for it).
+        """
+        entry: dict[str, object] = {"id": id, "agent": agent, "input": input}
+        if over is not None:
+            entry["map"] = over
+        if priority is not None:
+            entry["priority"] = priority
+        depends = [step.id if isinstance(step, Step) else step for step in after]
+        if depends:
+            entry["dependsOn"] = depends
+        self._steps.append(entry)
+        return Step(id)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what the workflow file would hold."""
+        document: dict[str, object] = {"steps": self._steps}
+        if self.labels:
+            document["labels"] = self.labels
+        if self.priority is not None:
+            document["priority"] = self.priority
+        return document
+
+    def to_json(self) -> bytes:
+        """Return the workflow file."""
+        return msgspec.json.encode(self.to_dict())
