@@ -21,6 +21,7 @@ from relaymesh.wire.store import (
     Renewed,
     ResendLeases,
 )
+from relaymesh.wire.work import StepProgress
 
 __all__ = ["LeaseActor"]
 
@@ -28,7 +29,7 @@ __all__ = ["LeaseActor"]
 class LeaseActor(Actor):
     """See the module."""
 
-    takes = LeasesTaken | LeasesEnded | Renewed | LeaseTick
+    takes = LeasesTaken | LeasesEnded | Renewed | LeaseTick | StepProgress
 
     def __init__(self, lease_timeout_ms: int, store: Address, queue: Address, timers: Timers) -> None:
         super().__init__()
@@ -38,6 +39,8 @@ class LeaseActor(Actor):
         self._timers = timers
         self._epochs: dict[int, int] = {}
         self._tick_at_ns: int | None = None
+        # The last word of each running step; goes to disk with the next renewal.
+        self._progress: dict[int, str] = {}
 
     def started(self) -> None:
         self._queue.tell(ResendLeases())
@@ -53,6 +56,7 @@ class LeaseActor(Actor):
             case LeasesEnded(row_ids):
                 for row_id in row_ids:
                     epoch = self._epochs.pop(row_id, None)
+                    self._progress.pop(row_id, None)
                     if epoch is not None:
                         self._machine.handle(now_ns, rules.Finished(row_id, epoch))
             case Renewed(row_ids, lost, asked_at_ns, failed):
@@ -63,6 +67,9 @@ class LeaseActor(Actor):
                 for row_id in lost:
                     if row_id in self._epochs:
                         self._perform(self._machine.handle(now_ns, rules.Lost(row_id, self._epochs[row_id])))
+            case StepProgress(row_id, _, progress):
+                if row_id in self._epochs:
+                    self._progress[row_id] = progress
             case LeaseTick():
                 self._tick_at_ns = None
                 self._perform(self._machine.handle(now_ns, rules.Tick()))
@@ -83,7 +90,8 @@ class LeaseActor(Actor):
             match effect:
                 case rules.Renew(leases, asked_at_ns):
                     rows = tuple((held.row_id, held.token, held.lease_epoch, held.cluster_epoch) for held in leases)
-                    self._store.tell(RenewLeases(rows, asked_at_ns))
+                    progress, self._progress = tuple(self._progress.items()), {}
+                    self._store.tell(RenewLeases(rows, asked_at_ns, progress))
                 case rules.Abandon(row_id, _, reason):
                     self._epochs.pop(row_id, None)
                     self._queue.tell(LeasesLost((row_id,), reason.value))

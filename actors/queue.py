@@ -35,6 +35,7 @@ from relaymesh.wire.store import (
     TookOver,
     Withdrawn,
     WithdrawDemand,
+    WorkerCapacity,
     WorkerUp,
 )
 
@@ -60,6 +61,7 @@ class QueueActor(Actor):
     takes = (
         TookOver
         | WorkerUp
+        | WorkerCapacity
         | Claimed
         | Committed
         | GrantsRefused
@@ -96,7 +98,8 @@ class QueueActor(Actor):
 
     def receive(self, message: Any) -> object:
         match message:
-            case Committed(row_ids):
+            case Committed(leases):
+                row_ids = tuple(row_id for row_id, epoch in leases if self._holds(row_id, epoch))
                 self._lease.tell(LeasesEnded(row_ids))
                 self._perform(self._books.handle(dispatch.Ended(row_ids)))
                 self._forget(row_ids)
@@ -114,6 +117,8 @@ class QueueActor(Actor):
             case WorkerUp(name):
                 slot = self._workers[name]
                 self._perform(self._books.handle(dispatch.WorkerUp(name, slot.pool, slot.capacity)))
+            case WorkerCapacity(name, capacity):
+                self._perform(self._books.handle(dispatch.SetCapacity(name, capacity)))
             case TookOver(generation, requeued, claim_number):
                 if requeued:
                     log.warning("generation %d took back %d steps of its former self", generation, requeued)
@@ -141,6 +146,11 @@ class QueueActor(Actor):
             self._grants[lease.row_id] = grant
             leases.append((lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch))
         self._lease.tell(LeasesTaken(tuple(leases), asked_at_ns))
+
+    def _holds(self, row_id: int, lease_epoch: int) -> bool:
+        """Say whether this lease is in our books: a late word about a former lease of the step must not end it."""
+        grant = self._grants.get(row_id)
+        return grant is not None and grant.lease.lease_epoch == lease_epoch
 
     def _forget(self, row_ids: Iterable[int]) -> None:
         for row_id in row_ids:

@@ -10,7 +10,7 @@ who asked gets the error, and what must not be lost (results, released steps) is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ from relaymesh.wire.store import (
     FinishedStep,
     FinishSteps,
     Grant,
+    LeaseRef,
     MaintenanceDone,
     PollStore,
     ReleaseSteps,
@@ -289,18 +290,18 @@ class StoreActor(Actor):
             done.ready |= finished.released
             done.due_changed |= finished.due_at_ms is not None
             done.tells.append(
-                (self._queue, Committed(tuple(s.lease.row_id for s in batch.finished), finished.refused))
+                (self._queue, Committed(_ended(step.lease for step in batch.finished), finished.refused))
             )
         for released in batch.released:
             store.release(released.leases, worker_id=facts.node_id, now_ms=now_ms)
             done.ready = True
-            done.tells.append((self._queue, Committed(tuple(lease.row_id for lease in released.leases))))
+            done.tells.append((self._queue, Committed(_ended(released.leases))))
         for lost in batch.lost:
             store.lose_attempts(
                 lost.leases, error=lost.error, worker_id=lost.worker_id, policy_of=facts.policy_of, now_ms=now_ms
             )
             done.due_changed = True
-            done.tells.append((self._queue, Committed(tuple(lease.row_id for lease in lost.leases))))
+            done.tells.append((self._queue, Committed(_ended(lost.leases))))
         for renewal in batch.renewals:
             gone = store.renew(renewal.leases, progress=renewal.progress, now_ms=now_ms)
             kept = tuple(lease[0] for lease in renewal.leases if lease[0] not in gone)
@@ -372,13 +373,13 @@ class StoreActor(Actor):
     def _tell_about(self, done: _Done, asked_at_ns: int) -> None:
         for reply, answer in done.answers:
             reply.answer(answer)
-        # The claim goes first: the slots that the commit frees are asked for with the next demand.
+        # What ended goes first: the claim may bring the same step again, under its next lease.
+        for address, message in done.tells:
+            address.tell(message)
         if done.claim is not None:
             self._tell_claimed(done.claim, asked_at_ns)
         elif done.ready:
             self._maybe_ready = True
-        for address, message in done.tells:
-            address.tell(message)
 
     def _tell_claimed(self, claim: Claim, asked_at_ns: int) -> None:
         self._maybe_ready = bool(claim.rows)
@@ -399,7 +400,7 @@ class StoreActor(Actor):
         if self._batch.finished:
             self._flush()
 
-    def _refused_input(self, lease: Any, failed: Failed) -> FinishedStep:
+    def _refused_input(self, lease: LeaseRef, failed: Failed) -> FinishedStep:
         now_ms = self._needs.now_ms()
         report = StepReport(
             lease.row_id,
@@ -432,6 +433,10 @@ class StoreActor(Actor):
         kept.take_over |= batch.take_over
         self._retry_at_ns = self._timers.now_ns() + delay_ns
         self._timers.after(delay_ns, self.address, PollStore(), key="retry")
+
+
+def _ended(leases: Iterable[LeaseRef]) -> tuple[tuple[int, int], ...]:
+    return tuple((lease.row_id, lease.lease_epoch) for lease in leases)
 
 
 POLL_NS = 40_000_000

@@ -36,10 +36,12 @@ from actors.maintenance import MaintenanceActor
 from actors.queue import QueueActor, WorkerSlot
 from actors.store import NodeFacts, StoreActor
 from actors.supervisor import Child, Supervisor
+from actors.thread import ThreadWorkerActor
 from actors.timer import TimerService
 from actors.wake import WakeActor
+from actors.worker import WorkerActor, process_factory
 from relaymesh.agents.registry import Registry, load_registry
-from relaymesh.agents.spec import Isolation
+from relaymesh.agents.spec import AgentSpec, Isolation
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.retry import RetryPolicy
@@ -225,7 +227,7 @@ class Node:
             slots={
                 "inline": INLINE_SLOTS,
                 "thread": self._options.threads or THREAD_SLOTS,
-                "process": self._options.concurrency or max(4, os.cpu_count() or 1),
+                "process": self._concurrency,
             },
         ).to_json()
 
@@ -269,17 +271,38 @@ class Node:
             raise NodeStartError(self.node_id)
 
     def _workers(self) -> list[Child]:
-        specs, at = self._registry.specs, self.addresses
-        inline = {agent_id: spec for agent_id, spec in specs.items() if spec.isolation is Isolation.INLINE}
+        at, timers = self.addresses, self._timers
+        by_pool: dict[Isolation, dict[str, AgentSpec]] = {isolation: {} for isolation in Isolation}
+        for agent_id, spec in self._registry.specs.items():
+            by_pool[spec.isolation][agent_id] = spec
+        inline, thread, process = (by_pool[i] for i in (Isolation.INLINE, Isolation.THREAD, Isolation.PROCESS))
+        threads = self._options.threads or THREAD_SLOTS
+        make_process = process_factory(self.root, self._options.agents)
         children = [
             self._worker(
-                "inline",
-                "inline",
-                INLINE_SLOTS,
-                lambda: InlineWorkerActor(inline, at["store"], at["queue"]),
+                "inline", "inline", INLINE_SLOTS, lambda: InlineWorkerActor(inline, at["store"], at["queue"])
+            ),
+            self._worker(
+                "thread",
+                "thread",
+                threads,
+                lambda: ThreadWorkerActor(thread, threads, at["store"], at["queue"], at["lease"]),
+            ),
+        ]
+        children += [
+            self._worker(
+                f"worker-{number}",
+                "process",
+                1,
+                lambda: WorkerActor(process, make_process, timers, at["store"], at["queue"], at["lease"]),
             )
+            for number in range(1, self._concurrency + 1)
         ]
         return children
+
+    @property
+    def _concurrency(self) -> int:
+        return self._options.concurrency or max(4, os.cpu_count() or 1)
 
     def _worker(self, name: str, pool: str, capacity: int, factory: Callable[[], Actor]) -> Child:
         address = Address(name, capacity=4096, overflow=Overflow.BLOCK, block_s=30.0)

@@ -45,6 +45,8 @@ __all__ = [
     "TookOver",
     "WithdrawDemand",
     "Withdrawn",
+    "WorkerCapacity",
+    "WorkerTick",
     "WorkerUp",
     "WriteNode",
 ]
@@ -191,6 +193,19 @@ class WorkerUp(Message, frozen=True):
     worker: str
 
 
+@message("work.capacity")
+class WorkerCapacity(Message, frozen=True):
+    """The worker takes this many steps at a time from now on."""
+
+    worker: str
+    capacity: int
+
+
+@message("work.tick")
+class WorkerTick(Message, frozen=True):
+    """Time for a worker actor to look at what it runs."""
+
+
 @message("work.grants_refused")
 class GrantsRefused(Message, frozen=True):
     """The worker gives these back unstarted."""
@@ -293,9 +308,9 @@ class FinishSteps(Message, frozen=True):
 
 @message("store.committed")
 class Committed(Message, frozen=True):
-    """These steps are off our hands: committed, or refused because we were fenced."""
+    """These leases, ``(row_id, lease_epoch)``, are off our hands: committed, or refused because we were fenced."""
 
-    row_ids: tuple[int, ...]
+    leases: tuple[tuple[int, int], ...]
     refused: tuple[int, ...] = ()
 
 

@@ -1,0 +1,96 @@
+"""ThreadWorkerActor: runs trusted, light agents and HTTP calls in threads of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, assert_never
+
+from actors.address import Address
+from actors.base import Actor
+from actors.order import order_for
+from relaymesh.agents.spec import AgentSpec
+from relaymesh.agents.thread_runner import ThreadRunner
+from relaymesh.wire.store import (
+    CancelGrants,
+    FinishedStep,
+    FinishSteps,
+    Grant,
+    GrantsRefused,
+    RevokeGrants,
+    RunGrants,
+    WorkerUp,
+)
+from relaymesh.wire.work import StepProgress, StepReport, StepsRevoked, StepStarted
+
+__all__ = ["ThreadWorkerActor"]
+
+_STOP_S = 2.0
+
+
+class ThreadWorkerActor(Actor):
+    """See the module. A thread cannot be killed: one that does not end within its grace time is given up and reported."""
+
+    takes = RunGrants | CancelGrants | RevokeGrants | StepStarted | StepProgress | StepReport | StepsRevoked
+
+    def __init__(
+        self, specs: Mapping[str, AgentSpec], threads: int, store: Address, queue: Address, lease: Address
+    ) -> None:
+        super().__init__()
+        self._specs = specs
+        self._threads = threads
+        self._store = store
+        self._queue = queue
+        self._lease = lease
+        self._held: dict[int, Grant] = {}
+        self._runner: ThreadRunner | None = None
+
+    def started(self) -> None:
+        self._runner = ThreadRunner(self._specs.get, threads_max=self._threads)
+        self._queue.tell(WorkerUp(self.address.name))
+
+    def stopping(self) -> None:
+        if self._runner is not None:
+            self._runner.stop("the node stops", within_s=_STOP_S)
+
+    def crashed(self) -> None:
+        self.stopping()
+
+    def receive(self, message: Any) -> None:
+        assert self._runner is not None
+        match message:
+            case RunGrants(grants):
+                for grant in grants:
+                    self._start_one(self._runner, grant)
+            case StepReport():
+                grant = self._held.get(message.row_id)
+                if grant is not None and grant.lease.lease_token == message.lease_token:
+                    del self._held[message.row_id]
+                    self._store.tell(FinishSteps((FinishedStep(grant.lease, message, self.address.name),)))
+            case StepsRevoked(row_ids):
+                self._gave_back(row_ids)
+            case CancelGrants(row_ids, reason):
+                for row_id in row_ids:
+                    grant = self._held.pop(row_id, None)
+                    if grant is not None:
+                        self._runner.cancel(row_id, grant.lease.lease_token, reason)
+            case RevokeGrants():
+                pass  # every grant has a thread of its own, so all have begun
+            case StepProgress():
+                self._lease.tell(message)
+            case StepStarted():
+                pass
+            case _:
+                assert_never(message)
+
+    def _start_one(self, runner: ThreadRunner, grant: Grant) -> None:
+        spec = self._specs.get(grant.lease.agent_id)
+        if spec is None:
+            self._queue.tell(GrantsRefused((grant.lease.row_id,)))
+            return
+        self._held[grant.lease.row_id] = grant
+        runner.start(order_for(grant, spec), self.address.tell)
+
+    def _gave_back(self, row_ids: Iterable[int]) -> None:
+        returned = tuple(row_id for row_id in row_ids if self._held.pop(row_id, None) is not None)
+        if returned:
+            self._queue.tell(GrantsRefused(returned))
