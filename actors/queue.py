@@ -23,6 +23,7 @@ from relaymesh.wire.store import (
     DrainQueue,
     Grant,
     GrantsRefused,
+    LeaseRef,
     LeasesEnded,
     LeasesLost,
     LeasesTaken,
@@ -80,6 +81,9 @@ class QueueActor(Actor):
         timers: Timers,
         on_drained: Callable[[QueueDrained], None],
         on_committed: Callable[[Committed], None] = lambda _: None,
+        *,
+        on_claimed: Callable[[LeaseRef], None] = lambda _: None,
+        one_step: bool = False,
     ) -> None:
         super().__init__()
         self._store = store
@@ -88,6 +92,8 @@ class QueueActor(Actor):
         self._timers = timers
         self._on_drained = on_drained
         self._on_committed = on_committed
+        self._on_claimed = on_claimed
+        self._one_step = one_step
         self._books = dispatch.Dispatch()
         self._grants: dict[int, Grant] = {}
         self._position = self._high_run = 0
@@ -109,6 +115,9 @@ class QueueActor(Actor):
                 self._take(grants, asked_at_ns)
                 steps = tuple((grant.lease.row_id, grant.pool) for grant in grants)
                 self._perform(self._books.handle(dispatch.Claimed(number, steps)))
+                if self._one_step:
+                    self._on_claimed(grants[0].lease) if grants else None
+                    self._perform(self._books.handle(dispatch.Close()))
             case GrantsRefused(row_ids):
                 self._perform(self._books.handle(dispatch.GaveBack(row_ids)))
             case LeasesLost(row_ids):
@@ -160,7 +169,7 @@ class QueueActor(Actor):
         for effect in effects:
             match effect:
                 case dispatch.Ask(after_claim, free):
-                    self._store.tell(Demand(after_claim, free, DEMAND_MAX, self._position, self._high_run))
+                    self._store.tell(Demand(after_claim, free, 1 if self._one_step else DEMAND_MAX, self._position, self._high_run))
                 case dispatch.Run(worker, row_ids):
                     grants = tuple(self._grants[row_id] for row_id in row_ids)
                     self._workers[worker].address.tell(RunGrants(grants))

@@ -54,7 +54,15 @@ from relaymesh.store.presence import Presence, host_name, take_presence
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
 from relaymesh.wire.kernel import ChildEnded
-from relaymesh.wire.store import Committed, DrainQueue, QueueDrained, StoreAnswer, SubmitTasks, WriteNode
+from relaymesh.wire.store import (
+    Committed,
+    DrainQueue,
+    LeaseRef,
+    QueueDrained,
+    StoreAnswer,
+    SubmitTasks,
+    WriteNode,
+)
 
 __all__ = ["GRACE_MS", "Node", "build"]
 
@@ -107,6 +115,7 @@ class Node:
     ) -> None:
         self.node_id = presence.node_id
         self.root = root
+        self.claimed: tuple[str, str, int] | None = None
         self._presence = presence
         self._options = options
         self._settings = settings
@@ -241,7 +250,14 @@ class Node:
             Child(
                 at["queue"],
                 lambda: QueueActor(
-                    at["store"], at["lease"], self._slots, timers, self._queue_drained, self._committed
+                    at["store"],
+                    at["lease"],
+                    self._slots,
+                    timers,
+                    self._queue_drained,
+                    self._committed,
+                    on_claimed=self._claimed,
+                    one_step=self._options.one_step,
                 ),
             ),
             Child(at["lease"], lambda: LeaseActor(self._settings.lease_timeout_ms, at["store"], at["queue"], timers)),
@@ -307,8 +323,6 @@ class Node:
     def _worker(self, name: str, pool: str, capacity: int, factory: Callable[[], Actor]) -> Child:
         address = Address(name, capacity=4096, overflow=Overflow.BLOCK, block_s=30.0)
         self.addresses[name] = address
-        if self._options.claims_max is not None:
-            capacity = 1
         self._slots[name] = WorkerSlot(address, pool, capacity)
         return Child(address, factory, stop_within_s=8.0)
 
@@ -317,8 +331,14 @@ class Node:
     def _committed(self, message: Committed) -> None:
         self._on_committed(message)
 
+    def _claimed(self, lease: LeaseRef) -> None:
+        if self.claimed is None:
+            self.claimed = (lease.task_id, lease.step_id, lease.lease_epoch)
+
     def _queue_drained(self, drained: QueueDrained) -> None:
         self._drained.set()
+        if self._options.one_step:
+            threading.Thread(target=self._end_after_drain, args=(0,), name="drain", daemon=True).start()
 
     def _end_after_drain(self, grace_ms: int) -> None:
         self._drained.wait(grace_ms / 1000 + _CLOSE_S)

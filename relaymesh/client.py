@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from relaymesh.core.ident import Ids
 from relaymesh.core.label import normalize_labels
@@ -431,6 +431,16 @@ class Client:
             return read.lease_conflicts(
                 store.conn, since_ms=self._now_ms() - since_hours * 3_600_000, limit=limit
             )
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """Return the rows of a read-only query, for reports that no method gives. Column names are the reference's."""
+        store = self._readable()
+        with store.reading():
+            store.conn.execute("PRAGMA query_only=1")
+            try:
+                return store.conn.execute(sql, tuple(values)).fetchall()
+            finally:
+                store.conn.execute("PRAGMA query_only=0")
 
     # -- change ------------------------------------------------------------------------------------------------------
 

@@ -7,13 +7,16 @@ A node is made of actors, which this package does not know. The builder is found
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relaymesh.errors import RelayMeshError
 
-__all__ = ["Builder", "NodeMissingError", "NodeOptions", "RunningNode", "start"]
+if TYPE_CHECKING:
+    from relaymesh.view import BenchmarkRunOutcome, WorkerOutcome
+
+__all__ = ["Builder", "NodeMissingError", "NodeOptions", "RunningNode", "benchmark", "run_once", "start"]
 
 
 class NodeMissingError(RelayMeshError):
@@ -32,7 +35,7 @@ class NodeOptions:
     root: the data root (not yet scoped by the namespace). node_id: None takes the first free of node-local, node-local-2, …
     concurrency: worker processes; None is the number of cores, at least 4. threads: slots for agents in threads.
     agents: modules or files with agents. grace_ms: how long running steps may take to end at a stop.
-    claims_max: end after so many claims of one step each; None is no end.
+    one_step: claim a single step, run it, and end.
     """
 
     root: Path
@@ -43,7 +46,7 @@ class NodeOptions:
     threads: int | None = None
     agents: tuple[str, ...] = ()
     grace_ms: int | None = None
-    claims_max: int | None = None
+    one_step: bool = False
     maintenance: bool = True
 
 
@@ -53,6 +56,11 @@ class RunningNode(Protocol):
     @property
     def node_id(self) -> str:
         """The id that it runs under."""
+        ...
+
+    @property
+    def claimed(self) -> tuple[str, str, int] | None:
+        """Task id, step id and lease epoch of the first step that it claimed, None when there was none."""
         ...
 
     def drain(self, grace_ms: int | None = None) -> None:
@@ -84,11 +92,60 @@ def start(options: NodeOptions, builder: Builder | None = None) -> RunningNode:
     return (builder or _registered())(options)
 
 
+def run_once(options: NodeOptions, builder: Builder | None = None) -> WorkerOutcome:
+    """Take one step from the queue, run it, and return what became of it.
+
+    Raises:
+        RelayMeshError: the root or the options cannot be used.
+    """
+    from relaymesh.once import outcome_of, poll
+
+    nothing = poll(options)
+    if nothing is not None:
+        return nothing
+    node = start(replace(options, one_step=True, concurrency=1, threads=1), builder)
+    try:
+        node.wait()
+    finally:
+        node.stop(0)
+    return outcome_of(options, node.claimed)
+
+
+def benchmark(
+    options: NodeOptions,
+    *,
+    tasks: int = 1000,
+    agent: str = "echo",
+    priority: str = "normal",
+    input_size: int = 64,
+    max_seconds: int = 300,
+    poll_batch: int = 64,
+    builder: Builder | None = None,
+) -> BenchmarkRunOutcome:
+    """Submit tasks one after another, run a node until they have ended, and return the figures.
+
+    poll_batch: taken for the sake of scripts; a node does not poll.
+
+    Raises:
+        RelayMeshError: the root, the options or the agent cannot be used.
+    """
+    from relaymesh.once import run_benchmark
+
+    return run_benchmark(
+        options,
+        lambda: start(options, builder),
+        tasks=tasks,
+        agent=agent,
+        priority=priority,
+        input_size=input_size,
+        max_seconds=max_seconds,
+    )
+
+
 def _registered() -> Builder:
     from importlib.metadata import entry_points
 
-    for entry in entry_points(group="relaymesh.node"):
-        if entry.name == "default":
-            builder: Builder = entry.load()
-            return builder
+    for entry in entry_points(group="relaymesh.node", name="default"):
+        builder: Builder = entry.load()
+        return builder
     raise NodeMissingError

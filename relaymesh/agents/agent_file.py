@@ -75,8 +75,8 @@ def load_retry_file(root: Path) -> AgentFile[RetryPolicy]:
     return _load(root / RETRY_FILE, _policy)
 
 
-class _Wrong(Exception):
-    """Why an entry is skipped."""
+class _Wrong(ValueError):
+    """Why an entry is skipped; specs and policies raise ValueError too."""
 
 
 def _load(path: Path, read: Callable[[dict[str, Any]], T]) -> AgentFile[T]:
@@ -93,7 +93,7 @@ def _load(path: Path, read: Callable[[dict[str, Any]], T]) -> AgentFile[T]:
             _check_id(agent_id)
             entries[agent_id] = read(entry)
             loaded += 1
-        except _Wrong as wrong:
+        except ValueError as wrong:
             skipped.append(Skipped(place, agent_id[:128], str(wrong)))
     return AgentFile(path, entries, loaded, tuple(skipped))
 
@@ -182,10 +182,7 @@ def _policy(entry: dict[str, Any]) -> RetryPolicy:
     for name in names:
         if entry.get(name) is None:
             raise _Wrong(f"{name} is missing")
-    try:
-        return RetryPolicy(*(_number(entry, name, 0) for name in names))
-    except ValueError as error:
-        raise _Wrong(str(error)) from error
+    return RetryPolicy(*(_number(entry, name, 0) for name in names))
 
 
 def _number(entry: dict[str, Any], name: str, default: int) -> int:

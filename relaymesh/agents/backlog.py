@@ -1,7 +1,8 @@
 """What one worker process has been given and not yet answered. Pure bookkeeping for whoever supervises it.
 
 A worker runs its orders in the order in which it got them, so the first that is neither reported nor revoked is the one
-that runs. Its time counts from when it became the first, or from ``StepStarted``, which is nearer to the truth.
+that runs, or ran a few milliseconds ago. Its time counts from when it became the first, or from ``StepStarted``, which
+is nearer to the truth.
 
     head since t ──▶ t + timeout: the worker asks it to end ──▶ + grace: the worker kills a script
                                                             ──▶ + KILL_MARGIN_MS: kill the worker
@@ -83,13 +84,17 @@ class Backlog:
         at_ms = self._head_since_ms + self._orders[self._head].timeout_ms + after_ms
         return at_ms if self._cancelled_at_ms is None else min(at_ms, self._cancelled_at_ms + after_ms)
 
-    def lost(self) -> tuple[StepOrder | None, tuple[StepOrder, ...]]:
-        """The worker is gone: return the step that died with it, if any ran, and those that had not begun."""
-        head, waiting = self.head, self.waiting
+    def lost(self, running_row_id: int | None) -> tuple[StepOrder | None, tuple[StepOrder, ...]]:
+        """The worker is gone: return the step that died with it, if any ran, and all others that were not answered.
+
+        running_row_id: what ``WorkerExited`` says. The others have not begun, or their reports are lost.
+        """
+        culprit = self._orders.pop(running_row_id, None) if running_row_id is not None else None
+        others = tuple(self._orders.values())
         self._orders.clear()
         self._kill_after_ms.clear()
         self._head = self._cancelled_at_ms = None
-        return head, waiting
+        return culprit, others
 
     def _find_head(self, now_ms: int) -> None:
         head = next(iter(self._orders), None)

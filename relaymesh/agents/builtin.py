@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from json.encoder import encode_basestring
@@ -66,5 +67,6 @@ def _echo(order: StepOrder, now_ms: int) -> str:
     )
 
 
+@functools.lru_cache(maxsize=1)
 def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

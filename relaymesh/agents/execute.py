@@ -8,7 +8,7 @@ from collections.abc import Collection
 from relaymesh.agents.builtin import run_builtin, run_builtin_inline
 from relaymesh.agents.context import Attempt
 from relaymesh.agents.process_ref import Process
-from relaymesh.agents.python import CoroutineLoop, run_python
+from relaymesh.agents.python import CoroutineLoop, cancelled_outcome, run_python
 from relaymesh.agents.spec import AgentSpec, HttpTarget, Kind, PythonTarget, ScriptTarget
 from relaymesh.core.outcome import Failed, Outcome, Snoozed, Succeeded
 from relaymesh.wire.work import LogLine, StepOrder, StepReport
@@ -33,7 +33,8 @@ def run_attempt(spec: AgentSpec, attempt: Attempt, loop: CoroutineLoop, spare: C
 
             return run_http(target, attempt)
         case None:
-            return run_builtin(attempt)
+            outcome = run_builtin(attempt)
+            return cancelled_outcome(attempt) or outcome
 
 
 def run_inline(spec: AgentSpec, order: StepOrder, now_ms: int) -> StepReport:

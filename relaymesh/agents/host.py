@@ -5,7 +5,8 @@
     pulse thread    what is due while a step runs: finished reports, StepStarted, heartbeats, the timeout
 
 Reports go out together: when the queue is empty, when there are many, and at the latest a few milliseconds after they
-were made. ``StepStarted`` is only sent for a step that has been running for ``STARTED_AFTER_MS``.
+were made. ``StepStarted`` is only sent for a step that has been running for ``STARTED_AFTER_MS``. Which step runs right
+now stands in shared memory (``running_mark``), for the node to read when this process is gone.
 
 Who ends a step that takes too long:
 
@@ -39,6 +40,7 @@ from relaymesh.agents.process_tree import adopt_orphans, descendants, kill_desce
 from relaymesh.agents.pulse import Pulse
 from relaymesh.agents.python import CoroutineLoop, one_line
 from relaymesh.agents.registry import Registry, load_registry
+from relaymesh.agents.running_mark import RunningMark
 from relaymesh.agents.spec import AgentSpec, Kind
 from relaymesh.agents.windows_job import end_with_this_process
 from relaymesh.core.outcome import Failed, Outcome
@@ -82,11 +84,20 @@ EXIT_BAD_MESSAGE: Final = 76
 class Host:
     """One worker process. All state that threads share is guarded by ``_changed``, which also guards the pipe."""
 
-    def __init__(self, registry: Registry, orders: FrameReader, reports_fd: int, spare: tuple[Process, ...]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        orders: FrameReader,
+        reports_fd: int,
+        running: RunningMark,
+        spare: tuple[Process, ...],
+    ) -> None:
         self._registry = registry
         self._orders = orders
         self._reports_fd = reports_fd
+        self._running = running
         self._spare = spare
+        self._pid = os.getpid()
         self._changed = threading.Condition()
         self._queue: deque[StepOrder] = deque()
         self._current: Attempt | None = None
@@ -123,6 +134,8 @@ class Host:
     def _run_one(self, spec: AgentSpec, attempt: Attempt) -> Outcome:
         attempt.grace_ms = spec.grace_ms
         outcome = run_attempt(spec, attempt, self._loop, self._spare)
+        if os.getpid() != self._pid:
+            os._exit(1)  # an agent forked, and its child came back out of the agent: it is no worker
         for capture in self._captures:
             capture.end_line()
         if spec.kind is not Kind.SCRIPT:  # a script has done it, before its output was drained
@@ -138,6 +151,7 @@ class Host:
                     return None
                 self._changed.wait()
             order = self._queue.popleft()
+            self._running.set(order.row_id)
             self._current = Attempt(order, on_progress=self._send_progress)
             return self._current
 
@@ -145,6 +159,7 @@ class Host:
         if attempt.announced:
             faulthandler.cancel_dump_traceback_later()
         with self._changed:
+            self._running.clear()
             self._current = None
             self._finished.append(report)
             self._finished_chars += len(report.output)
@@ -266,10 +281,13 @@ class Host:
 
 
 def main() -> None:
-    """``python -m relaymesh.agents.host ORDERS REPORTS``: the numbers of the two inherited ends of the pipe."""
-    orders_number, reports_number = int(sys.argv[1]), int(sys.argv[2])
+    """``python -m relaymesh.agents.host ORDERS REPORTS MARK``: the numbers of what it inherited."""
+    orders_number, reports_number, mark_number = map(int, sys.argv[1:])
     orders = FrameReader(import_fd(orders_number, os.O_RDONLY))
     reports_fd = import_fd(reports_number, os.O_WRONLY)
+    mark_fd = import_fd(mark_number, os.O_RDWR)
+    running = RunningMark(mark_fd)
+    os.close(mark_fd)
     _restore_import_path()
     _ignore_signals()
     faulthandler.enable()
@@ -288,7 +306,7 @@ def main() -> None:
     # What modules start when they are imported belongs to the worker and not to an attempt.
     spare = tuple(descendants(os.getpid()))
     watch_for_children()
-    host = Host(registry, orders, reports_fd, spare)
+    host = Host(registry, orders, reports_fd, running, spare)
     route_logging(host.current)
     write_message(reports_fd, WorkerReady(os.getpid(), tuple(sorted(registry.specs))))
     host.run()

@@ -41,6 +41,8 @@ def run_http(target: HttpTarget, attempt: Attempt) -> Outcome:
     call = _Call(attempt)
     attempt.cancellation.on_set(call.cut)
     url = target.url
+    if "authorization" in headers:
+        url = urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl()  # the header wins
     for _ in range(_REDIRECTS_MAX + 1):
         outcome = call.post(url, headers)
         if not isinstance(outcome, str):

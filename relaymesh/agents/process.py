@@ -28,6 +28,7 @@ from relaymesh.agents.process_tree import (
     kill_tree,
     wait_unreaped,
 )
+from relaymesh.agents.running_mark import RunningMark, create_mark_file
 from relaymesh.errors import AgentError, MessageError
 from relaymesh.wire.codec import Message
 from relaymesh.wire.work import RunSteps, StartWorker, StepOrder, WorkerExited, WorkerOutput
@@ -95,15 +96,18 @@ class WorkerProcess:
         assert self._child is None, "a worker process is started once"
         orders_read, orders_write = os.pipe()
         reports_read, reports_write = os.pipe()
+        mark_fd = create_mark_file()
+        self._running = RunningMark(mark_fd)
+        self._running.clear()
         try:
-            self._child = self._popen(orders_read, reports_write)
+            self._child = self._popen(orders_read, reports_write, mark_fd)
         except OSError as error:
             for fd in (orders_write, reports_read):
                 os.close(fd)
             raise AgentError(f"cannot start a worker process ({error.strerror}): free memory or processes") from error
         finally:
-            os.close(orders_read)
-            os.close(reports_write)
+            for fd in (orders_read, reports_write, mark_fd):
+                os.close(fd)
         self._outbox.put(self._start_message)
         reader = self._thread("read", lambda: self._read(FrameReader(reports_read)))
         listener = self._thread("stderr", self._listen)
@@ -137,8 +141,8 @@ class WorkerProcess:
         self._exited.wait(timeout_s)
         return self._status
 
-    def _popen(self, orders_fd: int, reports_fd: int) -> subprocess.Popen[bytes]:
-        numbers = [export_fd(orders_fd), export_fd(reports_fd)]
+    def _popen(self, *fds: int) -> subprocess.Popen[bytes]:
+        numbers = [export_fd(fd) for fd in fds]
         options: dict[str, Any] = {}
         if sys.platform == "win32":
             startup = subprocess.STARTUPINFO()
@@ -220,7 +224,9 @@ class WorkerProcess:
         listener.join(_DRAIN_WITHIN_S)
         self._status = status
         self._exited.set()
-        self._emit(WorkerExited(child.pid, status))
+        running_row_id = self._running.read()
+        self._running.close()
+        self._emit(WorkerExited(child.pid, status, running_row_id))
 
 
 class _OutputLimiter:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Collection
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from relaymesh.agents.process_ref import KILL_WITHIN_S, MARK_VARIABLE, Killed, Process
+
+if TYPE_CHECKING:
+    import subprocess
 
 if sys.platform == "linux":
     from relaymesh.agents import tree_linux as _tree

@@ -8,7 +8,6 @@ Source: W3C Trace Context, level 1, section 3.2 (``traceparent``).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 
@@ -19,6 +18,8 @@ _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{
 
 def span_id_of(lease_token: str) -> str:
     """Return the span id of the attempt that runs under this lease: 16 lower-case hex digits, never all zero."""
+    import hashlib  # here, because it loads OpenSSL, and most workers never need a span id
+
     span_id = hashlib.blake2b(lease_token.encode("utf-8", "replace"), digest_size=8).hexdigest()
     return span_id if span_id != "0000000000000000" else "0000000000000001"
 
@@ -33,5 +34,5 @@ def child_traceparent(trace_id: str, span_id: str, incoming: str) -> str:
 
     ``00-<trace id>-<span id of the attempt>-<flags>``; the flags are those of a well-formed incoming one, else sampled.
     """
-    flags = incoming[53:55] if is_traceparent(incoming) else "01"
+    flags = incoming[53:55] if incoming and is_traceparent(incoming) else "01"
     return f"00-{trace_id}-{span_id}-{flags}"

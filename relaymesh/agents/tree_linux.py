@@ -9,7 +9,6 @@ look ──▶ somebody new? ──yes──▶ SIGSTOP the new ones, look again
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -217,10 +216,14 @@ def _signal_pid(pid: int, number: int) -> None:
 
 
 def _set_adopting(value: int) -> bool:
+    import ctypes
+
     return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, value, 0, 0, 0) == 0)
 
 
 def _is_adopting() -> bool:
+    import ctypes
+
     answer = ctypes.c_int(0)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)
     return answer.value == 1

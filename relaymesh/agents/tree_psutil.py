@@ -31,29 +31,18 @@ __all__ = [
 def kill_descendants(root: int, *, spare: Collection[Process] = (), unreaped: Collection[int] = ()) -> Killed:
     until = time.monotonic() + KILL_WITHIN_S
     gone: dict[int, None] = {}
-    try:
-        top = psutil.Process(root)
-    except psutil.Error:
-        return Killed((), ())
     while True:
-        try:
-            found = top.children(recursive=True)
-        except psutil.Error:
-            return Killed(tuple(gone), ())
-        alive = [
-            child
-            for child in found
-            if not any(child.pid == spared.pid and _created(child) == spared.started for spared in spare)
-        ]
+        alive = _alive_below(root, spare)
         if not alive:
             return Killed(tuple(gone), ())
         if time.monotonic() > until:
-            return Killed(tuple(gone), tuple(child.pid for child in alive))
+            left = tuple(child.pid for child in alive)
+            return Killed(tuple(pid for pid in gone if pid not in left), left)
         for child in alive:
             with contextlib.suppress(psutil.Error):
                 child.kill()  # psutil checks that the pid is still the same process
                 gone[child.pid] = None
-        psutil.wait_procs(alive, timeout=0.2)
+        time.sleep(0.01)
 
 
 def stop_root(pid: int) -> None:
@@ -102,6 +91,22 @@ def marked(mark: str) -> list[Process]:
             if candidate.environ().get(MARK_VARIABLE) == mark and candidate.pid != os.getpid():
                 found.append(Process(candidate.pid, candidate.create_time()))
     return found
+
+
+def _alive_below(root: int, spare: Collection[Process]) -> list[psutil.Process]:
+    try:
+        found = psutil.Process(root).children(recursive=True)  # parents come before their children
+    except psutil.Error:
+        return []
+    spared: set[int] = set()
+    alive = []
+    for child in found:
+        with contextlib.suppress(psutil.Error):
+            if child.ppid() in spared or any(it.pid == child.pid and it.started == child.create_time() for it in spare):
+                spared.add(child.pid)
+            elif child.status() != psutil.STATUS_ZOMBIE:
+                alive.append(child)
+    return alive
 
 
 def _created(process: psutil.Process) -> float | None:

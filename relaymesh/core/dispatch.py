@@ -22,6 +22,7 @@ from typing import assert_never
 __all__ = [
     "Ask",
     "Claimed",
+    "Close",
     "Dispatch",
     "Drain",
     "DrainTimeout",
@@ -98,7 +99,12 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Take nothing new and end what runs."""
+    """Take nothing new, give back what has not begun, and let what runs end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Take nothing new and let all that was taken end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class DrainTimeout:
     """What still runs has had its time."""
 
 
-Event = TookOver | WorkerUp | SetCapacity | Claimed | Ended | GaveBack | Lost | Drain | Withdrawn | DrainTimeout
+Event = TookOver | WorkerUp | SetCapacity | Claimed | Ended | GaveBack | Lost | Drain | Close | Withdrawn | DrainTimeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,7 @@ class Dispatch:
         self._claim_number: int | None = None
         self._asked: tuple[int, dict[str, int]] | None = None
         self._draining = False
+        self._revoking = False
         self._withdrawn = False
         self._drained = False
         self._released = 0
@@ -243,15 +250,18 @@ class Dispatch:
                 self._forget(known)
                 self._released += len(known) if self._draining else 0
                 return [*([Release(known)] if known else []), *self._after_end()]
-            case Drain():
+            case Drain() | Close():
                 self._draining = True
+                self._revoking = isinstance(event, Drain)
                 return [Withdraw()]
             case Withdrawn(claim_number):
                 if claim_number != self._claim_number:
                     return []  # its claim is still on the way, and revokes what it brings
                 self._withdrawn = True
                 revokes: list[Effect] = [
-                    Revoke(name, tuple(worker.held)) for name, worker in self._workers.items() if worker.held
+                    Revoke(name, tuple(worker.held))
+                    for name, worker in self._workers.items()
+                    if worker.held and self._revoking
                 ]
                 return [*revokes, *self._after_end()]
             case DrainTimeout():

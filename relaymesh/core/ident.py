@@ -118,7 +118,8 @@ def is_trace_id(text: str) -> bool:
 
 def trace_of(task_id: str, traceparent: str = "") -> str:
     """Return the trace id of a task: that of the W3C trace context it came with, else the digits of its own id."""
-    if len(traceparent) >= 35:
-        return traceparent[3:35]
+    given = traceparent[3:35]
+    if is_trace_id(given):
+        return given
     digits = task_id[4:].replace("-", "")
     return digits if is_trace_id(digits) else f"{1:032x}"

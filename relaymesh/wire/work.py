@@ -208,7 +208,10 @@ class WorkerExited(Message, frozen=True):
     """The worker process is gone and was waited for; nothing more comes from it.
 
     exit_status: as the platform reports it; on POSIX ``-n`` means that signal n ended it.
+    running_row_id: the step that it was running when it ended, by a mark in shared memory, or None between two steps.
+        Orders before it that were not reported had ended; their reports are lost, and they have to run again.
     """
 
     pid: int
     exit_status: int
+    running_row_id: int | None = None
