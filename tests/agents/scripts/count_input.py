@@ -1,0 +1,3 @@
+import sys
+
+print(f"  {len(sys.stdin.buffer.read())}  ")

@@ -1,0 +1,26 @@
+"""Ignores what asks it to end, and so do its child and its daemon; their pids go to the file named on stdin."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.environ.clear()
+        os.write(writer, str(os.getpid()).encode())
+        os.closerange(0, 256)
+        time.sleep(600)
+    os._exit(0)
+daemon = os.read(reader, 20).decode()
+target = sys.stdin.read()
+with open(target + ".new", "w") as file:
+    file.write(f"{os.getpid()} {child.pid} {daemon}")
+os.rename(target + ".new", target)
+time.sleep(600)

@@ -1,0 +1,3 @@
+import sys
+
+print("::relaymesh snooze 2.5", file=sys.stderr)
