@@ -322,7 +322,7 @@ def test_an_actor_that_asks_itself_is_told_at_once(address: Address) -> None:
     actor = Narcissus()
     actor.launch(address)
 
-    with pytest.raises(AskTimeoutError):
+    with pytest.raises(AskTimeoutError, match="within 0 s"):
         address.ask(HowMany(), PATIENCE_S)
     actor.halt()
 
@@ -387,10 +387,12 @@ def test_an_error_when_going_idle_is_a_crash(address: Address, ends: Ends) -> No
             if self.notes:
                 raise OSError("disk full")
 
-    Fails().launch(address, on_end=ends.put)
+    actor = Fails()
+    actor.launch(address, on_end=ends.put)
     address.tell(Note("x"))
 
     assert ends.last_word().reason == "OSError: disk full (while going idle)"
+    assert actor.wait_ended(PATIENCE_S)
 
 
 # How it ends, and what becomes of its mail.
@@ -507,6 +509,28 @@ def test_an_abandoned_actor_closes_what_it_opened_when_it_wakes_up(actor: Notebo
 
     assert actor.wait_ended(PATIENCE_S)
     assert actor.life == ["started", "crashed"]
+
+
+def test_an_abandoned_actor_that_crashes_later_reports_to_nobody(address: Address, ends: Ends) -> None:
+    class BreaksLate(Notebook):
+        def receive(self, message: object) -> object:
+            super().receive(Wait())
+            raise ValueError("late")
+
+    actor = BreaksLate()
+    actor.launch(address, on_end=ends.put)
+    address.tell(Note("x"))
+    assert actor.waiting.wait(PATIENCE_S)
+    actor.abandon()
+    successor = Notebook()
+    successor.launch(address)
+
+    actor.gate.set()
+
+    assert actor.wait_ended(PATIENCE_S)
+    assert ends.empty()
+    assert address.snapshot().alive
+    successor.halt()
 
 
 def test_an_actor_whose_supervisor_cannot_be_told_ends_all_the_same(address: Address) -> None:

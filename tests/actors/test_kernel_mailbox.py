@@ -109,7 +109,7 @@ def test_block_gives_up_after_its_bound() -> None:
 
 
 def test_closing_wakes_senders_that_wait_for_room() -> None:
-    address = full(Overflow.BLOCK, block_s=PATIENCE_S)
+    address = full(Overflow.BLOCK, block_s=100 * PATIENCE_S)
     results: list[bool] = []
     sender = threading.Thread(target=lambda: results.append(address.tell(Note("2"))), daemon=True)
     sender.start()

@@ -266,6 +266,18 @@ def test_a_nested_supervisor_that_gives_up_is_restarted_with_its_children(node: 
     assert [branch.state for branch in tree.tree().children[1].children] == ["running", "running"]
 
 
+def test_a_transient_child_that_ended_takes_mail_again_when_its_supervisor_is_restarted(node: Node) -> None:
+    w1 = node.child("w1", restart=Restart.TRANSIENT)
+    tree = node.start(subtree(node, w1))
+    node.notebook("w1").halt()
+    assert eventually(lambda: w1.address.closed)
+
+    tree.crash("workers")
+    tree.addresses()["workers"].ask(Ping(), PATIENCE_S)
+
+    assert w1.address.ask(Ping(), PATIENCE_S) is True
+
+
 def test_what_children_of_a_crashed_supervisor_reported_does_not_confuse_its_successor(node: Node) -> None:
     tree = node.start(subtree(node, node.child("w1"), node.child("w2"), node.child("w3")))
 
@@ -319,6 +331,32 @@ def test_a_sibling_that_hangs_does_not_stop_a_restart(node: Node) -> None:
     assert hung.wait_ended(PATIENCE_S)
     b.address.ask(Ping(), PATIENCE_S)
     assert node.notebook("b") is not hung
+
+
+class TellsItsNotes(Notebook):
+    """Writes notes into its life as well, to show which incarnation got them."""
+
+    def receive(self, message: object) -> object:
+        if isinstance(message, Note):
+            self.life.append(f"note {message.text}")
+            return None
+        return super().receive(message)  # type: ignore[arg-type]
+
+
+def test_a_sibling_that_is_restarted_leaves_its_mail_to_its_successor(node: Node) -> None:
+    b = node.child("b", TellsItsNotes)
+    tree = node.start(node.child("a"), b, strategy=Strategy.REST_FOR_ONE)
+    former = node.notebook("b")
+    b.address.tell(Wait())
+    b.address.tell(Note("kept"))
+    assert former.waiting.wait(PATIENCE_S)
+    tree.crash("a")
+    assert eventually(lambda: former.stop_ordered)
+
+    former.gate.set()
+    b.address.ask(Ping(), PATIENCE_S)
+
+    assert node.life[2:] == ["a crashed", "b stopping", "a started", "b started", "note kept"]
 
 
 def test_a_child_that_does_not_come_up_in_time_counts_as_crashed(node: Node) -> None:
@@ -427,9 +465,12 @@ def test_stopping_lets_a_child_handle_the_mail_that_waits(node: Node) -> None:
     a.address.tell(Wait())
     for number in range(50):
         a.address.tell(Note(str(number)))
-    node.notebook("a").gate.set()
+    stopper = threading.Thread(target=tree.stop_all, args=[PATIENCE_S])
+    stopper.start()
+    assert eventually(lambda: node.notebook("a").stop_ordered)
 
-    tree.stop_all(PATIENCE_S)
+    node.notebook("a").gate.set()
+    stopper.join(PATIENCE_S)
 
     assert len(node.notes) == 50
 

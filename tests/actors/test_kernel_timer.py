@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from actors.address import Address
 from actors.mailbox import Overflow
 from actors.timer import FULL_MAILBOX_RETRY_NS, TimerHeap, TimerService, TooManyTimersError
-from relaymesh.wire.codec import decode
+from relaymesh.wire.codec import decode, encode
 from relaymesh.wire.kernel import Ping
-from tests.actors.fakes import PATIENCE_S, ManualTimers, Note, Notebook, eventually
+from tests.actors.fakes import PATIENCE_S, ManualTimers, Note, eventually
 
 SECOND = 1_000_000_000
 
@@ -159,6 +160,27 @@ def test_a_one_shot_that_is_set_anew_while_it_waits_for_room_comes_once(timers: 
     assert received(address) == ["new"]
 
 
+def test_a_one_shot_that_is_set_anew_just_as_it_finds_the_mailbox_full_comes_once(timers: ManualTimers) -> None:
+    class SetsAnew:
+        name, closed = "target", False
+        got: ClassVar[list[bytes]] = []
+
+        def offer_bytes(self, data: bytes) -> bool:
+            if data == encode(Note("old")):
+                timers.after(5 * SECOND, self, Note("new"), key="a")
+                return False
+            self.got.append(data)
+            return True
+
+    target = SetsAnew()
+    timers.after(SECOND, target, Note("old"), key="a")
+
+    timers.advance(10 * SECOND)
+
+    assert target.got == [encode(Note("new"))]
+    assert len(timers.heap) == 0
+
+
 def test_a_tick_that_finds_the_mailbox_full_is_skipped(timers: ManualTimers) -> None:
     address = Address("small", capacity=1, overflow=Overflow.BLOCK, block_s=PATIENCE_S)
     timers.every(SECOND, address, Note("tick"), key="a")
@@ -258,15 +280,22 @@ def test_the_service_sends_in_order_from_one_thread() -> None:
 
 
 def test_an_earlier_timer_wakes_the_thread_that_waits_for_a_later_one() -> None:
-    timers, address = TimerService(), Address("target")
-    actor = Notebook()
-    actor.launch(address)
+    looked = threading.Event()
+
+    def clock() -> int:
+        if threading.current_thread().name == "timer":
+            looked.set()
+        return 0
+
+    timers, address = TimerService(clock=clock), Address("target")
     timers.after(3600 * SECOND, address, Note("in an hour"), key="late")
+    assert looked.wait(PATIENCE_S)
+    with timers._changed:
+        pass  # the thread holds this from looking until it waits
 
     timers.after(0, address, Note("now"), key="early")
 
-    assert eventually(lambda: actor.notes == ["now"])
-    actor.halt()
+    assert eventually(lambda: address.depth == 1)
     timers.stop()
 
 

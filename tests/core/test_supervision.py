@@ -213,6 +213,15 @@ def test_a_child_in_backoff_holds_up_nobody_under_one_for_one() -> None:
     assert machine.handle(7, ChildStarted("b", 2)) == [Wake(15)]
 
 
+def test_under_rest_for_one_later_siblings_wait_for_the_backoff_of_their_elder() -> None:
+    machine = supervision("a", "b", strategy=Strategy.REST_FOR_ONE, backoff=Backoff(10, 100))
+    bring_up(machine)
+    settle(machine, machine.handle(0, ChildCrashed("a", 1, "boom")))
+
+    assert machine.handle(5, ChildCrashed("a", 2, "boom")) == [Stop("b"), Wake(15)]
+    assert settle(machine, machine.handle(15, Woke()), 15) == ["a", "b"]
+
+
 def test_what_an_older_incarnation_reports_is_ignored() -> None:
     machine = supervision("a")
     bring_up(machine)
@@ -231,6 +240,7 @@ def test_shutdown_stops_in_reverse_order_once_and_then_nothing_starts_any_more()
     assert machine.handle(0, Shutdown()) == [Stop("c"), Stop("b"), Stop("a")]
     assert machine.handle(0, Shutdown()) == []
     assert machine.handle(0, ChildStarted("b", 2)) == []
+    assert machine.handle(0, Begin()) == []
     assert set(machine.states().values()) == {ChildState.ENDED}
 
 
