@@ -178,7 +178,7 @@ lanes_of = st.dictionaries(st.sampled_from(list(Lane)), st.lists(candidates, max
 counts = st.integers(-1, 20)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(
     st.builds(Fairness, st.integers(0, 11), st.integers(0, 12)),
     lanes_of,

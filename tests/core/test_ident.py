@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.core.ident import Ids, is_task_id, is_trace_id, workflow_step_id
+from relaymesh.core.ident import Ids, is_task_id, is_trace_id, trace_of, workflow_step_id
 
 NOW_MS = 1_700_000_000_000
 
@@ -67,9 +67,11 @@ class TopBits(random.Random):
 def test_a_millisecond_that_is_full_borrows_the_next_one_and_the_ids_still_grow() -> None:
     source = Ids(lambda: NOW_MS, TopBits())
     made = [source.task()]
-    source._high = (1 << 26) - 2
+    source._high, source._low = (1 << 26) - 2, (1 << 48) - 2
 
-    made += [source.task() for _ in range(3 * 2**16)]
+    for _ in range(4):
+        made += [source.task() for _ in range(3)]
+        source._low |= 0xFFFF_0000_0000
 
     times = [uuid_of(text).int >> 80 for text in made]
     assert made == sorted(set(made))
@@ -80,7 +82,7 @@ def test_a_millisecond_that_is_full_borrows_the_next_one_and_the_ids_still_grow(
 def test_many_ids_of_one_millisecond_are_all_different_and_in_order() -> None:
     source = ids()
 
-    made = [source.step() for _ in range(20_000)]
+    made = [source.step() for _ in range(5_000)]
 
     assert made == sorted(set(made))
 
@@ -141,6 +143,15 @@ def test_task_ids_with_uuids_of_other_versions_are_accepted() -> None:
 def test_what_only_looks_like_a_trace_id_is_refused(text: str) -> None:
     assert is_trace_id("a" * 32)
     assert not is_trace_id(text)
+
+
+def test_a_task_takes_the_trace_that_it_came_with_and_else_the_digits_of_its_own_id() -> None:
+    own = GOOD.removeprefix("tsk_").replace("-", "")
+
+    assert trace_of(GOOD, f"00-{'ab' * 16}-00f067aa0ba902b7-01") == "ab" * 16
+    assert trace_of(GOOD) == own
+    assert trace_of(GOOD, "00-" + "z" * 40) == own
+    assert is_trace_id(trace_of("seeded by hand"))
 
 
 @settings(deadline=None, max_examples=100)

@@ -39,7 +39,7 @@ def test_a_percent_outside_of_1_to_100_is_refused(percent: int) -> None:
         percentile([1], percent)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=200), st.integers(1, 100))
 def test_it_is_the_value_at_the_rounded_up_rank(values: list[int], percent: int) -> None:
     rank = math.ceil(percent * len(values) / 100)

@@ -158,7 +158,7 @@ def is_seen_by_the_guard(jump_ms: int) -> bool:
 moves = st.lists(st.tuples(st.integers(1, LEASE_MS // 3), jumps, st.booleans(), st.booleans()), max_size=60)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(moves)
 def test_no_jumps_of_the_wall_clock_expire_a_row_that_is_renewed_every_period(
     moves: list[tuple[int, int, bool, bool]],
@@ -184,7 +184,7 @@ def test_no_jumps_of_the_wall_clock_expire_a_row_that_is_renewed_every_period(
             assert scan(machine, now_ms, *rows, wall_ms=reading.wall_ms if verdict.believed else None) == []
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.tuples(st.integers(1, LEASE_MS // 3), jumps.filter(is_seen_by_the_guard)), max_size=60))
 def test_one_shot_commands_that_share_the_guard_expire_no_renewed_row_at_any_jump_between_them(
     moves: list[tuple[int, int]],
@@ -204,7 +204,7 @@ def test_one_shot_commands_that_share_the_guard_expire_no_renewed_row_at_any_jum
         assert scan(judge(), now_ms, row, wall_ms=wall_ms + jump_ms if verdict.believed else None) == []
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.integers(1, 2_000), min_size=1, max_size=60), st.integers(0, HOUR_MS))
 def test_a_silent_row_expires_with_the_first_scan_after_its_time_and_never_before(
     gaps: list[int], jump_ms: int

@@ -113,7 +113,7 @@ def test_an_attempt_is_given_back_only_after_it_was_counted() -> None:
         assert step_sources(event) == {S.RUNNING}, event
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.sampled_from(list(E)), max_size=30))
 def test_the_attempt_count_never_falls_below_zero_and_never_counts_a_gift_twice(events: list[StepEvent]) -> None:
     status, claims, attempt = S.PENDING, 0, 0
@@ -129,7 +129,7 @@ def test_the_attempt_count_never_falls_below_zero_and_never_counts_a_gift_twice(
         assert 0 <= attempt <= claims
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.sampled_from(sorted(TERMINAL_TASK)), st.lists(st.sampled_from(list(TaskEvent)), max_size=10))
 def test_no_order_of_events_moves_a_cancelled_or_finished_task(start: TaskStatus, events: list[TaskEvent]) -> None:
     status = start
