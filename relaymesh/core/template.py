@@ -230,10 +230,10 @@ class _Compiler:
         elif isinstance(value, (dict, list)) and (plain := _plain_json(value)) is not None:
             self._parts.append(plain)
         else:
-            self._value(value, fill, "", 1)
+            self._value(value, fill, "")  # _plain_json has measured the depth, so it is safe to recurse
         return Template(tuple(_merged(self._parts)), self._places)
 
-    def _value(self, value: object, fill: Fill, path: str, level: int) -> None:
+    def _value(self, value: object, fill: Fill, path: str) -> None:
         if isinstance(value, str):
             self._parts.append('"')
             self._text(value, Fill.QUOTED, path)
@@ -242,33 +242,23 @@ class _Compiler:
         if not isinstance(value, (dict, list)):
             self._parts.append(written(value))
             return
-        if level > DEPTH_MAX:
-            raise TooDeepError
         if isinstance(value, list):
             for number, element in enumerate(value):
                 self._parts.append("," if number else "[")
-                self._value(element, Fill.JSON, f"{path}[{number}]", level + 1)
+                self._value(element, Fill.JSON, f"{path}[{number}]")
             self._parts.append("]" if value else "[]")
             return
         source = template_syntax.directive(value, path)
         if source is None:
             for number, (name, member) in enumerate(value.items()):
                 self._parts.append(f"{',' if number else '{'}{written(name)}:")
-                self._value(member, Fill.JSON, path + template_syntax.member_path(name), level + 1)
+                self._value(member, Fill.JSON, path + template_syntax.member_path(name))
             self._parts.append("}" if value else "{}")
         elif isinstance(source, Literal):
-            self._literal(source.value, fill, level)
+            is_payload = isinstance(source.value, str) and fill is Fill.TEXT
+            self._parts.append(str(source.value) if is_payload else written(source.value))
         else:
             self._hole(source, fill, path)
-
-    def _literal(self, value: object, fill: Fill, level: int) -> None:
-        if isinstance(value, str) and fill is Fill.TEXT:
-            self._parts.append(value)
-            return
-        text = _written_within_depth(value)
-        if level - 1 + depth(text) > DEPTH_MAX:
-            raise TooDeepError
-        self._parts.append(text)
 
     def _text(self, text: str, fill: Fill, path: str) -> None:
         for piece in template_syntax.pieces(text, path):
@@ -288,19 +278,17 @@ class _Compiler:
 
 
 def _plain_json(value: object) -> str | None:
-    """Return the JSON text of a value that certainly holds no reference; the C writer is many times faster than we."""
-    text = _written_within_depth(value)
-    return None if any(mark in text for mark in _DIRECTIVE_MARKS) else text
+    """Return the JSON text of a value that certainly holds no reference, else None; TooDeepError if it is too deep.
 
-
-def _written_within_depth(value: object) -> str:
+    Most inputs hold none, and the C writer is many times faster than we are.
+    """
     try:
         text = written(value)
     except RecursionError:
         raise TooDeepError from None
     if depth(text) > DEPTH_MAX:
         raise TooDeepError
-    return text
+    return None if any(mark in text for mark in _DIRECTIVE_MARKS) else text
 
 
 def _merged(parts: Iterable[str | Hole]) -> Iterator[str | Hole]:
