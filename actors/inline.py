@@ -8,8 +8,8 @@ from typing import Any, assert_never
 
 from actors.address import Address
 from actors.base import Actor
-from actors.order import order_for
 from relaymesh.agents.execute import run_inline
+from relaymesh.agents.order import order_for
 from relaymesh.agents.spec import AgentSpec
 from relaymesh.wire.store import (
     CancelGrants,

@@ -17,13 +17,16 @@ from relaymesh.wire.store import (
     LeasesLost,
     LeasesTaken,
     LeaseTick,
-    RenewLeases,
     Renewed,
+    RenewLeases,
     ResendLeases,
 )
 from relaymesh.wire.work import StepProgress
 
-__all__ = ["LeaseActor"]
+__all__ = ["PROGRESS_MAX", "LeaseActor"]
+
+PROGRESS_MAX = 4_096
+"""Words of running steps that wait for the next renewal; more than that are dropped, they are hints."""
 
 
 class LeaseActor(Actor):
@@ -37,7 +40,6 @@ class LeaseActor(Actor):
         self._store = store
         self._queue = queue
         self._timers = timers
-        self._epochs: dict[int, int] = {}
         self._tick_at_ns: int | None = None
         # The last word of each running step; goes to disk with the next renewal.
         self._progress: dict[int, str] = {}
@@ -50,25 +52,21 @@ class LeaseActor(Actor):
         match message:
             case LeasesTaken(leases, asked_at_ns):
                 for row_id, token, lease_epoch, cluster_epoch in leases:
-                    self._epochs[row_id] = lease_epoch
                     claimed = rules.Claimed(row_id, token, lease_epoch, cluster_epoch, asked_at_ns)
                     self._perform(self._machine.handle(now_ns, claimed))
-            case LeasesEnded(row_ids):
-                for row_id in row_ids:
-                    epoch = self._epochs.pop(row_id, None)
+            case LeasesEnded(leases):
+                for row_id, epoch in leases:
                     self._progress.pop(row_id, None)
-                    if epoch is not None:
-                        self._machine.handle(now_ns, rules.Finished(row_id, epoch))
+                    self._machine.handle(now_ns, rules.Finished(row_id, epoch))
             case Renewed(row_ids, lost, asked_at_ns, failed):
                 if failed:
                     self._perform(self._machine.handle(now_ns, rules.RenewFailed(asked_at_ns)))
                 else:
                     self._perform(self._machine.handle(now_ns, rules.Renewed(row_ids, asked_at_ns)))
-                for row_id in lost:
-                    if row_id in self._epochs:
-                        self._perform(self._machine.handle(now_ns, rules.Lost(row_id, self._epochs[row_id])))
+                for row_id, epoch in lost:
+                    self._perform(self._machine.handle(now_ns, rules.Lost(row_id, epoch)))
             case StepProgress(row_id, _, progress):
-                if row_id in self._epochs:
+                if len(self._progress) < PROGRESS_MAX:
                     self._progress[row_id] = progress
             case LeaseTick():
                 self._tick_at_ns = None
@@ -92,8 +90,7 @@ class LeaseActor(Actor):
                     rows = tuple((held.row_id, held.token, held.lease_epoch, held.cluster_epoch) for held in leases)
                     progress, self._progress = tuple(self._progress.items()), {}
                     self._store.tell(RenewLeases(rows, asked_at_ns, progress))
-                case rules.Abandon(row_id, _, reason):
-                    self._epochs.pop(row_id, None)
-                    self._queue.tell(LeasesLost((row_id,), reason.value))
+                case rules.Abandon(row_id, lease_epoch, reason):
+                    self._queue.tell(LeasesLost(((row_id, lease_epoch),), reason.value))
                 case _:
                     assert_never(effect)

@@ -1,6 +1,7 @@
 """MaintenanceActor: what comes with time. Heartbeat of the node, steps of dead or silent owners, expiry.
 
-The rules are in ``relaymesh.core.reclaim`` and ``clock_guard``. It reads on a connection of its own, and asks the StoreActor
+The rules are in ``relaymesh.core.reclaim`` and ``clock_guard``. It reads on a connection of its own, and asks the
+StoreActor
 to write. An owner on this machine is known to be dead as soon as the operating system dropped its lock; any other owner
 when its lease has run out.
 """
@@ -17,6 +18,7 @@ from actors.timer import Timers
 from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
 from relaymesh.errors import RelayMeshError
+from relaymesh.store.clock import load_clock
 from relaymesh.store.presence import is_alive
 from relaymesh.store.store import Store
 from relaymesh.wire.store import MaintenanceDone, MaintenanceTick, RunMaintenance, SeenLease, WriteNode
@@ -64,6 +66,8 @@ class MaintenanceActor(Actor):
 
     def started(self) -> None:
         self._reads = Store.open(self._facts.root, namespace=self._facts.namespace, now_ms=self._needs.now_ms())
+        # What the process before us knew: without it, one that starts right after a jump would believe the wall clock.
+        self._clock = load_clock(self._reads.conn)
         self._timers.every(TICK_NS, self.address, MaintenanceTick(), key="tick")
 
     def stopping(self) -> None:
@@ -91,7 +95,15 @@ class MaintenanceActor(Actor):
 
     def _heartbeat(self) -> WriteNode:
         facts = self._facts
-        return WriteNode(facts.node_id, self._needs.current_generation(), "ALIVE", facts.agents)
+        return WriteNode(
+            facts.node_id, self._needs.current_generation(), "ALIVE", facts.agents, clock=self._clock_fields()
+        )
+
+    def _clock_fields(self) -> tuple[int, int, str, int, int] | None:
+        clock = self._clock
+        if clock is None:
+            return None
+        return (clock.wall_ms, clock.mono_ns, clock.boot_id, clock.doubted_ticks, clock.doubted_until_ns)
 
     def _scan(self) -> None:
         reading = self._needs.reading()
@@ -105,11 +117,12 @@ class MaintenanceActor(Actor):
         seen = self._reads.running_elsewhere(node_id=self._facts.node_id, limit=ROWS_MAX)
         rows = [RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch) for s in seen]
         owners = {row.owner for row in rows}
+        marked = self._reads.nodes_marked_dead() if owners else frozenset()
         scanned = Scanned(
             rows=rows,
             asked_at_ns=reading.mono_ns,
             wall_ms=reading.wall_ms if verdict.believed else None,
-            dead_owners=frozenset(owner for owner in owners if self._is_dead(owner)),
+            dead_owners=frozenset(owner for owner in owners if owner in marked or self._is_dead(owner)),
         )
         by_row = {s.row_id: s for s in seen}
         dead: list[SeenLease] = []

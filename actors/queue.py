@@ -1,6 +1,7 @@
 """QueueActor: the books of one node. Who runs what, how many more can be taken, and the drain.
 
-The rules are in ``relaymesh.core.dispatch``; the order in which lanes are served is decided by ``relaymesh.core.fairness``
+The rules are in ``relaymesh.core.dispatch``; the order in which lanes are served is decided by
+``relaymesh.core.fairness``
 inside the store's claim. This actor keeps the grants that belong to the row ids and passes them on.
 """
 
@@ -34,8 +35,8 @@ from relaymesh.wire.store import (
     RunGrants,
     TakeOver,
     TookOver,
-    Withdrawn,
     WithdrawDemand,
+    Withdrawn,
     WorkerCapacity,
     WorkerUp,
 )
@@ -105,8 +106,8 @@ class QueueActor(Actor):
     def receive(self, message: Any) -> object:
         match message:
             case Committed(leases):
-                row_ids = tuple(row_id for row_id, epoch in leases if self._holds(row_id, epoch))
-                self._lease.tell(LeasesEnded(row_ids))
+                row_ids = self._ours(leases)
+                self._lease.tell(LeasesEnded(leases))
                 self._perform(self._books.handle(dispatch.Ended(row_ids)))
                 self._forget(row_ids)
                 self._on_committed(message)
@@ -120,7 +121,8 @@ class QueueActor(Actor):
                     self._perform(self._books.handle(dispatch.Close()))
             case GrantsRefused(row_ids):
                 self._perform(self._books.handle(dispatch.GaveBack(row_ids)))
-            case LeasesLost(row_ids):
+            case LeasesLost(leases):
+                row_ids = self._ours(leases)
                 self._perform(self._books.handle(dispatch.Lost(row_ids)))
                 self._forget(row_ids)
             case WorkerUp(name):
@@ -156,10 +158,12 @@ class QueueActor(Actor):
             leases.append((lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch))
         self._lease.tell(LeasesTaken(tuple(leases), asked_at_ns))
 
-    def _holds(self, row_id: int, lease_epoch: int) -> bool:
-        """Say whether this lease is in our books: a late word about a former lease of the step must not end it."""
-        grant = self._grants.get(row_id)
-        return grant is not None and grant.lease.lease_epoch == lease_epoch
+    def _ours(self, leases: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+        """Return the rows whose lease is in our books: a late word about a former lease of a step must not end it."""
+        grants = self._grants
+        return tuple(
+            row_id for row_id, epoch in leases if row_id in grants and grants[row_id].lease.lease_epoch == epoch
+        )
 
     def _forget(self, row_ids: Iterable[int]) -> None:
         for row_id in row_ids:
@@ -169,7 +173,9 @@ class QueueActor(Actor):
         for effect in effects:
             match effect:
                 case dispatch.Ask(after_claim, free):
-                    self._store.tell(Demand(after_claim, free, 1 if self._one_step else DEMAND_MAX, self._position, self._high_run))
+                    self._store.tell(
+                        Demand(after_claim, free, 1 if self._one_step else DEMAND_MAX, self._position, self._high_run)
+                    )
                 case dispatch.Run(worker, row_ids):
                     grants = tuple(self._grants[row_id] for row_id in row_ids)
                     self._workers[worker].address.tell(RunGrants(grants))

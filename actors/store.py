@@ -1,10 +1,12 @@
 """StoreActor: the only writer of the database in a process, committing in groups.
 
-    mail ──▶ collect ──(mailbox empty, or the batch is full)──▶ BEGIN; everything; claim for free slots; COMMIT ──▶ answers
+    mail ──▶ collect ──(mailbox empty, or the batch is full)──▶ BEGIN; everything; claim for free slots; COMMIT ──▶
+    answers
 
-Whatever waits in the mailbox goes into one transaction, and everybody is answered after its commit. The standing demand of
-the queue is served in the same transaction, so what a commit makes ready is claimed without another. When the disk refuses,
-who asked gets the error, and what must not be lost (results, released steps) is kept and tried again.
+Whatever waits in the mailbox goes into one transaction, and everybody is answered after its commit. The standing
+demand of
+the queue is served in the same transaction, so what a commit makes ready is claimed without another. When the disk
+refuses, who asked gets the error, and what must not be lost (results, released steps) is kept and tried again.
 """
 
 from __future__ import annotations
@@ -38,15 +40,15 @@ from relaymesh.wire.store import (
     MaintenanceDone,
     PollStore,
     ReleaseSteps,
-    RenewLeases,
     Renewed,
+    RenewLeases,
     RunMaintenance,
     StoreAnswer,
     SubmitTasks,
     TakeOver,
     TookOver,
-    Withdrawn,
     WithdrawDemand,
+    Withdrawn,
     WriteNode,
 )
 from relaymesh.wire.work import StepReport
@@ -289,9 +291,7 @@ class StoreActor(Actor):
             )
             done.ready |= finished.released
             done.due_changed |= finished.due_at_ms is not None
-            done.tells.append(
-                (self._queue, Committed(_ended(step.lease for step in batch.finished), finished.refused))
-            )
+            done.tells.append((self._queue, Committed(_ended(step.lease for step in batch.finished), finished.refused)))
         for released in batch.released:
             store.release(released.leases, worker_id=facts.node_id, now_ms=now_ms)
             done.ready = True
@@ -303,14 +303,15 @@ class StoreActor(Actor):
             done.due_changed = True
             done.tells.append((self._queue, Committed(_ended(lost.leases))))
         for renewal in batch.renewals:
-            gone = store.renew(renewal.leases, progress=renewal.progress, now_ms=now_ms)
+            gone = set(store.renew(renewal.leases, progress=renewal.progress, now_ms=now_ms))
             kept = tuple(lease[0] for lease in renewal.leases if lease[0] not in gone)
-            done.tells.append((self._lease, Renewed(kept, gone, renewal.asked_at_ns)))
+            lost_leases = tuple((lease[0], lease[2]) for lease in renewal.leases if lease[0] in gone)
+            done.tells.append((self._lease, Renewed(kept, lost_leases, renewal.asked_at_ns)))
         for node in batch.nodes:
             if not store.write_heartbeat(node, now_ms=now_ms):
                 self._needs.lost_generation()
-        for message, reply in batch.maintenance:
-            done.answers.append((reply, self._maintain(message, now_ms)))
+        for order, reply in batch.maintenance:
+            done.answers.append((reply, self._maintain(order, now_ms)))
             done.ready = done.due_changed = True
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)

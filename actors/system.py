@@ -11,8 +11,8 @@
     ├── maintenance   dead owners, expiry, heartbeat
     └── wake          hints from other processes
 
-When a child crashes, it and all behind it are started anew: the new queue takes over with a new generation, which fences
-every step that the node ran, so nothing that was acknowledged hangs on what an actor had in memory.
+When a child crashes, it and all behind it are started anew: the new queue takes over with a new generation, which
+fences every step that the node ran, so nothing that was acknowledged hangs on what an actor had in memory.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.node import NodeOptions
 from relaymesh.settings import Settings, load_settings
+from relaymesh.store.clock import boot_id
 from relaymesh.store.connection import Durability
 from relaymesh.store.node_row import Capabilities
 from relaymesh.store.presence import Presence, host_name, take_presence
@@ -181,7 +182,7 @@ class Node:
 
     def reading(self) -> Reading:
         """Both clocks."""
-        return Reading(_now_ms(), time.monotonic_ns(), _boot_id())
+        return Reading(_now_ms(), time.monotonic_ns(), boot_id())
 
     def lease_token(self) -> str:
         """Return a new token; called by the StoreActor only."""
@@ -295,9 +296,7 @@ class Node:
         threads = self._options.threads or THREAD_SLOTS
         make_process = process_factory(self.root, self._options.agents)
         children = [
-            self._worker(
-                "inline", "inline", INLINE_SLOTS, lambda: InlineWorkerActor(inline, at["store"], at["queue"])
-            ),
+            self._worker("inline", "inline", INLINE_SLOTS, lambda: InlineWorkerActor(inline, at["store"], at["queue"])),
             self._worker(
                 "thread",
                 "thread",
@@ -370,10 +369,3 @@ _INTENSITY = Intensity(restarts=20, within_ns=10_000_000_000)
 
 class NodeStartError(Exception):
     """The node did not come up in time."""
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return f"process-{os.getpid()}"

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from actors.address import Address
 from actors.base import Actor
-from actors.order import order_for
+from relaymesh.agents.order import order_for
 from relaymesh.agents.spec import AgentSpec
 from relaymesh.agents.thread_runner import ThreadRunner
 from relaymesh.wire.store import (
@@ -28,7 +28,8 @@ _STOP_S = 2.0
 
 
 class ThreadWorkerActor(Actor):
-    """See the module. A thread cannot be killed: one that does not end within its grace time is given up and reported."""
+    """See the module. A thread cannot be killed: one that does not end within its grace time is given up and
+    reported."""
 
     takes = RunGrants | CancelGrants | RevokeGrants | StepStarted | StepProgress | StepReport | StepsRevoked
 
@@ -62,17 +63,14 @@ class ThreadWorkerActor(Actor):
                 for grant in grants:
                     self._start_one(self._runner, grant)
             case StepReport():
-                grant = self._held.get(message.row_id)
-                if grant is not None and grant.lease.lease_token == message.lease_token:
-                    del self._held[message.row_id]
-                    self._store.tell(FinishSteps((FinishedStep(grant.lease, message, self.address.name),)))
+                self._reported(message)
             case StepsRevoked(row_ids):
                 self._gave_back(row_ids)
             case CancelGrants(row_ids, reason):
                 for row_id in row_ids:
-                    grant = self._held.pop(row_id, None)
-                    if grant is not None:
-                        self._runner.cancel(row_id, grant.lease.lease_token, reason)
+                    held = self._held.pop(row_id, None)
+                    if held is not None:
+                        self._runner.cancel(row_id, held.lease.lease_token, reason)
             case RevokeGrants():
                 pass  # every grant has a thread of its own, so all have begun
             case StepProgress():
@@ -89,6 +87,13 @@ class ThreadWorkerActor(Actor):
             return
         self._held[grant.lease.row_id] = grant
         runner.start(order_for(grant, spec), self.address.tell)
+
+    def _reported(self, report: StepReport) -> None:
+        grant = self._held.get(report.row_id)
+        if grant is None or grant.lease.lease_token != report.lease_token:
+            return  # an attempt that was given up before
+        del self._held[report.row_id]
+        self._store.tell(FinishSteps((FinishedStep(grant.lease, report, self.address.name),)))
 
     def _gave_back(self, row_ids: Iterable[int]) -> None:
         returned = tuple(row_id for row_id in row_ids if self._held.pop(row_id, None) is not None)

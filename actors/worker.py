@@ -6,8 +6,8 @@
                     │ does not end in time: kill the process with all below it ──▶ "timeout" for the one that ran
                     └ the process died: AttemptLost for the one that ran, GrantsRefused for the rest
 
-The process asks its agent to end at the timeout, and ends a script's processes itself; this actor kills the process when
-that did not help within the grace time.
+The process asks its agent to end at the timeout, and ends a script's processes itself; this actor kills the process
+when that did not help within the grace time.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, assert_never
 
 from actors.address import Address
 from actors.base import Actor
-from actors.order import order_for
 from actors.timer import Timers
+from relaymesh.agents.order import order_for
 from relaymesh.agents.process import WorkerProcess
 from relaymesh.agents.spec import AgentSpec
 from relaymesh.core.credit import Ahead, Pace, credit, observed, overdue
@@ -376,7 +376,6 @@ def _how(exit_status: int) -> str:
 
 
 def _wall_ms() -> int:
-
 
     return time.time_ns() // 1_000_000
 

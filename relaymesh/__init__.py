@@ -9,17 +9,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from relaymesh.agents.context import AgentFailed, Context
+    from relaymesh.agents.decorate import agent
+    from relaymesh.client import Client
+    from relaymesh.core.retry import RetryPolicy
+    from relaymesh.embed import Node
     from relaymesh.errors import RelayMeshError
     from relaymesh.view import TaskRequest
+    from relaymesh.workflow import ITEM, Step, Workflow
 
-__all__ = ["RelayMeshError", "TaskRequest", "__version__"]
+__all__ = [
+    "ITEM",
+    "AgentFailed",
+    "Client",
+    "Context",
+    "Node",
+    "RelayMeshError",
+    "RetryPolicy",
+    "Step",
+    "TaskRequest",
+    "Workflow",
+    "__version__",
+    "agent",
+]
 
 # Equal to the version in setup.cfg (a test compares them): asking importlib.metadata costs several interpreter starts.
 __version__ = "0.1.0"
 
 _HOME = {
+    "ITEM": "relaymesh.workflow",
+    "AgentFailed": "relaymesh.agents.context",
+    "Client": "relaymesh.client",
+    "Context": "relaymesh.agents.context",
+    "Node": "relaymesh.embed",
     "RelayMeshError": "relaymesh.errors",
+    "RetryPolicy": "relaymesh.core.retry",
+    "Step": "relaymesh.workflow",
     "TaskRequest": "relaymesh.view",
+    "Workflow": "relaymesh.workflow",
+    "agent": "relaymesh.agents.decorate",
 }
 
 

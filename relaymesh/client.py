@@ -1,7 +1,7 @@
 """Client: everything that can be asked of a data root, with or without a node running on it.
 
-A client opens the database itself, commits what it submits, and then tells running nodes to look. So an answer means the
-same whether a node is up or not: it is on disk.
+A client opens the database itself, commits what it submits, and then tells running nodes to look. So an answer means
+the same whether a node is up or not: it is on disk.
 
     with Client("data") as client:
         task = client.submit("echo", "hello")
@@ -110,7 +110,8 @@ def _wall_ms() -> int:
 class Client:
     """A door to one data root. Cheap to make: nothing is opened before the first call. Not thread-safe.
 
-    root: the data root folder. agents: modules or files whose agents may be submitted to although no node runs them yet.
+    root: the data root folder. agents: modules or files whose agents may be submitted to although no node runs them
+    yet.
     now_ms: wall clock, for tests. submitter: how tasks are stored; a program that runs a node hands in the node's own
         group commit, everybody else commits on a connection of its own.
     """
@@ -326,18 +327,14 @@ class Client:
         return view
 
     def tasks(
-        self, *, status: str | None = None, limit: int = 50, offset: int = 0, label: str | None = None
+        self, *, status: str | None = None, limit: int = 50, offset: int = 0, label: tuple[str, str] | None = None
     ) -> list[TaskSummary]:
-        """Return tasks, newest change first. label: ``name=value``."""
-        pair = None
+        """Return tasks, newest change first. label: name and value of a label that they have."""
         if label is not None:
-            name, separator, value = label.partition("=")
-            if not separator:
-                raise InputError(f"a label is looked for as name=value, not {label[:80]!r}")
-            pair = (next(iter(normalize_labels({name: value}))), value)
+            normalize_labels(dict([label]))
         store = self._readable()
         with store.reading():
-            return read.task_summaries(store.conn, status=status, limit=limit, offset=offset, label=pair)
+            return read.task_summaries(store.conn, status=status, limit=limit, offset=offset, label=label)
 
     def workflow(self, task_id: str) -> WorkflowDetail:
         """Return a task with its steps.
@@ -428,9 +425,7 @@ class Client:
         """Return refused writes of fenced owners, newest first."""
         store = self._readable()
         with store.reading():
-            return read.lease_conflicts(
-                store.conn, since_ms=self._now_ms() - since_hours * 3_600_000, limit=limit
-            )
+            return read.lease_conflicts(store.conn, since_ms=self._now_ms() - since_hours * 3_600_000, limit=limit)
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """Return the rows of a read-only query, for reports that no method gives. Column names are the reference's."""
@@ -603,5 +598,3 @@ def _submitted(task_id: str, deduplicated: bool) -> SubmitOutcome:
 
 def _rejected(line: int, error: InputError) -> BatchLine:
     return BatchLine(line=line, result="rejected", code=error.code, message=str(error))
-
-

@@ -15,6 +15,7 @@ from relaymesh.errors import RelayMeshError
 
 if TYPE_CHECKING:
     from relaymesh.view import BenchmarkRunOutcome, WorkerOutcome
+    from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
 __all__ = ["Builder", "NodeMissingError", "NodeOptions", "RunningNode", "benchmark", "run_once", "start"]
 
@@ -32,7 +33,8 @@ class NodeMissingError(RelayMeshError):
 class NodeOptions:
     """How to run a node.
 
-    root: the data root (not yet scoped by the namespace). node_id: None takes the first free of node-local, node-local-2, …
+    root: the data root (not yet scoped by the namespace). node_id: None takes the first free of node-local,
+    node-local-2, …
     concurrency: worker processes; None is the number of cores, at least 4. threads: slots for agents in threads.
     agents: modules or files with agents. grace_ms: how long running steps may take to end at a stop.
     one_step: claim a single step, run it, and end.
@@ -61,6 +63,10 @@ class RunningNode(Protocol):
     @property
     def claimed(self) -> tuple[str, str, int] | None:
         """Task id, step id and lease epoch of the first step that it claimed, None when there was none."""
+        ...
+
+    def submit(self, message: SubmitTasks) -> StoreAnswer:
+        """Store tasks through the node's group commit; returns when they are on disk."""
         ...
 
     def drain(self, grace_ms: int | None = None) -> None:

@@ -36,8 +36,8 @@ class SettingsError(RootError):
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What an operator may set.
 
-    lease_timeout_ms: how long a lease lasts without renewal; equal for all nodes of a root. 100 and up, sane from 2,000.
-    max_attempts, base_backoff_ms, max_backoff_ms: the retry policy of agents that have none of their own.
+    lease_timeout_ms: how long a lease lasts without renewal; equal for all nodes of a root. 100 and up, sane from
+    2,000. max_attempts, base_backoff_ms, max_backoff_ms: the retry policy of agents that have none of their own.
     retry_dispatch_limit: leases reclaimed per round of maintenance.
     durability: ``full`` survives power loss; ``fast`` survives a killed process only.
     """

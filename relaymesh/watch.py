@@ -42,7 +42,10 @@ class WaitTimeoutError(RelayMeshError):
         self.task_id, self.status = task_id, status
 
     def __str__(self) -> str:
-        return f"task {self.task_id} is still {self.status}: it goes on, `relaymesh explain {self.task_id}` says why it waits"
+        return (
+            f"task {self.task_id} is still {self.status}: it goes on,"
+            f" `relaymesh explain {self.task_id}` says why it waits"
+        )
 
 
 class _Looks:

@@ -1,9 +1,9 @@
 """Workflow: build a workflow in Python instead of writing its JSON.
 
-    flow = Workflow(labels={"team": "blue"})
-    words = flow.step("words", "count_words", "some text")
-    flow.step("report", "render", {"title": "words", "count": words.output})
-    client.submit_workflow(flow)
+flow = Workflow(labels={"team": "blue"})
+words = flow.step("words", "count_words", "some text")
+flow.step("report", "render", {"title": "words", "count": words.output})
+client.submit_workflow(flow)
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Who ends a step that takes too long:
 
     timeout     here: the agent's ``cancelled`` is set, a coroutine is cancelled, a script gets SIGTERM
     + grace     here: a script and all that it started is killed
-    + a second  the node kills this process and all below it (``backlog.KILL_MARGIN_MS``): code that does not stop
+    + a second  the node kills this process and all below it (``process.KILL_MARGIN_MS``): code that does not stop
 
 The node dies: its end of the pipe closes, everything below this process is killed, and it exits at once. Code that
 holds the interpreter lock keeps the reader from seeing that; such a process ends at its step's timeout and grace time.
@@ -35,6 +35,7 @@ from relaymesh.agents.capture import capture_prints, route_logging
 from relaymesh.agents.context import Attempt
 from relaymesh.agents.execute import report_of, run_attempt
 from relaymesh.agents.leftover import end_leftovers, watch_for_children
+from relaymesh.agents.memory import Memory
 from relaymesh.agents.pipe import FrameReader, import_fd, write_message
 from relaymesh.agents.process_tree import adopt_orphans, descendants, kill_descendants, reap_adopted
 from relaymesh.agents.pulse import Pulse
@@ -74,7 +75,9 @@ _REPORT_CHARS_MAX: Final = 4 * 1024 * 1024
 _TICK_NS: Final = 5_000_000
 _STARTED_AFTER_NS: Final = STARTED_AFTER_MS * 1_000_000
 _REAP_EVERY_NS: Final = 5_000_000_000
-_MEMORY_EVERY_STEPS: Final = 64
+_MEMORY_EVERY_STEPS: Final = 256
+# Starting a process takes longer than this; asking the kernel whether there is one takes a good part of it.
+_FORK_NS_MIN: Final = 50_000
 _EXIT_WITHIN_S: Final = 2.0
 
 EXIT_NODE_GONE: Final = 70
@@ -82,7 +85,7 @@ EXIT_BAD_MESSAGE: Final = 76
 
 
 class Host:
-    """One worker process. All state that threads share is guarded by ``_changed``, which also guards the pipe."""
+    """One worker process. All state that threads share is guarded by ``_lock``, which also guards the pipe."""
 
     def __init__(
         self,
@@ -98,7 +101,8 @@ class Host:
         self._running = running
         self._spare = spare
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._queue: deque[StepOrder] = deque()
         self._current: Attempt | None = None
         self._finished: list[StepReport] = []
@@ -108,6 +112,7 @@ class Host:
         self._steps = 0
         self._reap_at_ns = 0
         self._loop = CoroutineLoop()
+        self._memory = Memory()
         self._pulse = Pulse(self._tick, name="pulse")
         self._captures = capture_prints(self.current)
 
@@ -138,13 +143,14 @@ class Host:
             os._exit(1)  # an agent forked, and its child came back out of the agent: it is no worker
         for capture in self._captures:
             capture.end_line()
-        if spec.kind is not Kind.SCRIPT:  # a script has done it, before its output was drained
+        # A script has done it, before its output was drained. A quick step cannot have started a process.
+        if spec.kind is not Kind.SCRIPT and time.monotonic_ns() - attempt.started_at_ns > _FORK_NS_MIN:
             end_leftovers(attempt, self._spare)
         return outcome
 
     def _next(self) -> Attempt | None:
         """Wait for an order and make it the current attempt; None is the end."""
-        with self._changed:
+        with self._lock:
             while not self._queue:
                 self._flush()
                 if self._stopping:
@@ -158,7 +164,7 @@ class Host:
     def _finish(self, report: StepReport, attempt: Attempt) -> None:
         if attempt.announced:
             faulthandler.cancel_dump_traceback_later()
-        with self._changed:
+        with self._lock:
             self._running.clear()
             self._current = None
             self._finished.append(report)
@@ -176,12 +182,12 @@ class Host:
             write_message(self._reports_fd, message)
 
     def _send_progress(self, attempt: Attempt, text: str) -> None:
-        with self._changed:
+        with self._lock:
             if attempt is self._current:
                 self._send(StepProgress(attempt.order.row_id, attempt.order.lease_token, text))
 
     def _tick(self, now_ns: int) -> int | None:
-        with self._changed:
+        with self._lock:
             attempt = self._current
             if attempt is None:
                 return None  # the main thread sends what is finished itself before it waits
@@ -214,9 +220,9 @@ class Host:
         if spec.recycle_after_steps is not None and self._steps >= spec.recycle_after_steps:
             reason = "steps"
         elif spec.recycle_above_mib is not None and (attempt.announced or self._steps % _MEMORY_EVERY_STEPS == 0):
-            reason = "memory" if _resident_mib() > spec.recycle_above_mib else ""
+            reason = "memory" if self._memory.resident_mib() > spec.recycle_above_mib else ""
         if reason:
-            with self._changed:
+            with self._lock:
                 if not self._retiring:
                     self._retiring = True
                     self._flush()
@@ -245,7 +251,7 @@ class Host:
                     os.write(2, f"worker {os.getpid()}: not for a worker: {type(message).__name__}\n".encode())
 
     def _take(self, orders: tuple[StepOrder, ...]) -> None:
-        with self._changed:
+        with self._lock:
             if self._stopping or self._retiring:
                 self._send(StepsRevoked(tuple(order.row_id for order in orders)))
                 return
@@ -253,7 +259,7 @@ class Host:
             self._changed.notify()
 
     def _cancel(self, row_id: int, lease_token: str, reason: str) -> None:
-        with self._changed:
+        with self._lock:
             attempt = self._current
             running = attempt is not None and _is(attempt.order, row_id, lease_token)
             if not running and any(_is(order, row_id, lease_token) for order in self._queue):
@@ -265,14 +271,14 @@ class Host:
 
     def _revoke(self, row_ids: tuple[int, ...]) -> None:
         wanted = set(row_ids)
-        with self._changed:
+        with self._lock:
             revoked = tuple(order.row_id for order in self._queue if order.row_id in wanted)
             if revoked:
                 self._queue = deque(order for order in self._queue if order.row_id not in wanted)
             self._send(StepsRevoked(revoked))
 
     def _stop(self) -> None:
-        with self._changed:
+        with self._lock:
             self._stopping = True
             if self._queue:
                 self._send(StepsRevoked(tuple(order.row_id for order in self._queue)))
@@ -327,16 +333,6 @@ def _unknown(order: StepOrder) -> Failed:
 
 def _is(order: StepOrder, row_id: int, lease_token: str) -> bool:
     return order.row_id == row_id and order.lease_token == lease_token
-
-
-def _resident_mib() -> float:
-    if sys.platform == "linux":
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1024 * 1024)
-    else:
-        import psutil
-
-        return float(psutil.Process().memory_info().rss) / (1024 * 1024)
 
 
 def _ignore_signals() -> None:

@@ -33,7 +33,10 @@ from relaymesh.errors import AgentError, MessageError
 from relaymesh.wire.codec import Message
 from relaymesh.wire.work import RunSteps, StartWorker, StepOrder, WorkerExited, WorkerOutput
 
-__all__ = ["OUTBOX_MAX", "OUTPUT_LINES_MAX", "WorkerProcess"]
+__all__ = ["KILL_MARGIN_MS", "OUTBOX_MAX", "OUTPUT_LINES_MAX", "WorkerProcess"]
+
+KILL_MARGIN_MS: Final = 1_000
+"""How long after timeout (or cancel) and grace time a worker should be killed: it first ends a script by itself."""
 
 OUTBOX_MAX: Final = 10_000
 """Messages that may wait for a worker that does not read; more than that, and it is deaf."""
@@ -218,8 +221,9 @@ class WorkerProcess:
         self._ended = True
         status = child.wait()
         self._outbox.put(None)
-        # It ended by itself, or was killed by somebody else: what it started may live on, and hold the pipes open.
-        kill_marked(self._mark)
+        if status != 0:
+            # It was killed, or crashed: what it started may live on, and hold the pipes open.
+            kill_marked(self._mark)
         reader.join(_DRAIN_WITHIN_S)
         listener.join(_DRAIN_WITHIN_S)
         self._status = status

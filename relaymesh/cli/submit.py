@@ -38,7 +38,7 @@ def _common(function: F) -> F:
         ),
         click.option("--wait", cls=Flag, default=False, help="Wait for the end and print the task; exit 1 on failure."),
         click.option("--follow", cls=Flag, default=False, help="Like --wait, and print what happens as it happens."),
-        click.option("--timeout", "timeout_ms", type=DURATION, help="Stop waiting after this long (with --wait)."),
+        click.option("--timeout", "timeout_ms", type=DURATION, help="Stop waiting after this long; the task goes on."),
         agents_option,
     ]
     for option in reversed(options):
@@ -159,8 +159,8 @@ def _check_times(
 ) -> None:
     if delay_ms is not None and at_ms is not None:
         raise click.UsageError("--delay and --at say the same thing: give one of them", ctx)
-    if timeout_ms is not None and (follow or not wait):
-        raise click.UsageError("--timeout goes with --wait, and not with --follow", ctx)
+    if timeout_ms is not None and not (wait or follow):
+        raise click.UsageError("--timeout goes with --wait or --follow", ctx)
 
 
 def _refuse_beside_batch(ctx: click.Context) -> None:
@@ -178,8 +178,10 @@ def _finish(
         return 0
     call.note("Waiting for a node to run it (`relaymesh up`); Ctrl-C ends the waiting, not the task.")
     if follow:
-        for event in client.events(outcome.task_id):
+        for event in client.events(outcome.task_id, timeout_ms=timeout_ms):
             call.stream(event)
-    task = client.wait(outcome.task_id, timeout_ms=timeout_ms)
+        task = client.task(outcome.task_id)
+    else:
+        task = client.wait(outcome.task_id, timeout_ms=timeout_ms)
     call.show(task)
     return 0 if task.status == "SUCCESS" else 1

@@ -7,6 +7,7 @@ from typing import Final
 __all__ = [
     "DEPENDENCIES_MAX",
     "DEPTH_MAX",
+    "INSTANT_MS_MAX",
     "LABELS_MAX",
     "LABEL_NAME_CHARS_MAX",
     "LABEL_VALUE_CHARS_MAX",
@@ -44,3 +45,6 @@ LABELS_MAX: Final = 32
 LABEL_NAME_CHARS_MAX: Final = 63
 
 LABEL_VALUE_CHARS_MAX: Final = 256
+
+INSTANT_MS_MAX: Final = 253_402_300_799_999
+"""The last instant that can be stored or shown: the end of the year 9999, UTC."""

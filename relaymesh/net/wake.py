@@ -1,8 +1,8 @@
 """Tell a node of the same root that there is something new, without waiting for its next look.
 
 A node listens on a UDP port of the loopback interface and writes port and a random token into ``run/<node>.wake`` (mode
-0600). Whoever has committed something sends the token there. A wake-up is only a hint: it carries nothing, a lost one costs
-at most one poll interval, a forged one without the token is dropped, and with it causes a look at the database.
+0600). Whoever has committed something sends the token there. A wake-up is only a hint: it carries nothing, a lost one
+costs at most one poll interval, a forged one without the token is dropped, and with it causes a look at the database.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ def replay(conn: sqlite3.Connection, task_id: str, *, now_ms: int) -> str:
     if row is None:
         return "not_found"
     taken = conn.execute(
-        "UPDATE tasks SET status='PENDING', last_error=NULL, result_payload=NULL, result_hash=NULL, finished_at_ms=NULL,"
-        " updated_at_ms=max(?, updated_at_ms+1) WHERE task_id=? AND status='DEAD_LETTER'",
+        "UPDATE tasks SET status='PENDING', last_error=NULL, result_payload=NULL, result_hash=NULL,"
+        " finished_at_ms=NULL, updated_at_ms=max(?, updated_at_ms+1) WHERE task_id=? AND status='DEAD_LETTER'",
         (now_ms, task_id),
     ).rowcount
     if not taken:

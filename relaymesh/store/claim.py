@@ -1,7 +1,7 @@
 """Take leases of ready steps for free slots, in the order that the dispatch rules give.
 
-    which (agent, lane) pairs have something ready?    loose scan of steps_ready: one seek a pair, however long the queue
-    the first rows of those that this node can run     in queue order, at most as many as there are slots
+    which (agent, lane) pairs have something ready?    loose scan of steps_ready: one seek a pair, however long the
+    queue the first rows of those that this node can run     in queue order, at most as many as there are slots
     relaymesh.core.fairness.plan                       8:3:1, anti-starvation, limits
     one guarded UPDATE                                 takes the leases; the tasks become RUNNING
 
@@ -131,9 +131,7 @@ def claim(
     if not planned.picks:
         return Claim((), planned.state, 0)
     ids = id_list(pick.row_id for pick in planned.picks)
-    taken = conn.execute(
-        _TAKE, (node_id, generation, token, cluster_epoch, now_ms, now_ms, node_id, ids)
-    ).rowcount
+    taken = conn.execute(_TAKE, (node_id, generation, token, cluster_epoch, now_ms, now_ms, node_id, ids)).rowcount
     assert taken == len(planned.picks), "the write transaction keeps everybody else out"
     claimed = tuple(
         _claimed_row(*rows[pick.row_id], pool=pick.pool, token=token, cluster_epoch=cluster_epoch)

@@ -13,7 +13,6 @@ from relaymesh.wire.store import SHAPE_MAPS, SHAPE_SOLE, NewStep, NewTask
 __all__ = ["draft_task", "draft_workflow"]
 
 
-
 def draft_task(
     ids: Ids,
     files: PayloadFiles,

@@ -126,7 +126,9 @@ class StoreIOError(StoreError):
         self.cause = cause
 
     def __str__(self) -> str:
-        return f"the disk that holds the data root failed ({self.cause}): nothing was stored, check the disk and try again"
+        return (
+            f"the disk that holds the data root failed ({self.cause}): nothing was stored, check the disk and try again"
+        )
 
 
 class StoreDefectError(StoreError):

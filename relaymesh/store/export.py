@@ -37,9 +37,7 @@ def export_task(store: Store, task_id: str, out: Path, *, now_ms: int) -> TaskEx
         task = read.task_view(store.conn, task_id, store.payloads.read)
         workflow = read.workflow_detail(store.conn, task_id)
     if task is None or workflow is None:
-        return TaskExportOutcome(
-            task_id=task_id, exported=False, step_count=0, audit_events=0, output="task not found"
-        )
+        return TaskExportOutcome(task_id=task_id, exported=False, step_count=0, audit_events=0, output="task not found")
     instant = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     document = {
         "task": msgspec.to_builtins(task),

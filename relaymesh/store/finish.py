@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from relaymesh.core.limit import INSTANT_MS_MAX
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_failure
 from relaymesh.store.bulk import id_list, write_rows
@@ -43,8 +44,8 @@ __all__ = [
 RESULT_BYTES_IN_ROW = 1_048_576
 """A task whose outputs are longer than this in all keeps them with its steps only; readers put the map together."""
 
-Spilled = Mapping[int, str]
-"""Row id to the file that holds its output, for outputs that are too long for a row."""
+Spilled = Mapping[str, str]
+"""Lease token to the file that holds its output, for outputs that are too long for a row."""
 
 _SUCCEED = """
 UPDATE steps SET status='SUCCESS', result_payload=v.column5, result_path=v.column6, lease_owner=NULL, lease_token=NULL,
@@ -101,19 +102,20 @@ def commit_reports(
             refused.append(step)
         elif at_ms is not None:
             due.append(at_ms)
-    lost = {step.lease.row_id for step in refused}
+    # By identity: one commit may carry a late result and the owner's own result of the same row.
+    lost = {id(step) for step in refused}
     settled = settle_successes(
         conn,
-        [s.lease for s in won if s.lease.row_id not in lost and s.lease.shape != SHAPE_SOLE],
+        [s.lease for s in won if id(s) not in lost and s.lease.shape != SHAPE_SOLE],
         now_ms=now_ms,
         read_output=read_output,
     )
     finish_tasks(conn, settled, now_ms)
-    _store_logs(conn, [step for step in steps if step.lease.row_id not in lost])
+    _store_logs(conn, [step for step in steps if id(step) not in lost])
     for step in refused:
         kind = "success_commit_conflict" if step.report.kind == "succeeded" else "failure_commit_conflict"
         record_conflicts(conn, kind, [step.lease], worker_id=step.worker_id, now_ms=now_ms)
-    return FinishResult(tuple(lost), settled.released, min(due, default=None))
+    return FinishResult(tuple(step.lease.row_id for step in refused), settled.released, min(due, default=None))
 
 
 def _succeed(
@@ -129,21 +131,21 @@ def _succeed(
         conn.execute("ROLLBACK TO finish")
         refused = [step for step, row in zip(won, rows, strict=True) if not write_rows(conn, _SUCCEED, [row])]
     conn.execute("RELEASE finish")
-    lost = {step.lease.row_id for step in refused}
+    lost = {id(step) for step in refused}
     write_rows(
         conn,
         _SOLE_TASK,
         [
             _sole_task_row(step, spilled, now_ms)
             for step in won
-            if step.lease.shape == SHAPE_SOLE and step.lease.row_id not in lost
+            if step.lease.shape == SHAPE_SOLE and id(step) not in lost
         ],
     )
     return refused
 
 
 def _success_row(step: FinishedStep, spilled: Spilled, now_ms: int) -> tuple[object, ...]:
-    lease, path = step.lease, spilled.get(step.lease.row_id)
+    lease, path = step.lease, spilled.get(step.lease.lease_token)
     output = None if path else step.report.output
     return (lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch, output, path, now_ms)
 
@@ -151,7 +153,7 @@ def _success_row(step: FinishedStep, spilled: Spilled, now_ms: int) -> tuple[obj
 def _sole_task_row(step: FinishedStep, spilled: Spilled, now_ms: int) -> tuple[object, ...]:
     text = result_map([(step.lease.step_id, step.report.output)])
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return (step.lease.task_id, None if step.lease.row_id in spilled else text, digest, now_ms)
+    return (step.lease.task_id, None if step.lease.lease_token in spilled else text, digest, now_ms)
 
 
 def result_map(outputs: Sequence[tuple[str, str | None]]) -> str:
@@ -240,7 +242,7 @@ def schedule_retry(
         "UPDATE steps SET status='RETRYING', next_retry_at_ms=?, lease_owner=NULL, lease_token=NULL,"
         " attempt=max(0, attempt-?), worker_deaths=worker_deaths+?, last_error=coalesce(?, last_error),"
         f" updated_at_ms=max(?, updated_at_ms+1) {_GUARD}",
-        (at_ms, int(gives_back), int(died), error, now_ms, *_guard(lease)),
+        (min(at_ms, INSTANT_MS_MAX), int(gives_back), int(died), error, now_ms, *_guard(lease)),
     ).rowcount
     if taken:
         conn.execute(

@@ -52,7 +52,8 @@ def migrate(conn: sqlite3.Connection, path: Path, now_ms: int, migrations: Seque
             for statement in _statements(migration.up):
                 conn.execute(statement)
             conn.execute(
-                "INSERT INTO schema_migrations(version, description, checksum, applied_at_ms, success) VALUES (?,?,?,?,1)",
+                "INSERT INTO schema_migrations(version, description, checksum, applied_at_ms, success)"
+                " VALUES (?,?,?,?,1)",
                 (migration.version, migration.description, migration.checksum, now_ms),
             )
             conn.execute(f"PRAGMA user_version={migration.number}")

@@ -1,7 +1,7 @@
 """Whether a node of this machine is alive: it holds a file lock for as long as it lives.
 
-The operating system drops the lock when the process ends, however it ends, so a peer on the same machine knows of a death
-at once instead of after a lease. A stopped process still holds its lock: then the lease decides.
+The operating system drops the lock when the process ends, however it ends, so a peer on the same machine knows of a
+death at once instead of after a lease. A stopped process still holds its lock: then the lease decides.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def take_presence(run: Path, node_id: str | None, *, default: str = "node-local"
             if presence is not None:
                 return presence
             if time.monotonic() >= deadline:
-                raise NodeIdTakenError(node_id, _holder(run / f"{node_id}.lock").get("pid"))
+                raise NodeIdTakenError(node_id, _holder(run / f"{node_id}.lock")[0])
             time.sleep(0.02)  # a peer that only looks holds the lock for an instant
     for number in range(1, 1000):
         presence = _try_take(run, default if number == 1 else f"{default}-{number}")
@@ -105,8 +105,7 @@ def is_alive(run: Path, node_id: str, host: str) -> bool | None:
     path = run / f"{node_id}.lock"
     if not _ID.fullmatch(node_id):
         return None
-    holder = _holder(path)
-    if holder.get("host") != host:
+    if _holder(path)[1] != host:
         return None
     try:
         descriptor = os.open(path, os.O_RDWR)
@@ -136,12 +135,15 @@ def _try_take(run: Path, node_id: str) -> Presence | None:
     return Presence(path, descriptor, node_id)
 
 
-def _holder(path: Path) -> dict[str, object]:  # what another process wrote
+def _holder(path: Path) -> tuple[int | None, str | None]:
+    """Return pid and host as the holder of a lock wrote them."""
     try:
-        found = json.loads(path.read_bytes()[:4096] or b"{}")
+        match json.loads(path.read_bytes()[:4096] or b"{}"):
+            case {"pid": int(pid), "host": str(host)}:
+                return pid, host
     except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        pass
+    return None, None
 
 
 if sys.platform == "win32":

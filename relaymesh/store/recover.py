@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Sequence
 
+from relaymesh.core.limit import INSTANT_MS_MAX
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_owner_death, after_worker_death
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.store.conflict import record_conflict, record_conflicts
@@ -59,16 +60,14 @@ def release(conn: sqlite3.Connection, leases: Sequence[LeaseRef], *, worker_id: 
     """Give steps back to the queue without counting the attempt; return how many were still ours."""
     released = 0
     for lease in leases:
-        closed = close_or(conn, lease, now_ms)
-        if closed is not None:
-            released += closed
-            continue
-        taken = conn.execute(
-            "UPDATE steps SET status='PENDING', lease_owner=NULL, lease_token=NULL, attempt=max(0, attempt-1),"
-            " updated_at_ms=max(?, updated_at_ms+1)"
-            " WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=? AND cluster_epoch=?",
-            (now_ms, lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch),
-        ).rowcount
+        taken = close_or(conn, lease, now_ms)
+        if taken is None:
+            taken = conn.execute(
+                "UPDATE steps SET status='PENDING', lease_owner=NULL, lease_token=NULL, attempt=max(0, attempt-1),"
+                " updated_at_ms=max(?, updated_at_ms+1)"
+                " WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=? AND cluster_epoch=?",
+                (now_ms, lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch),
+            ).rowcount == 1
         released += taken
         if not taken:
             record_conflicts(conn, "failure_commit_conflict", [lease], worker_id=worker_id, now_ms=now_ms)
@@ -91,15 +90,20 @@ def lose_attempts(
         (deaths,) = conn.execute("SELECT worker_deaths FROM steps WHERE id=?", (lease.row_id,)).fetchone() or (0,)
         decision = after_worker_death(policy_of(lease.agent_id), deaths + 1, now_ms, rng)
         if isinstance(decision, DeadLetter):
-            text = f"{error}; it has ended its worker process {deaths + 1} times and is not run again ({decision.reason_code})"
+            text = (
+                f"{error}; it has ended its worker process {deaths + 1} times and is not run again"
+                f" ({decision.reason_code})"
+            )
             taken = dead_letter(conn, lease, text, now_ms, died=True)
         else:
             taken = schedule_retry(conn, lease, decision.at_ms, error, now_ms, gives_back=True, died=True)
-            due.append(decision.at_ms)
+            due += [decision.at_ms] if taken else []
         if not taken:
             record_conflicts(conn, "failure_commit_conflict", [lease], worker_id=worker_id, now_ms=now_ms)
         else:
-            _record_attempt(conn, lease.step_id, lease.lease_epoch, lease.attempt, "worker_died", error, worker_id, now_ms)
+            _record_attempt(
+                conn, lease.step_id, lease.lease_epoch, lease.attempt, "worker_died", error, worker_id, now_ms
+            )
     return min(due, default=None)
 
 
@@ -202,7 +206,7 @@ def _reclaim_one(
         conn.execute(
             "UPDATE steps SET status='RETRYING', next_retry_at_ms=?, attempt=max(0, attempt-1),"
             f" owner_deaths=owner_deaths+1, last_error=?, {clear} {guard}",
-            (decision.at_ms, error, now_ms, *believed),
+            (min(decision.at_ms, INSTANT_MS_MAX), error, now_ms, *believed),
         )
         conn.execute(
             "UPDATE tasks SET status='RETRYING', last_error=?, updated_at_ms=max(?, updated_at_ms+1)"
@@ -246,9 +250,7 @@ def requeue_former_generation(
         (node_id, generation),
     ).fetchall()
     leases = [SeenLease(row_id, token, epoch, at, node_id) for row_id, token, epoch, at in rows]
-    return reclaim(
-        conn, leases, cause="owner_restarted", policy_of=policy_of, rng=rng, now_ms=now_ms, at_once=True
-    )
+    return reclaim(conn, leases, cause="owner_restarted", policy_of=policy_of, rng=rng, now_ms=now_ms, at_once=True)
 
 
 def running_elsewhere(conn: sqlite3.Connection, *, node_id: str, limit: int) -> list[SeenLease]:
@@ -258,7 +260,7 @@ def running_elsewhere(conn: sqlite3.Connection, *, node_id: str, limit: int) -> 
         " WHERE status='RUNNING' AND lease_owner IS NOT ? ORDER BY updated_at_ms LIMIT ?",
         (node_id, limit),
     ).fetchall()
-    return [SeenLease(*row[:4], owner=row[4] or "") for row in rows]
+    return [SeenLease(row_id, token, epoch, at_ms, owner or "") for row_id, token, epoch, at_ms, owner in rows]
 
 
 def next_due_ms(conn: sqlite3.Connection) -> int | None:
@@ -275,8 +277,8 @@ def next_due_ms(conn: sqlite3.Connection) -> int | None:
 def promote_due(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
     """Make steps ready whose time has come, earliest first; return how many."""
     retried = conn.execute(
-        "UPDATE steps SET status='PENDING', next_retry_at_ms=NULL, queued_at_ms=?, updated_at_ms=max(?, updated_at_ms+1)"
-        " WHERE id IN (SELECT id FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'"
+        "UPDATE steps SET status='PENDING', next_retry_at_ms=NULL, queued_at_ms=?,"
+        " updated_at_ms=max(?, updated_at_ms+1) WHERE id IN (SELECT id FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'"
         " AND next_retry_at_ms<=? ORDER BY next_retry_at_ms LIMIT ?) AND status='RETRYING'",
         (now_ms, now_ms, now_ms, limit),
     ).rowcount

@@ -49,8 +49,8 @@ WHERE map_template IS NOT NULL AND status='PENDING' AND task_id IN (SELECT value
 """
 _COPIES = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, is_enqueued, status, created_at_ms,"
-    " updated_at_ms, payload, payload_path, shape, queued_at_ms, template, map_parent, map_index, map_item, traceparent,"
-    " delayed, not_before_ms) VALUES {rows}"
+    " updated_at_ms, payload, payload_path, shape, queued_at_ms, template, map_parent, map_index, map_item,"
+    " traceparent, delayed, not_before_ms) VALUES {rows}"
 )
 
 ReadOutput = Callable[[str], str]
@@ -86,9 +86,7 @@ def settle_successes(
     return settled
 
 
-def spread_roots(
-    conn: sqlite3.Connection, task_ids: Sequence[str], *, now_ms: int, read_output: ReadOutput
-) -> Settled:
+def spread_roots(conn: sqlite3.Connection, task_ids: Sequence[str], *, now_ms: int, read_output: ReadOutput) -> Settled:
     """Spread the map steps of new tasks whose list is literal and that wait on nothing else."""
     settled = Settled()
     done = _advance_maps(conn, set(task_ids), settled, now_ms, read_output)

@@ -27,9 +27,7 @@ def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) 
         ).fetchall()
     )
     p95, p99 = _latencies(conn)
-    conflicts = dict(
-        conn.execute("SELECT event_type, count(*) FROM lease_conflicts GROUP BY event_type").fetchall()
-    )
+    conflicts = dict(conn.execute("SELECT event_type, count(*) FROM lease_conflicts GROUP BY event_type").fetchall())
     counters = dict(conn.execute("SELECT name, value FROM counters").fetchall())
     nodes = dict(conn.execute("SELECT status, count(*) FROM mesh_nodes GROUP BY status").fetchall())
     owners = dict(
@@ -82,8 +80,7 @@ def _task_counts(conn: sqlite3.Connection) -> dict[str, int]:
         ).fetchall()
     )
     rare = conn.execute(
-        "SELECT status, sum(finished_at_ms IS NOT NULL) FROM tasks"
-        f" WHERE {RARE} GROUP BY status"
+        f"SELECT status, sum(finished_at_ms IS NOT NULL) FROM tasks WHERE {RARE} GROUP BY status"
     ).fetchall()
     for status, count in rare:
         counts[status] = counts.get(status, 0) + count

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from relaymesh.core.clock_guard import ClockState
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
@@ -23,9 +24,10 @@ from relaymesh.core.template import render_stored
 from relaymesh.core.workflow_error import StepInputError
 from relaymesh.store import admin, recover
 from relaymesh.store.claim import Claim, ClaimedRow, Slots, claim, ready_groups
+from relaymesh.store.clock import save_clock
 from relaymesh.store.connection import Durability, connect, write_transaction
 from relaymesh.store.error import RootMissingError, translate
-from relaymesh.store.finish import FinishResult, commit_reports, finish_tasks
+from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
 from relaymesh.store.migration import migrate
 from relaymesh.store.payload import PayloadFiles, PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
@@ -131,9 +133,7 @@ class Store:
         with self.reading():
             return any(pools(agent) for agent, _ in ready_groups(self.conn))
 
-    def claim(
-        self, slots: Slots, state: Fairness, *, node_id: str, generation: int, token: str, now_ms: int
-    ) -> Claim:
+    def claim(self, slots: Slots, state: Fairness, *, node_id: str, generation: int, token: str, now_ms: int) -> Claim:
         """Claim ready steps for free slots."""
         return claim(
             self.conn,
@@ -171,7 +171,7 @@ class Store:
         steps: Sequence[FinishedStep],
         *,
         node_id: str,
-        spilled: dict[int, str],
+        spilled: Spilled,
         policy_of: PolicyOf,
         now_ms: int,
     ) -> FinishResult:
@@ -188,14 +188,14 @@ class Store:
             read_output=self.payloads.read,
         )
 
-    def spill_outputs(self, steps: Sequence[FinishedStep]) -> dict[int, str]:
+    def spill_outputs(self, steps: Sequence[FinishedStep]) -> dict[str, str]:
         """Write outputs that are too long for a row to their files; call it before the transaction."""
         spilled = {}
         for step in steps:
             if step.report.kind == "succeeded":
                 path = self.payloads.spill(step.report.output)
                 if path is not None:
-                    spilled[step.lease.row_id] = path
+                    spilled[step.lease.lease_token] = path
         return spilled
 
     # -- leases ------------------------------------------------------------------------------------------------------
@@ -208,8 +208,9 @@ class Store:
         now_ms: int,
     ) -> tuple[int, ...]:
         """Renew leases, keep what agents said of their progress; return the rows that are no longer ours."""
-        recover.store_progress(self.conn, progress)
-        return recover.renew(self.conn, leases, cluster_epoch=admin.cluster_epoch(self.conn), now_ms=now_ms)
+        lost = recover.renew(self.conn, leases, cluster_epoch=admin.cluster_epoch(self.conn), now_ms=now_ms)
+        recover.store_progress(self.conn, [entry for entry in progress if entry[0] not in lost])
+        return lost
 
     def release(self, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
         """Give steps back; no attempt is counted."""
@@ -227,9 +228,7 @@ class Store:
         self, leases: Sequence[SeenLease], *, cause: str, policy_of: PolicyOf, now_ms: int
     ) -> recover.Reclaimed:
         """Take steps from dead or silent owners."""
-        return recover.reclaim(
-            self.conn, leases, cause=cause, policy_of=policy_of, rng=self.rng, now_ms=now_ms
-        )
+        return recover.reclaim(self.conn, leases, cause=cause, policy_of=policy_of, rng=self.rng, now_ms=now_ms)
 
     def requeue_former_generation(
         self, *, node_id: str, generation: int, policy_of: PolicyOf, now_ms: int
@@ -243,6 +242,12 @@ class Store:
         """Return RUNNING rows of other owners, longest silent first."""
         with self.reading():
             return recover.running_elsewhere(self.conn, node_id=node_id, limit=limit)
+
+    def nodes_marked_dead(self) -> frozenset[str]:
+        """Return the nodes that membership holds dead."""
+        with self.reading():
+            rows = self.conn.execute("SELECT node_id FROM mesh_nodes WHERE status='DEAD'").fetchall()
+        return frozenset(row[0] for row in rows)
 
     # -- what comes with time ----------------------------------------------------------------------------------------
 
@@ -284,6 +289,8 @@ class Store:
 
     def write_heartbeat(self, node: WriteNode, *, now_ms: int) -> bool:
         """Write a node's heartbeat; return False when a later generation has taken over."""
+        if node.clock is not None:
+            save_clock(self.conn, ClockState(*node.clock), now_ms)
         return admin.write_heartbeat(
             self.conn,
             node.node_id,

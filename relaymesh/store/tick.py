@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
-
-import msgspec
 
 from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.settings import Settings
 from relaymesh.store import admin
+from relaymesh.store.clock import boot_id, load_clock, save_clock
 from relaymesh.store.presence import host_name, is_alive
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.store import SeenLease
 
-__all__ = ["boot_id", "maintenance_tick"]
+__all__ = ["maintenance_tick"]
 
 _KEY_TTL_MS = 7 * 24 * 3_600_000
 _KEYS_PER_TICK = 1_000
-
-
-class _Clock(msgspec.Struct, frozen=True):
-    """The clock guard's state as one-shot commands hand it on."""
-
-    wall_ms: int
-    mono_ns: int
-    boot_id: str
-    doubted_ticks: int = 0
-    doubted_until_ns: int = 0
 
 
 def maintenance_tick(store: Store, node_id: str, settings: Settings, *, now_ms: int) -> MaintenanceOutcome:
@@ -44,8 +31,8 @@ def maintenance_tick(store: Store, node_id: str, settings: Settings, *, now_ms: 
     limit = settings.retry_dispatch_limit
     reading = clock_guard.Reading(now_ms, time.monotonic_ns(), boot_id())
     with store.write():
-        verdict = clock_guard.tick(_load_clock(store), reading, settings.lease_timeout_ms)
-        _save_clock(store, verdict.state, now_ms)
+        verdict = clock_guard.tick(load_clock(store.conn), reading, settings.lease_timeout_ms)
+        save_clock(store.conn, verdict.state, now_ms)
         dead, expired = _judge(store, settings, reading, believed=verdict.believed)
         by_death = store.reclaim(dead, cause="owner_dead", policy_of=policy_of, now_ms=now_ms)
         by_time = store.reclaim(expired, cause="lease_expired", policy_of=policy_of, now_ms=now_ms)
@@ -71,7 +58,7 @@ def _judge(
 ) -> tuple[list[SeenLease], list[SeenLease]]:
     seen = store.running_elsewhere(node_id="", limit=ROWS_MAX)
     host, run = host_name(), store.root / "run"
-    marked = {row[0] for row in store.conn.execute("SELECT node_id FROM mesh_nodes WHERE status='DEAD'")}
+    marked = store.nodes_marked_dead()
     owners = {lease.owner for lease in seen}
     gone = {owner for owner in owners if owner in marked or is_alive(run, owner, host) is False}
     rows = [RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch) for s in seen]
@@ -83,36 +70,3 @@ def _judge(
     for expire in judge.handle(reading.mono_ns, scanned):
         (dead if expire.cause is Cause.DEAD_OWNER else expired).append(by_row[expire.row.row_id])
     return dead, expired
-
-
-def _load_clock(store: Store) -> clock_guard.ClockState | None:
-    row = store.conn.execute("SELECT state_value FROM cluster_state WHERE state_key='clock'").fetchone()
-    if row is None:
-        return None
-    try:
-        clock = msgspec.json.decode(row[0], type=_Clock)
-    except msgspec.DecodeError:
-        return None
-    return clock_guard.ClockState(
-        clock.wall_ms, clock.mono_ns, clock.boot_id, clock.doubted_ticks, clock.doubted_until_ns
-    )
-
-
-def _save_clock(store: Store, state: clock_guard.ClockState, now_ms: int) -> None:
-    text = msgspec.json.encode(
-        _Clock(state.wall_ms, state.mono_ns, state.boot_id, state.doubted_ticks, state.doubted_until_ns)
-    ).decode()
-    store.conn.execute(
-        "INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES ('clock', ?, 1, ?)"
-        " ON CONFLICT(state_key) DO UPDATE SET state_value=excluded.state_value, version=version+1,"
-        " updated_at_ms=excluded.updated_at_ms",
-        (text, now_ms),
-    )
-
-
-def boot_id() -> str:
-    """Return a name of this boot of the machine, or of this process where the platform has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return f"process-{os.getpid()}"

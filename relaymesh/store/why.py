@@ -92,7 +92,9 @@ def _dependencies(conn: sqlite3.Connection, task_id: str) -> dict[str, list[Depe
 
 
 def _running_by_agent(conn: sqlite3.Connection) -> dict[str, int]:
-    return dict(conn.execute("SELECT agent_id, count(*) FROM steps WHERE status='RUNNING' GROUP BY agent_id").fetchall())
+    return dict(
+        conn.execute("SELECT agent_id, count(*) FROM steps WHERE status='RUNNING' GROUP BY agent_id").fetchall()
+    )
 
 
 def _limit(nodes: list[NodeRow], agent_id: str) -> int | None:

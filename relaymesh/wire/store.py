@@ -341,10 +341,13 @@ class RenewLeases(Message, frozen=True):
 
 @message("store.renewed")
 class Renewed(Message, frozen=True):
-    """Which leases were renewed, and which are no longer ours. ``failed``: the store could not be written."""
+    """Which leases were renewed, and which, ``(row_id, lease_epoch)``, are no longer ours.
+
+    failed: the store could not be written.
+    """
 
     row_ids: tuple[int, ...]
-    lost: tuple[int, ...]
+    lost: tuple[tuple[int, int], ...]
     asked_at_ns: int
     failed: bool = False
 
@@ -359,16 +362,16 @@ class LeasesTaken(Message, frozen=True):
 
 @message("lease.ended")
 class LeasesEnded(Message, frozen=True):
-    """The node does not hold these leases any more."""
+    """The node does not hold these leases, ``(row_id, lease_epoch)``, any more."""
 
-    row_ids: tuple[int, ...]
+    leases: tuple[tuple[int, int], ...]
 
 
 @message("lease.lost")
 class LeasesLost(Message, frozen=True):
-    """Stop these steps: another owner has them, or the trust in the lease ran out."""
+    """Stop these, ``(row_id, lease_epoch)``: another owner has them, or the trust in the lease ran out."""
 
-    row_ids: tuple[int, ...]
+    leases: tuple[tuple[int, int], ...]
     reason: str
 
 
@@ -381,12 +384,16 @@ class RunGrants(Message, frozen=True):
 
 @message("store.node")
 class WriteNode(Message, frozen=True):
-    """Heartbeat of a node: its row in ``mesh_nodes``."""
+    """Heartbeat of a node: its row in ``mesh_nodes``, and what its clock guard knows, for the next process.
+
+    clock: the fields of ``relaymesh.core.clock_guard.ClockState``, in order.
+    """
 
     node_id: str
     generation: int
     status: str
     agents: str
+    clock: tuple[int, int, str, int, int] | None = None
 
 
 @message("store.answer")

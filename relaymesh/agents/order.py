@@ -13,8 +13,8 @@ __all__ = ["order_for"]
 def order_for(grant: Grant, spec: AgentSpec) -> StepOrder:
     """Return the order for one attempt.
 
-    The fencing token grows with each owner of the step and with each bump of the cluster epoch, so a resource that keeps
-    the largest it has seen can refuse a late owner.
+    The fencing token grows with each owner of the step and with each bump of the cluster epoch, so a resource that
+    keeps the largest it has seen can refuse a late owner.
     """
     lease = grant.lease
     return StepOrder(
