@@ -38,6 +38,7 @@ from actors.store import NodeFacts, StoreActor
 from actors.supervisor import Child, Supervisor
 from actors.thread import ThreadWorkerActor
 from actors.timer import TimerService
+from actors.tree import Tree
 from actors.wake import WakeActor
 from actors.worker import WorkerActor, process_factory
 from relaymesh.agents.registry import Registry, load_registry
@@ -46,6 +47,7 @@ from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.supervision import Intensity, Strategy
+from relaymesh.errors import ActorError
 from relaymesh.node import NodeOptions
 from relaymesh.settings import Settings, load_settings
 from relaymesh.store.clock import boot_id
@@ -54,7 +56,6 @@ from relaymesh.store.node_row import Capabilities
 from relaymesh.store.presence import Presence, host_name, take_presence
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
-from relaymesh.wire.kernel import ChildEnded
 from relaymesh.wire.store import (
     Committed,
     DrainQueue,
@@ -137,7 +138,6 @@ class Node:
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
-            "root": Address("root", capacity=1024),
         }
         self._slots: dict[str, WorkerSlot] = {}
         self._start()
@@ -280,10 +280,11 @@ class Node:
             ),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
         ]
-        self._root = Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=_INTENSITY)
-        self._root.launch(at["root"], on_end=self._root_ended)
-        self._root.wait_up(_START_S)
-        if not self._root.settled.wait(_START_S):
+        self.tree = Tree(
+            lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=_INTENSITY),
+            on_give_up=self._gave_up,
+        )
+        if not self.tree.start(_START_S):
             self._finish(exit_status=1, orderly=False)
             raise NodeStartError(self.node_id)
 
@@ -346,19 +347,18 @@ class Node:
             self.addresses["store"].tell(WriteNode(facts.node_id, self._generation, "LEFT", facts.agents))
         self._finish(exit_status=0, orderly=True)
 
-    def _root_ended(self, ended: ChildEnded) -> None:
-        if ended.crashed:
-            log.critical("the node stops: %s", ended.reason)
-            threading.Thread(target=self._finish, kwargs={"exit_status": EXIT_GAVE_UP, "orderly": False}).start()
+    def _gave_up(self, reason: str) -> None:
+        log.critical("the node %s stops, because its actors crashed too often: %s", self.node_id, reason)
+        threading.Thread(target=self._finish, kwargs={"exit_status": EXIT_GAVE_UP, "orderly": False}).start()
 
     def _finish(self, *, exit_status: int, orderly: bool) -> None:
         with self._ending:
             if self._ended.is_set():
                 return
             self._exit_status = exit_status
-            if self._root.thread_alive:
-                self._root.finish(time.monotonic() + _CLOSE_S) if orderly else self._root.halt()
-                self._root.wait_ended(_CLOSE_S * 4)
+            abandoned = self.tree.stop_all(_CLOSE_S if orderly else 0.0)
+            if abandoned:
+                log.error("these actors did not end in time: %s", ", ".join(abandoned))
             self._timers.stop()
             self._presence.release()
             self._ended.set()
@@ -367,5 +367,14 @@ class Node:
 _INTENSITY = Intensity(restarts=20, within_ns=10_000_000_000)
 
 
-class NodeStartError(Exception):
+class NodeStartError(ActorError):
     """The node did not come up in time."""
+
+    code = "node_start"
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__(node_id)
+        self.node_id = node_id
+
+    def __str__(self) -> str:
+        return f"the node {self.node_id} did not come up within {_START_S:g} s: the log above says which part failed"

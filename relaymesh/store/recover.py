@@ -278,7 +278,8 @@ def promote_due(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
     """Make steps ready whose time has come, earliest first; return how many."""
     retried = conn.execute(
         "UPDATE steps SET status='PENDING', next_retry_at_ms=NULL, queued_at_ms=?,"
-        " updated_at_ms=max(?, updated_at_ms+1) WHERE id IN (SELECT id FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'"
+        " updated_at_ms=max(?, updated_at_ms+1)"
+        " WHERE id IN (SELECT id FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'"
         " AND next_retry_at_ms<=? ORDER BY next_retry_at_ms LIMIT ?) AND status='RETRYING'",
         (now_ms, now_ms, now_ms, limit),
     ).rowcount
