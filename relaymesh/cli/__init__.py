@@ -35,7 +35,6 @@ def main(argv: Sequence[str] | None = None, *, doors: Doors | None = None) -> in
 
         # The words are handed over so that nothing expands wildcards in an --input on Windows.
         status = relaymesh.main(words, prog_name="relaymesh", standalone_mode=False, obj=doors)
-        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         from relaymesh.cli import fault
 

@@ -3,18 +3,22 @@
     expected error     error[task_not_found]: there is no task ...          its exit status
     wrong usage        error[usage]: no such option --colour ...            2
     our own bug        error[internal]: ... the traceback is in FILE        1
-    Ctrl-C, closed pipe                                                     130, 1, nothing printed
+    Ctrl-C             nothing printed                                      130
+
+A reader that closes its end of the pipe is no error to talk about: click ends with 1, and ``_say`` gives up.
 
 ``--output json`` turns the sentence into one JSON object: ``{"code": ..., "message": ...}``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import IO
 
 import click
 
@@ -23,7 +27,6 @@ from relaymesh.errors import RelayMeshError, TaskNotFoundError
 __all__ = ["report"]
 
 INTERRUPTED = 130
-BROKEN_PIPE = 1  # as click itself ends
 
 
 def report(error: BaseException, words: Sequence[str]) -> int:
@@ -33,9 +36,6 @@ def report(error: BaseException, words: Sequence[str]) -> int:
     match error:
         case KeyboardInterrupt() | click.Abort():
             return INTERRUPTED
-        case BrokenPipeError():
-            _drop_stdout()
-            return BROKEN_PIPE
         case TaskNotFoundError() if as_json or (asked_for is None and not sys.stdout.isatty()):
             return not_found("task")
         case RelayMeshError():
@@ -57,7 +57,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
 
 def not_found(what: str) -> int:
     """Print the compact answer that programs look for; return the exit status."""
-    click.echo('{"error":"' + what + ' not found"}')
+    _say('{"error":"' + what + ' not found"}', sys.stdout)
     return 1
 
 
@@ -74,10 +74,7 @@ def _output(words: Sequence[str]) -> str | None:
 def _print(code: str, sentence: str, as_json: bool) -> None:
     sentence = " ".join(sentence.split())
     text = json.dumps({"code": code, "message": sentence}) if as_json else f"error[{code}]: {sentence}"
-    try:
-        click.echo(text, err=True)
-    except OSError:
-        _drop_stdout()
+    _say(text, sys.stderr)
 
 
 def _usage_sentence(error: click.UsageError) -> str:
@@ -103,9 +100,10 @@ def _crash_sentence(error: BaseException) -> str:
     return f"a bug in RelayMesh ({type(error).__name__}): the traceback is in {path}, please report it"
 
 
-def _drop_stdout() -> None:
-    """Nobody reads any more; keep the interpreter from complaining when it flushes at exit."""
+def _say(text: str, stream: IO[str]) -> None:
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # not a real file: a test, or already closed
-        return
+        click.echo(text, stream)
+    except OSError:
+        # Nobody reads any more; keep the interpreter from complaining when it flushes at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

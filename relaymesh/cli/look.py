@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import Flag, agents_option, command, task_argument
+from relaymesh.cli.option import LABEL, Flag, agents_option, command, task_argument
 
 __all__ = ["agents", "explain", "health", "lease_conflicts", "logs", "stats", "task", "tasks", "workflow"]
 
@@ -30,9 +30,9 @@ def task(call: Call, task_id: str) -> None:
 @click.option("--status", metavar="STATUS", help="Only tasks in this state, such as PENDING, RUNNING or DEAD_LETTER.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, help="At most this many.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out this many first.")
-@click.option("--label", metavar="KEY=VALUE", help="Only tasks with this label.")
+@click.option("--label", metavar="KEY=VALUE", type=LABEL, help="Only tasks with this label.")
 @pass_call
-def tasks(call: Call, status: str | None, limit: int, offset: int, label: str | None) -> None:
+def tasks(call: Call, status: str | None, limit: int, offset: int, label: tuple[str, str] | None) -> None:
     with call.client() as client:
         rows = client.tasks(status=status, limit=limit, offset=offset, label=label)
         call.show(rows, empty="no tasks here; `relaymesh submit --agent echo --input hello` makes one")

@@ -12,6 +12,7 @@ import click
 __all__ = [
     "DURATION",
     "INSTANT",
+    "LABEL",
     "Command",
     "Flag",
     "agents_option",
@@ -64,8 +65,23 @@ class Instant(click.ParamType[int]):
         return round(since_epoch.total_seconds() * 1000)
 
 
+class Label(click.ParamType[tuple[str, str]]):
+    """``KEY=VALUE``; which keys and values can be stored is decided elsewhere."""
+
+    name = "label"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key.strip():
+            self.fail(f"{value!r} is not a label: write KEY=VALUE", param, ctx)
+        return key.strip(), text.strip()
+
+
 DURATION = Duration()
 INSTANT = Instant()
+LABEL = Label()
 
 
 class Flag(click.Option):
@@ -130,13 +146,7 @@ def split_list(_ctx: click.Context, _param: click.Parameter, values: Sequence[st
 
 def split_labels(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     """Callback of ``--label KEY=VALUE``."""
-    labels: dict[str, str] = {}
-    for entry in split_list(ctx, param, values):
-        key, equals, text = entry.partition("=")
-        if not equals or not key.strip():
-            raise click.BadParameter(f"{entry!r} is not a label: write KEY=VALUE", ctx, param)
-        labels[key.strip()] = text.strip()
-    return labels
+    return dict(LABEL.convert(entry, param, ctx) for entry in split_list(ctx, param, values))
 
 
 def agents_option(function: F) -> F:

@@ -18,13 +18,17 @@ from rich.text import Text
 from relaymesh.view import (
     BatchLine,
     Event,
+    Explanation,
+    LeaseConflict,
     LogEntry,
     ReplayBatchOutcome,
     StatsOutcome,
     SubmitOutcome,
+    TaskSummary,
     TaskView,
     View,
     WorkflowDetail,
+    WorkflowStep,
 )
 
 __all__ = ["line", "printable", "show"]
@@ -38,6 +42,13 @@ _STATUS_STYLE = {
     "FAILED": "red",
     "CANCELLED": "magenta",
 }
+# What fits beside an id on a narrow terminal; JSON has the rest.
+_COLUMNS: Mapping[type[View], tuple[str, ...]] = {
+    TaskSummary: ("task_id", "status", "updated_at_ms", "last_error"),
+    WorkflowStep: ("step_id", "agent_id", "status", "attempt", "depends_on"),
+    LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
+}
+_SHORTENED = ("last_error", "message", "depends_on")
 _LEVEL_COLOUR = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
@@ -61,6 +72,8 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
             console.print(_pairs(answer))
         case []:
             console.print(Text(empty))
+        case [Explanation(), *_]:
+            console.print(Group(*(_explanation(why) for why in answer if isinstance(why, Explanation))))
         case [str(), *_]:
             console.print(Text("\n".join(printable(str(item)) for item in answer)))
         case _:
@@ -97,13 +110,18 @@ def _task(task: TaskView) -> RenderableType:
         outputs = json.loads(task.result_payload or "null")
     except ValueError:
         outputs = task.result_payload
-    grid = _pairs(task, leave_out=("result_payload",))
+    parts: list[RenderableType] = [_pairs(task, leave_out=("result_payload",))]
     if isinstance(outputs, Mapping):
         for step_id, output in outputs.items():
-            grid.add_row(Text(f"output of {step_id}", style="bold"), Text(printable(str(output))))
+            parts += [Text(f"output of {step_id}", style="bold"), Text(printable(str(output)))]
     elif outputs is not None:
-        grid.add_row(Text("result", style="bold"), Text(printable(str(outputs))))
-    return grid
+        parts += [Text("result", style="bold"), Text(printable(str(outputs)))]
+    return Group(*parts)
+
+
+def _explanation(why: Explanation) -> RenderableType:
+    lines = [f"{why.step_id}: {why.reason}, since {_instant(why.since_ms)}", f"  {printable(why.detail)}"]
+    return Text("\n".join([*lines, f"  try: {why.command}"] if why.command else lines))
 
 
 def _stats(stats: StatsOutcome) -> RenderableType:
@@ -124,12 +142,18 @@ def _pairs(view: View, *, leave_out: Sequence[str] = ()) -> Table:
 
 def _rows(views: Sequence[View]) -> Table:
     # Columns that are empty in every row only take room.
-    names = [name for name in views[0].__struct_fields__ if any(getattr(view, name) is not None for view in views)]
+    columns = _COLUMNS.get(type(views[0]), views[0].__struct_fields__)
+    names = [name for name in columns if any(getattr(view, name) not in (None, ()) for view in views)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in names:
-        table.add_column(_title(name), overflow="fold", no_wrap=name.endswith(("_id", "_ms")) or name == "status")
-    for view in views:
-        table.add_row(*(_cell(name, getattr(view, name)) for name in names))
+    rows = [[_cell(name, getattr(view, name)) for name in names] for view in views]
+    for name, cells in zip(names, zip(*rows, strict=True), strict=True):
+        if name in _SHORTENED:
+            table.add_column(_title(name), overflow="ellipsis", no_wrap=True)
+        else:
+            # Ids are there to be copied: what gives way is the text beside them.
+            table.add_column(_title(name), overflow="fold", min_width=min(60, max(map(len, cells))))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -145,13 +169,19 @@ def _cell(name: str, value: object) -> Text:
         case bool():
             return Text("yes" if value else "no")
         case int() if name.endswith("at_ms") or name == "since_ms":
-            return Text(datetime.fromtimestamp(value / 1000).strftime("%Y-%m-%d %H:%M:%S"))
+            return Text(_instant(value))
         case Mapping():
             return Text(", ".join(f"{printable(str(key))} {count}" for key, count in value.items()))
         case tuple() | list():
             return Text(", ".join(printable(str(item)) for item in value))
         case _:
             return Text(printable(str(value)), style=_STATUS_STYLE.get(str(value), ""))
+
+
+def _instant(at_ms: int) -> str:
+    """Local time; the day only when it is another one."""
+    instant = datetime.fromtimestamp(at_ms / 1000)
+    return instant.strftime("%H:%M:%S" if instant.date() == datetime.now().date() else "%Y-%m-%d %H:%M")
 
 
 def _clock(at_ms: int) -> str:

@@ -82,6 +82,7 @@ def test_a_line_that_is_too_long_is_skipped_without_losing_count(run, monkeypatc
 
     ended = run(GOOD % "a" + GOOD % ("x" * 1000) + GOOD % "b")
 
+    assert ended.lines[-1] == {"lines": 3, "accepted": 2, "duplicate": 0, "rejected": 1, "unknown": 0}
     assert [(answer["line"], answer["result"]) for answer in sorted(ended.lines[:-1], key=lambda a: a["line"])] == [
         (1, "accepted"),
         (2, "rejected"),

@@ -95,10 +95,15 @@ def test_ctrl_c_prints_nothing_and_ends_with_130(terminal) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe closes in another way there")
-def test_a_reader_that_leaves_is_no_reason_to_complain() -> None:
-    program = "import sys; from relaymesh.cli import main; sys.stdin.read(); sys.exit(main(['completion', 'bash']))"
+@pytest.mark.parametrize("words", [["completion", "zsh"], ["--root", "ROOT", "task", "tsk_none"]])
+def test_a_reader_that_leaves_is_no_reason_to_complain(words: list[str], tmp_path: Path) -> None:
+    words = [str(tmp_path) if word == "ROOT" else word for word in words]
+    subprocess.run(
+        [sys.executable, "-m", "relaymesh", "--root", str(tmp_path), "init"], check=True, capture_output=True
+    )
+    program = "import sys; from relaymesh.cli import main; sys.stdin.read(); sys.exit(main(sys.argv[1:]))"
     child = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert child.stdin and child.stdout and child.stderr
 

@@ -46,6 +46,7 @@ DETAIL = WorkflowDetail(
         ),
     ),
 )
+WAITS = Explanation(step_id="stp_1", reason="no_node", since_ms=1, detail="no node runs", command="relaymesh up")
 CONFLICT = LeaseConflict(
     id=1,
     event_type="success_commit_conflict",
@@ -137,6 +138,23 @@ def test_logs_are_one_object_per_line(terminal) -> None:
     assert terminal.asked("logs") == (("tsk_1",), {"follow": True})
 
 
+def test_words_after_two_dashes_are_never_options(terminal) -> None:
+    terminal.answers(logs=[])
+
+    assert terminal.run("logs", "--", "--follow=false").status == 0
+    assert terminal.asked("logs") == (("--follow=false",), {"follow": False})
+
+
+def test_ids_are_whole_on_a_narrow_terminal(terminal, monkeypatch) -> None:
+    import msgspec
+
+    monkeypatch.setenv("COLUMNS", "60")
+    task_id = "tsk_01a1ff95-2351-753a-ae8e-c491d77a7492"
+    terminal.answers(tasks=[msgspec.structs.replace(SUMMARY, task_id=task_id, last_error="long " * 50)])
+
+    assert task_id in terminal.run("--output", "table", "tasks").out
+
+
 def test_explain_is_an_array(terminal) -> None:
     terminal.answers(explain=[Explanation(step_id="s", reason="delayed", since_ms=1, detail="d", command=None)])
 
@@ -203,8 +221,9 @@ def test_the_age_of_lease_conflicts_is_at_least_an_hour(terminal) -> None:
         (["task", "tsk_1"], {"task": TASK}, ["tsk_1", "SUCCESS", "output of stp_1", "größer \\x1b[31m"]),
         (["tasks"], {"tasks": [SUMMARY]}, ["task id", "PENDING", "bad \\x1b[2J"]),
         (["tasks"], {"tasks": []}, ["no tasks here"]),
-        (["workflow", "tsk_1"], {"workflow": DETAIL}, ["RUNNING", "stp_2", "HIGH"]),
+        (["workflow", "tsk_1"], {"workflow": DETAIL}, ["RUNNING", "stp_2", "echo"]),
         (["explain", "tsk_1"], {"explain": []}, ["no step of this task waits"]),
+        (["explain", "tsk_1"], {"explain": [WAITS]}, ["stp_1: no_node", "no node runs", "try: relaymesh up"]),
         (["agents"], {"agents": ["echo", "fail"]}, ["echo\nfail\n"]),
         (["health"], {"health": HEALTH}, ["db ok", "yes"]),
         (

@@ -43,6 +43,7 @@ class FakeNode:
         self._status = status
         self._ends_on = ends_on
         self._signals = signals
+        self._waits = 0
         self._changed = threading.Condition()
 
     def drain(self, grace_ms: int | None = None) -> None:
@@ -60,10 +61,12 @@ class FakeNode:
         if self._ends_on is None:
             return self._status
         with self._changed:
+            self._waits += 1
+            assert self._waits < 10, "nobody ended the node"
             if self._signals > len(self.told):
                 count = len(self.told)
                 signal.raise_signal(signal.SIGTERM)
-                self._changed.wait_for(lambda: len(self.told) > count, timeout=10)
+                self._changed.wait_for(lambda: len(self.told) > count, timeout=2)
             return self._status if self._ends_on in self.told else None
 
 

@@ -102,7 +102,6 @@ def test_each_option_reaches_the_client(terminal, words: list[str], option: str,
         ["--label", "nothing"],
         ["--label", "=x"],
         ["--timeout", "1s"],
-        ["--follow", "--timeout", "1s"],
         ["--wait=perhaps"],
         ["--wait="],
         ["extra"],
@@ -152,12 +151,14 @@ def test_waiting_prints_the_task_as_a_second_document(terminal, status: str, exi
 
 def test_following_prints_each_event_on_one_line(terminal) -> None:
     event = Event(task_id="tsk_1", step_id=None, kind="claimed", status=None, attempt=1, at_ms=5, detail=None)
-    terminal.answers(submit=STORED, wait=task("SUCCESS"), events=lambda task_id: iter([event, event]))
+    terminal.answers(submit=STORED, task=task("DEAD_LETTER"), events=[event, event])
 
-    ended = terminal.run(*SUBMIT, "--follow")
+    ended = terminal.run(*SUBMIT, "--follow", "--timeout", "2s")
 
     line = '{"taskId":"tsk_1","stepId":null,"kind":"claimed","status":null,"attempt":1,"atMs":5,"detail":null}\n'
     assert line * 2 in ended.out
+    assert terminal.asked("events") == (("tsk_1",), {"timeout_ms": 2000})
+    assert (ended.status, '"status": "DEAD_LETTER"' in ended.out) == (1, True)
 
 
 def test_input_comes_from_a_file_or_from_stdin_or_starts_with_an_at_sign(terminal, tmp_path, stdin) -> None:
