@@ -148,7 +148,7 @@ def test_words_after_two_dashes_are_never_options(terminal) -> None:
 def test_ids_are_whole_on_a_narrow_terminal(terminal, monkeypatch) -> None:
     import msgspec
 
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", "80")
     task_id = "tsk_01a1ff95-2351-753a-ae8e-c491d77a7492"
     terminal.answers(tasks=[msgspec.structs.replace(SUMMARY, task_id=task_id, last_error="long " * 50)])
 
