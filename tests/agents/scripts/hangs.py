@@ -1,4 +1,7 @@
-"""Ignores what asks it to end, and so do its child and its daemon; their pids go to the file named on stdin."""
+"""Ignores what asks it to end; so do its child and its daemon, which has no environment left to be known by.
+
+Their pids go to the file named on stdin.
+"""
 
 import os
 import signal
@@ -13,10 +16,9 @@ reader, writer = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        os.environ.clear()
         os.write(writer, str(os.getpid()).encode())
         os.closerange(0, 256)
-        time.sleep(600)
+        os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"], {})
     os._exit(0)
 daemon = os.read(reader, 20).decode()
 target = sys.stdin.read()
