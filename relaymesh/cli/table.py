@@ -49,6 +49,8 @@ _COLUMNS: Mapping[type[View], tuple[str, ...]] = {
     LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
 }
 _SHORTENED = ("last_error", "message", "depends_on")
+_TEXT_CHARS_MIN = 4
+_PADDING = 3
 _LEVEL_COLOUR = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
@@ -61,11 +63,11 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
         case TaskView():
             console.print(_task(answer))
         case WorkflowDetail():
-            console.print(Group(_pairs(answer.task), _rows(answer.steps)))
+            console.print(Group(_pairs(answer.task), _rows(answer.steps, console.width)))
         case ReplayBatchOutcome():
             console.print(Text(f"{answer.replayed} of {answer.total} replayed, {answer.failed} failed"))
             if answer.details:
-                console.print(_rows(answer.details))
+                console.print(_rows(answer.details, console.width))
         case StatsOutcome():
             console.print(_stats(answer))
         case View():
@@ -77,7 +79,7 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
         case [str(), *_]:
             console.print(Text("\n".join(printable(str(item)) for item in answer)))
         case _:
-            console.print(_rows([row for row in answer if isinstance(row, View)]))
+            console.print(_rows([row for row in answer if isinstance(row, View)], console.width))
 
 
 def line(item: View) -> None:
@@ -140,18 +142,20 @@ def _pairs(view: View, *, leave_out: Sequence[str] = ()) -> Table:
     return grid
 
 
-def _rows(views: Sequence[View]) -> Table:
+def _rows(views: Sequence[View], columns_wide: int) -> Table:
     # Columns that are empty in every row only take room.
     columns = _COLUMNS.get(type(views[0]), views[0].__struct_fields__)
     names = [name for name in columns if any(getattr(view, name) not in (None, ()) for view in views)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [[_cell(name, getattr(view, name)) for name in names] for view in views]
-    for name, cells in zip(names, zip(*rows, strict=True), strict=True):
-        if name in _SHORTENED:
-            table.add_column(_title(name), overflow="ellipsis", no_wrap=True)
-        else:
-            # Ids are there to be copied: what gives way is the text beside them.
-            table.add_column(_title(name), overflow="fold", min_width=min(60, max(map(len, cells))))
+    widths = [
+        max(len(_title(name)), *map(len, cells)) for name, cells in zip(names, zip(*rows, strict=True), strict=True)
+    ]
+    # Ids are there to be copied whole: what gives way is the text beside them.
+    taken = sum(width + _PADDING for name, width in zip(names, widths, strict=True) if name not in _SHORTENED)
+    for name, width in zip(names, widths, strict=True):
+        room = max(_TEXT_CHARS_MIN, columns_wide - taken - _PADDING) if name in _SHORTENED else width
+        table.add_column(_title(name), overflow="ellipsis", no_wrap=True, max_width=min(width, room))
     for row in rows:
         table.add_row(*row)
     return table
