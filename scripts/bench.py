@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Measure RelayMesh on this machine. Each command prints one JSON object: the figures, what they were taken at, and the
+budget that they are held against. docs/performance.md says what each of them does.
+
+    scripts/bench.py throughput                       echo tasks, submit to committed result, against a raw SQLite loop
+    scripts/bench.py throughput --agent process-echo  the same for a Python agent in worker processes
+    scripts/bench.py latency                          submit to result on an idle node, from another process
+    scripts/bench.py backlog                          cost of a claim with a million finished and delayed tasks
+    scripts/bench.py dag                              a fan-out and a join
+    scripts/bench.py idle                             CPU and memory of a node that has nothing to do
+    scripts/bench.py cli                              cold start of the command line
+    scripts/bench.py peers                            Huey on SQLite, side by side (extra [bench])
+    scripts/bench.py all                              everything, smaller, one object a line
+
+Needs the packages of setup.cfg, not an installation. A figure from a busy machine says little: look at load_average_1m.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# What lies beside us wins over what may be installed.
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+Result = dict[str, Any]
+Measure = Callable[[Path, argparse.Namespace], Iterator[Result]]
+
+
+def throughput(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import throughput
+
+    load = throughput.Load(
+        tasks=options.tasks or (300 if options.quick else 20_000),
+        agent=options.agent,
+        from_outside=options.from_outside,
+        in_flight=options.in_flight,
+        concurrency=options.concurrency,
+        durability=options.durability,
+    )
+    yield throughput.run(folder, load=load, rounds=options.rounds or (1 if options.quick else 5))
+
+
+def latency(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import latency
+
+    count = options.count or (10 if options.quick else 500)
+    yield latency.run(folder, count=count, durability=options.durability)
+
+
+def backlog(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import backlog
+
+    rows = 2_000 if options.quick else 1_000_000
+    yield backlog.run(
+        folder,
+        finished=rows if options.finished is None else options.finished,
+        delayed=rows if options.delayed is None else options.delayed,
+        turns=options.turns or (10 if options.quick else 300),
+        durability=options.durability,
+    )
+
+
+def dag(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import dag
+
+    yield dag.run(
+        folder,
+        width=options.width or (30 if options.quick else 1_000),
+        rounds=options.rounds or (1 if options.quick else 5),
+        durability=options.durability,
+    )
+
+
+def idle(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import idle
+
+    yield idle.run(
+        folder,
+        seconds=options.seconds or (0.3 if options.quick else 20.0),
+        tasks=2 if options.quick else 20,
+        settle_s=0.1 if options.quick else idle.SETTLE_S,
+        durability=options.durability,
+    )
+
+
+def cli(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import command
+
+    yield command.run(folder, times=options.times or (1 if options.quick else 30))
+
+
+def peers(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import peer
+
+    yield peer.run(
+        folder,
+        tasks=options.tasks or (200 if options.quick else 10_000),
+        peer_tasks=options.peer_tasks or (20 if options.quick else 1_000),
+        trial_tasks=5 if options.quick else 150,
+        trial_passes=1 if options.quick else 3,
+        workers_max=1 if options.quick else 8,
+        rounds=options.rounds or (1 if options.quick else 5),
+    )
+
+
+def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    """Every command with smaller sizes: about three minutes."""
+    from bench.agent import ECHO, PROCESS_ECHO
+
+    smaller: list[tuple[Measure, dict[str, Any]]] = [
+        *(
+            (throughput, {"tasks": 10_000, "rounds": 3, "agent": agent, "from_outside": from_outside})
+            for agent in (ECHO, PROCESS_ECHO)
+            for from_outside in (False, True)
+        ),
+        (latency, {"count": 200}),
+        (backlog, {"finished": 100_000, "delayed": 100_000, "turns": 100}),
+        (dag, {"rounds": 3}),
+        (idle, {"seconds": 5.0}),
+        (cli, {"times": 10}),
+        (peers, {"tasks": 5_000, "peer_tasks": 300, "rounds": 3}),
+    ]
+    for measure, sizes in smaller:
+        kept = {} if options.quick else sizes
+        chosen = {name: value for name, value in sizes.items() if name in ("agent", "from_outside")}
+        defaults = vars(_parser().parse_args([measure.__name__]))
+        yield from measure(folder, argparse.Namespace(**{**defaults, **vars(options), **chosen, **kept}))
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--quick", action="store_true", help="sizes that only show that it works")
+    common.add_argument(
+        "--root", type=Path, metavar="DIR", help="folder for the data, on the disk to measure  [default: ./tmp]"
+    )
+    common.add_argument("--durability", choices=("full", "fast"), default="full", help="[default: full]")
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, measure: Measure) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[common])
+        added.set_defaults(measure=measure)
+        return added
+
+    rounds = {"type": int, "help": "[default: 5]"}
+    one = command("throughput", throughput)
+    one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
+    one.add_argument("--agent", choices=("echo", "process-echo"), default="echo", help="[default: echo]")
+    one.add_argument("--from-outside", action="store_true", help="submitted by another process, through Client")
+    one.add_argument("--in-flight", type=int, default=3, help="batches of 500 without an answer  [default: 3]")
+    one.add_argument("--concurrency", type=int, help="worker processes  [default: the node's]")
+    one.add_argument("--rounds", **rounds)
+    one = command("latency", latency)
+    one.add_argument("--count", type=int, help="tasks of each agent  [default: 500]")
+    one = command("backlog", backlog)
+    one.add_argument("--finished", type=int, help="[default: 1000000]")
+    one.add_argument("--delayed", type=int, help="[default: 1000000]")
+    one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
+    one = command("dag", dag)
+    one.add_argument("--width", type=int, help="steps between submit and join  [default: 1000]")
+    one.add_argument("--rounds", **rounds)
+    one = command("idle", idle)
+    one.add_argument("--seconds", type=float, help="how long to watch each phase  [default: 20]")
+    one = command("cli", cli)
+    one.add_argument("--times", type=int, help="starts of each command  [default: 30]")
+    one = command("peers", peers)
+    one.add_argument("--tasks", type=int, help="our tasks a round  [default: 10000]")
+    one.add_argument("--peer-tasks", type=int, help="Huey's tasks a round  [default: 1000]")
+    one.add_argument("--rounds", **rounds)
+    command("all", everything)
+    return parser
+
+
+def main() -> int:
+    """Print one JSON object: indented, or with ``all`` one a line."""
+    options = _parser().parse_args()
+    from bench.node import BenchError
+    from bench.place import workspace
+
+    try:
+        with workspace(options.root) as folder:
+            for result in options.measure(folder, options):
+                print(json.dumps(result, indent=None if options.measure is everything else 2), flush=True)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The benchmarks run and tell what they promise. No time is asserted: that would test the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench.py"
+SPREAD = {"median", "min", "max", "rounds"}
+QUANTILES = {"p50_ms", "p99_ms", "min_ms", "max_ms", "samples"}
+SETTINGS = {"durability", "cores", "python", "sqlite", "platform", "file_system", "commit", "load_average_1m"}
+
+
+def bench(folder: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Run a command with --quick; return the objects it printed, and see that it left nothing behind."""
+    folder.mkdir()
+    command = [sys.executable, str(BENCH), *arguments, "--quick", "--root", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == []
+    assert _processes_on(folder) == []
+    if arguments[0] == "all":
+        return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(done.stdout)]
+
+
+def _processes_on(folder: Path) -> list[list[str]]:
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if any(str(folder) in argument for argument in line)]
+
+
+def check_common(result: dict[str, Any], name: str) -> None:
+    assert result["benchmark"] == name
+    assert set(result["settings"]) >= SETTINGS
+    assert set(result["settings"]["commit"]) == QUANTILES
+    budgets = result.get("budget", [])
+    for line in budgets if isinstance(budgets, list) else [budgets]:
+        assert set(line) in ({"what", "measured", "at_least", "met"}, {"what", "measured", "at_most", "met"})
+
+
+@pytest.mark.parametrize("options", [["--agent", "echo"], ["--agent", "process-echo", "--from-outside"]])
+def test_throughput_prints_both_rates_and_their_ratio(tmp_path: Path, options: list[str]) -> None:
+    (result,) = bench(tmp_path / "data", "throughput", *options)
+
+    check_common(result, "throughput")
+    assert result["agent"] == options[1]
+    for figure in ("tasks_per_s", "raw_tasks_per_s", "ratio"):
+        assert set(result[figure]) == SPREAD
+        assert result[figure]["min"] > 0
+    assert set(result["cpu_ms_per_task"]) == {"node", "workers", "submitter", "raw"}
+    assert result["settings"]["raw_batch"] == 500
+
+
+def test_latency_prints_percentiles_of_both_agents_and_of_three_raw_commits(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "latency")
+
+    check_common(result, "latency")
+    assert set(result["agents"]) == {"echo", "process-echo"}
+    for figures in result["agents"].values():
+        assert set(figures) == {"submit_to_result", "submit", "wait"}
+        assert all(set(figure) == QUANTILES for figure in figures.values())
+    assert set(result["raw_three_commits"]) == QUANTILES
+
+
+def test_backlog_prints_the_cost_of_a_claim_in_an_empty_and_in_a_filled_store(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "backlog")
+
+    check_common(result, "backlog")
+    for store in ("empty", "filled"):
+        assert {"claim", "claim_with_commit", "finish", "finish_with_commit"} <= set(result[store])
+        assert set(result[store]["claim"]) == QUANTILES
+    assert set(result["filled_over_empty"]["claim"]) == {"p50", "p99"}
+    assert (result["settings"]["finished"], result["settings"]["delayed"]) == (2_000, 2_000)
+
+
+def test_dag_prints_the_seconds_of_both_shapes(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "dag")
+
+    check_common(result, "dag")
+    assert set(result["seconds"]) == {"listed", "mapped"}
+    assert all(set(figure) == SPREAD for figure in result["seconds"].values())
+
+
+def test_idle_prints_cpu_and_memory_of_each_phase(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "idle")
+
+    check_common(result, "idle")
+    assert set(result["phases"]) == {"just_started", "after_2_tasks_of_echo", "after_2_tasks_of_process-echo"}
+    for phase in result["phases"].values():
+        assert phase["node_rss_mib"] > 0
+        assert phase["cpu_percent"] >= 0
+
+
+def test_cli_prints_the_start_of_each_command_against_a_bare_python(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "cli")
+
+    check_common(result, "cli")
+    assert {"python -c pass", "python -m relaymesh --help", "python -m relaymesh task ID"} <= set(result["commands"])
+    assert set(result["ratio_of_medians"]) == set(result["commands"]) - {"python -c pass"}
+
+
+@pytest.mark.slow
+def test_peers_prints_our_rates_beside_those_of_huey(tmp_path: Path) -> None:
+    pytest.importorskip("huey")
+
+    (result,) = bench(tmp_path / "data", "peers")
+
+    check_common(result, "peers")
+    assert set(result["huey_tasks_per_s"]) == SPREAD
+    assert set(result["ratio"]) == set(result["tasks_per_s"])
+    assert result["settings"]["huey_fsync"] is True
+
+
+@pytest.mark.slow
+def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
+    results = bench(tmp_path / "data", "all")
+
+    assert {result["benchmark"] for result in results} == {
+        "throughput", "latency", "backlog", "dag", "idle", "cli", "peers",
+    }  # fmt: skip
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    done = subprocess.run([sys.executable, str(BENCH), "nonsense"], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 2
+    assert "nonsense" in done.stderr
