@@ -14,7 +14,7 @@ import pytest
 
 from relaymesh.agents.process import WorkerProcess
 from relaymesh.wire.codec import Message
-from relaymesh.wire.work import RunSteps, StepOrder, StepReport, StepReports, WorkerReady
+from relaymesh.wire.work import RunSteps, StepOrder, StepReport, StepReports, StopWorker, WorkerReady
 
 WAIT_S = 20.0
 SAMPLES = Path(__file__).with_name("sample_agents.py")
@@ -111,6 +111,8 @@ def _shared_worker(shared_root: Path) -> Iterator[Worker]:
     worker = Worker(shared_root, [str(SAMPLES)])
     worker.next(WorkerReady)
     yield worker
+    worker.process.send(StopWorker())  # in its own way, so that it can say which of its lines were run
+    worker.process.wait(5)
     worker.process.kill()
 
 

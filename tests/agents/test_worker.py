@@ -310,6 +310,26 @@ def test_a_daemon_is_ended_with_the_attempt_that_started_it(worker, tmp_path) ->
     assert re.fullmatch(r"ended \d processes that the attempt left behind", report.log[0].text)
 
 
+@linux_only
+def test_what_a_module_starts_when_it_is_imported_lives_as_long_as_its_worker(new_worker, tmp_path, eventually) -> None:
+    module = tmp_path / "helped.py"
+    module.write_text(
+        "import subprocess, sys\nfrom relaymesh import agent\n"
+        "HELPER = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "@agent\ndef helper(text):\n"
+        "    other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "    return [HELPER.pid, HELPER.poll(), other.pid]\n"
+    )
+    worker = new_worker(sources=[str(module)])
+
+    first, second = (json.loads(worker.run("helper", row_id=number).output) for number in (1, 2))
+
+    assert first[:2] == second[:2] == [first[0], None]
+    assert gone(first[2]) and gone(second[2])
+    worker.process.kill()
+    assert gone(first[0])
+
+
 def test_an_agent_may_run_programs(worker) -> None:
     report = worker.run("runs_program", "hello")
 
