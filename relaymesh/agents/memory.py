@@ -13,7 +13,7 @@ class Memory:
 
     def __init__(self) -> None:
         # Opening it is what costs, a hundred times as much as reading it.
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC) if sys.platform == "linux" else -1
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else -1
 
     def resident_mib(self) -> float:
         if sys.platform == "linux":
