@@ -271,7 +271,7 @@ class StoreActor(Actor):
         self._maybe_ready = self._store.has_ready(lambda agent: free.get(pools.get(agent, ""), 0) > 0)
         return self._maybe_ready
 
-    def _apply(self, batch: _Batch, spilled: dict[int, str], *, due: bool) -> _Done:
+    def _apply(self, batch: _Batch, spilled: dict[str, str], *, due: bool) -> _Done:
         done = _Done()
         now_ms = self._needs.now_ms()
         store, facts = self._store, self._facts

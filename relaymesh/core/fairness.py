@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["CYCLE", "HIGH_RUN_MAX", "Candidate", "Fairness", "Lane", "Plan", "plan"]
 
@@ -62,8 +62,7 @@ class Fairness:
             raise ValueError(f"high_run must not be negative, not {self.high_run}")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A step that may be started: ready, due, and waiting in a lane since ``queued_at_ms``.
 
     pool: the slots that it needs one of (worker processes of an agent, threads, inline).

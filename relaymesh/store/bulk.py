@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 
 __all__ = ["id_list", "write_rows"]
 
@@ -23,10 +24,12 @@ def _statement(template: str, columns: int, rows: int) -> str:
     return template.replace("{rows}", ",".join([row] * rows))
 
 
-def write_rows(conn: sqlite3.Connection, template: str, rows: Sequence[Sequence[object]]) -> int:
+def write_rows(
+    conn: sqlite3.Connection, template: str, rows: Sequence[Sequence[object]], shared: Sequence[object] = ()
+) -> int:
     """Run ``template``, with ``{rows}`` as a VALUES list, over all rows; return how many rows were changed.
 
-    All rows have the same number of columns.
+    All rows have the same number of columns. shared: values that the template names as ?1, ?2, ... before ``{rows}``.
     """
     changed = start = 0
     if not rows:
@@ -35,8 +38,8 @@ def write_rows(conn: sqlite3.Connection, template: str, rows: Sequence[Sequence[
     for chunk in _CHUNKS:
         statement = _statement(template, columns, chunk)
         while len(rows) - start >= chunk:
-            values = [value for row in rows[start : start + chunk] for value in row]
-            changed += conn.execute(statement, values).rowcount
+            values = chain(shared, *rows[start : start + chunk])
+            changed += conn.execute(statement, tuple(values)).rowcount
             start += chunk
     return changed
 

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
+from typing import Any, NamedTuple
 
 from relaymesh.core.fairness import Candidate, Fairness, Lane, plan
 from relaymesh.store.bulk import id_list
@@ -69,8 +70,7 @@ class Slots:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedRow:
+class ClaimedRow(NamedTuple):
     """A step that was claimed, as it was stored: its input may still have to be rendered."""
 
     lease: LeaseRef
@@ -113,7 +113,7 @@ def claim(
     if not groups:
         return Claim((), state, 0)
     room = _room(conn, slots, {agent for agent, _ in groups})
-    rows: dict[int, tuple[tuple[object, ...], str]] = {}
+    rows: dict[int, tuple[tuple[Any, ...], str]] = {}
     lanes: dict[Lane, list[list[Candidate]]] = {}
     for agent_id, priority in groups:
         pool = slots.pools[agent_id]
@@ -133,10 +133,7 @@ def claim(
     ids = id_list(pick.row_id for pick in planned.picks)
     taken = conn.execute(_TAKE, (node_id, generation, token, cluster_epoch, now_ms, now_ms, node_id, ids)).rowcount
     assert taken == len(planned.picks), "the write transaction keeps everybody else out"
-    claimed = tuple(
-        _claimed_row(*rows[pick.row_id], pool=pick.pool, token=token, cluster_epoch=cluster_epoch)
-        for pick in planned.picks
-    )
+    claimed = tuple(_claimed_row(*rows[pick.row_id], pick.pool, token, cluster_epoch) for pick in planned.picks)
     conn.execute(_TASK_RUNNING, (id_list({row.lease.task_id for row in claimed}),))
     return Claim(claimed, planned.state, planned.forced_low)
 
@@ -158,25 +155,15 @@ def _room(conn: sqlite3.Connection, slots: Slots, agents: set[str]) -> dict[str,
     return room
 
 
-def _claimed_row(row: tuple, agent_id: str, *, pool: str, token: str, cluster_epoch: int) -> ClaimedRow:  # type: ignore[type-arg]
+def _claimed_row(
+    row: tuple[Any, ...],  # as _HEADS selects it
+    agent_id: str,
+    pool: str,
+    token: str,
+    cluster_epoch: int,
+) -> ClaimedRow:
     row_id, _, step_id, task_id, attempt, lease_epoch, shape, payload, path, template, item, index, traceparent = row
-    return ClaimedRow(
-        lease=LeaseRef(
-            row_id=row_id,
-            step_id=step_id,
-            task_id=task_id,
-            agent_id=agent_id,
-            attempt=attempt + 1,
-            lease_token=f"{token}{row_id}",
-            lease_epoch=lease_epoch + 1,
-            cluster_epoch=cluster_epoch,
-            shape=shape,
-        ),
-        pool=pool,
-        payload=payload,
-        payload_path=path,
-        template=bool(template),
-        map_item=item,
-        map_index=index,
-        traceparent=traceparent,
+    lease = LeaseRef(
+        row_id, step_id, task_id, agent_id, attempt + 1, f"{token}{row_id}", lease_epoch + 1, cluster_epoch, shape
     )
+    return ClaimedRow(lease, pool, payload, path, bool(template), item, index, traceparent)

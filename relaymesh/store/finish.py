@@ -49,14 +49,14 @@ Spilled = Mapping[str, str]
 
 _SUCCEED = """
 UPDATE steps SET status='SUCCESS', result_payload=v.column5, result_path=v.column6, lease_owner=NULL, lease_token=NULL,
-    last_error=NULL, updated_at_ms=max(v.column7, steps.updated_at_ms+1)
+    last_error=NULL, updated_at_ms=max(?1, steps.updated_at_ms+1)
 FROM (VALUES {rows}) v
 WHERE steps.id=v.column1 AND steps.status='RUNNING' AND steps.lease_token=v.column2 AND steps.lease_epoch=v.column3
     AND steps.cluster_epoch=v.column4
 """
 _SOLE_TASK = """
 UPDATE tasks SET status='SUCCESS', result_payload=v.column2, result_hash=v.column3, last_error=NULL, open_steps=0,
-    finished_at_ms=v.column4, updated_at_ms=max(v.column4, tasks.updated_at_ms+1)
+    finished_at_ms=?1, updated_at_ms=max(?1, tasks.updated_at_ms+1)
 FROM (VALUES {rows}) v WHERE tasks.task_id=v.column1 AND tasks.status IN ('PENDING','RUNNING','RETRYING')
 """
 _GUARD = "WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=? AND cluster_epoch=?"
@@ -124,36 +124,33 @@ def _succeed(
     """Commit successes; return those that were refused."""
     if not won:
         return []
-    rows = [_success_row(step, spilled, now_ms) for step in won]
+    rows, shared = [_success_row(step, spilled) for step in won], (now_ms,)
     refused: list[FinishedStep] = []
     conn.execute("SAVEPOINT finish")
-    if write_rows(conn, _SUCCEED, rows) != len(rows):
+    if write_rows(conn, _SUCCEED, rows, shared) != len(rows):
         conn.execute("ROLLBACK TO finish")
-        refused = [step for step, row in zip(won, rows, strict=True) if not write_rows(conn, _SUCCEED, [row])]
+        refused = [step for step, row in zip(won, rows, strict=True) if not write_rows(conn, _SUCCEED, [row], shared)]
     conn.execute("RELEASE finish")
     lost = {id(step) for step in refused}
     write_rows(
         conn,
         _SOLE_TASK,
-        [
-            _sole_task_row(step, spilled, now_ms)
-            for step in won
-            if step.lease.shape == SHAPE_SOLE and id(step) not in lost
-        ],
+        [_sole_task_row(step, spilled) for step in won if step.lease.shape == SHAPE_SOLE and id(step) not in lost],
+        shared,
     )
     return refused
 
 
-def _success_row(step: FinishedStep, spilled: Spilled, now_ms: int) -> tuple[object, ...]:
+def _success_row(step: FinishedStep, spilled: Spilled) -> tuple[object, ...]:
     lease, path = step.lease, spilled.get(step.lease.lease_token)
     output = None if path else step.report.output
-    return (lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch, output, path, now_ms)
+    return (lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch, output, path)
 
 
-def _sole_task_row(step: FinishedStep, spilled: Spilled, now_ms: int) -> tuple[object, ...]:
+def _sole_task_row(step: FinishedStep, spilled: Spilled) -> tuple[object, ...]:
     text = result_map([(step.lease.step_id, step.report.output)])
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return (step.lease.task_id, None if step.lease.lease_token in spilled else text, digest, now_ms)
+    return (step.lease.task_id, None if step.lease.lease_token in spilled else text, digest)
 
 
 def result_map(outputs: Sequence[tuple[str, str | None]]) -> str:
@@ -192,7 +189,7 @@ def _not_succeeded(
                 lease.step_id,
                 lease.lease_epoch,
                 lease.attempt,
-                "failed",
+                "dead_lettered" if isinstance(decision, DeadLetter) else "failed",
                 report.code,
                 report.error,
                 node_id,

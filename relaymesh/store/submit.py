@@ -6,19 +6,30 @@ import sqlite3
 from collections.abc import Sequence
 
 from relaymesh.store.bulk import write_rows
-from relaymesh.wire.store import NewTask
+from relaymesh.wire.store import SHAPE_SOLE, NewTask
 
 __all__ = ["insert_tasks"]
 
+# What is the same for all rows of a batch is bound once (?1 namespace, ?2 now): binding a value for each row costs as
+# much as storing it. WHERE true keeps SQLite from reading ON CONFLICT as the ON of a join.
 _TASKS = (
     "INSERT INTO tasks(task_id, namespace, status, idempotency_key, key_live, principal_id, trace_id, created_at_ms,"
-    " updated_at_ms, open_steps, expires_at_ms, labels, traceparent) VALUES {rows}"
-    " ON CONFLICT(idempotency_key) WHERE key_live=1 DO NOTHING"
+    " updated_at_ms, open_steps, expires_at_ms, labels, traceparent)"
+    " SELECT column1, ?1, 'PENDING', column2, 1, 'principal:cli', column3, ?2, ?2, column4, column5, column6, column7"
+    " FROM (VALUES {rows}) WHERE true ON CONFLICT(idempotency_key) WHERE key_live=1 DO NOTHING"
+)
+_SOLE_STEPS = (
+    "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
+    " updated_at_ms, payload, shape, delayed, not_before_ms, queued_at_ms, traceparent)"
+    " SELECT column1, ?1, column2, column3, column4, column5, 'PENDING', ?2, ?2, column6, 1, column7 IS NOT NULL,"
+    " column7, ?2, column8 FROM (VALUES {rows})"
 )
 _STEPS = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, is_enqueued, status,"
     " created_at_ms, updated_at_ms, payload, shape, waiting_on, delayed, not_before_ms, queued_at_ms, template,"
-    " map_template, traceparent) VALUES {rows}"
+    " map_template, traceparent)"
+    " SELECT column1, ?1, column2, column3, column4, column5, column6, 'PENDING', ?2, ?2, column7, column8, column9,"
+    " column10 IS NOT NULL, column10, ?2, column11, column12, column13 FROM (VALUES {rows})"
 )
 _DEPENDENCIES = (
     "INSERT OR IGNORE INTO step_dependencies(namespace, task_id, step_id, depends_on_step_id, created_at_ms)"
@@ -33,16 +44,18 @@ def insert_tasks(
 
     A task whose key is live names the task that holds it and stores nothing. The caller holds the write transaction.
     """
-    rows = [_task_row(task, namespace, now_ms) for task in tasks]
+    rows = [_task_row(task) for task in tasks]
+    shared = (namespace, now_ms)
     conn.execute("SAVEPOINT submit")
-    if write_rows(conn, _TASKS, rows) == len(rows):
+    if write_rows(conn, _TASKS, rows, shared) == len(rows):
         fresh: Sequence[NewTask] = tasks
         results = [(task.task_id, False) for task in tasks]
     else:
         # Some key is taken, perhaps by an earlier task of this very batch: find out which, one at a time.
         conn.execute("ROLLBACK TO submit")
-        fresh, results = _insert_one_by_one(conn, tasks, rows)
-    write_rows(conn, _STEPS, [row for task in fresh for row in _step_rows(task, namespace, now_ms)])
+        fresh, results = _insert_one_by_one(conn, tasks, rows, shared)
+    write_rows(conn, _SOLE_STEPS, [_sole_step_row(task) for task in fresh if _is_sole(task)], shared)
+    write_rows(conn, _STEPS, [row for task in fresh if not _is_sole(task) for row in _step_rows(task)], shared)
     write_rows(
         conn,
         _DEPENDENCIES,
@@ -58,12 +71,15 @@ def insert_tasks(
 
 
 def _insert_one_by_one(
-    conn: sqlite3.Connection, tasks: Sequence[NewTask], rows: Sequence[Sequence[object]]
+    conn: sqlite3.Connection,
+    tasks: Sequence[NewTask],
+    rows: Sequence[Sequence[object]],
+    shared: tuple[object, ...],
 ) -> tuple[list[NewTask], list[tuple[str, bool]]]:
     fresh: list[NewTask] = []
     results: list[tuple[str, bool]] = []
     for task, row in zip(tasks, rows, strict=True):
-        if write_rows(conn, _TASKS, [row]):
+        if write_rows(conn, _TASKS, [row], shared):
             fresh.append(task)
             results.append((task.task_id, False))
             continue
@@ -74,17 +90,11 @@ def _insert_one_by_one(
     return fresh, results
 
 
-def _task_row(task: NewTask, namespace: str, now_ms: int) -> tuple[object, ...]:
+def _task_row(task: NewTask) -> tuple[object, ...]:
     return (
         task.task_id,
-        namespace,
-        "PENDING",
         task.idempotency_key,
-        1,
-        "principal:cli",
         task.trace_id,
-        now_ms,
-        now_ms,
         len(task.steps),
         task.expires_at_ms,
         task.labels,
@@ -92,26 +102,37 @@ def _task_row(task: NewTask, namespace: str, now_ms: int) -> tuple[object, ...]:
     )
 
 
-def _step_rows(task: NewTask, namespace: str, now_ms: int) -> list[tuple[object, ...]]:
+def _is_sole(task: NewTask) -> bool:
+    return task.steps[0].shape == SHAPE_SOLE
+
+
+def _sole_step_row(task: NewTask) -> tuple[object, ...]:
+    (step,) = task.steps
+    return (
+        step.step_id,
+        task.task_id,
+        step.agent_id,
+        step.priority,
+        step.payload_path,
+        step.payload,
+        step.not_before_ms,
+        step.traceparent,
+    )
+
+
+def _step_rows(task: NewTask) -> list[tuple[object, ...]]:
     return [
         (
             step.step_id,
-            namespace,
             task.task_id,
             step.agent_id,
             step.priority,
             step.payload_path,
-            # As the reference has it: roots of a workflow count as dispatched, the step of a single task does not.
-            int(not step.waiting_on and not step.shape & 1),
-            "PENDING",
-            now_ms,
-            now_ms,
+            int(not step.waiting_on),  # roots of a workflow count as dispatched
             step.payload,
             step.shape,
             step.waiting_on,
-            int(step.not_before_ms is not None),
             step.not_before_ms,
-            now_ms,
             int(step.template),
             step.map_template,
             step.traceparent,
