@@ -20,10 +20,16 @@ from relaymesh.wire.store import (
     Renewed,
     RenewLeases,
     ResendLeases,
+    StoreChanged,
+    VerifyLeases,
 )
 from relaymesh.wire.work import StepProgress
 
-__all__ = ["PROGRESS_MAX", "LeaseActor"]
+__all__ = ["PROGRESS_MAX", "VERIFY_AGE_NS", "LeaseActor"]
+
+VERIFY_AGE_NS = 100_000_000
+"""A step that has run this long is looked at when another process commits, so that a cancel need not wait for the
+next renewal; shorter ones end before it matters."""
 
 PROGRESS_MAX = 4_096
 """Words of running steps that wait for the next renewal; more than that are dropped, they are hints."""
@@ -32,7 +38,7 @@ PROGRESS_MAX = 4_096
 class LeaseActor(Actor):
     """See the module."""
 
-    takes = LeasesTaken | LeasesEnded | Renewed | LeaseTick | StepProgress
+    takes = LeasesTaken | LeasesEnded | Renewed | LeaseTick | StepProgress | StoreChanged
 
     def __init__(self, lease_timeout_ms: int, store: Address, queue: Address, timers: Timers) -> None:
         super().__init__()
@@ -68,6 +74,10 @@ class LeaseActor(Actor):
             case StepProgress(row_id, _, progress):
                 if len(self._progress) < PROGRESS_MAX:
                     self._progress[row_id] = progress
+            case StoreChanged():
+                old = self._machine.held_since(now_ns - VERIFY_AGE_NS)
+                if old:
+                    self._store.tell(VerifyLeases(tuple((held.row_id, held.lease_epoch) for held in old)))
             case LeaseTick():
                 self._tick_at_ns = None
                 self._perform(self._machine.handle(now_ns, rules.Tick()))

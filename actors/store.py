@@ -44,9 +44,11 @@ from relaymesh.wire.store import (
     RenewLeases,
     RunMaintenance,
     StoreAnswer,
+    StoreChanged,
     SubmitTasks,
     TakeOver,
     TookOver,
+    VerifyLeases,
     WithdrawDemand,
     Withdrawn,
     WriteNode,
@@ -150,6 +152,7 @@ class StoreActor(Actor):
         | TakeOver
         | WriteNode
         | RunMaintenance
+        | VerifyLeases
     )
 
     def __init__(self, facts: NodeFacts, needs: StoreNeeds, timers: Timers, queue: Address, lease: Address) -> None:
@@ -168,6 +171,8 @@ class StoreActor(Actor):
         self._data_version = -1
         self._due_ms: int | None = None
         self._due_known = False
+        self._leases_unverified = False
+        self._verify_at_ns = 0
         self._failures = 0
         self._retry_at_ns = 0
         self._checkpoint_at_ns = 0
@@ -218,6 +223,10 @@ class StoreActor(Actor):
                 batch.maintenance.append((message, self.reply_later()))
             case TakeOver():
                 batch.take_over = True
+            case VerifyLeases(leases):
+                lost = self._store.lost_leases(leases, node_id=self._facts.node_id)
+                if lost:
+                    self._lease.tell(Renewed((), lost, 0))
             case WithdrawDemand():
                 self._demand = None
                 self._queue.tell(Withdrawn(self._claim_number))
@@ -231,14 +240,19 @@ class StoreActor(Actor):
 
     def _poll(self) -> None:
         version = self._store.data_version()
+        now_ns = self._timers.now_ns()
         if version != self._data_version:
             self._data_version = version
             self._maybe_ready = True
             self._due_known = False
+            self._leases_unverified = True
+        if self._leases_unverified and now_ns >= self._verify_at_ns:
+            self._leases_unverified = False
+            self._verify_at_ns = now_ns + VERIFY_NS
+            self._lease.tell(StoreChanged())
         if not self._due_known:
             self._due_ms = self._store.next_due_ms()
             self._due_known = True
-        now_ns = self._timers.now_ns()
         if now_ns >= self._checkpoint_at_ns:
             self._checkpoint_at_ns = now_ns + CHECKPOINT_NS
             self._store.checkpoint()
@@ -439,6 +453,9 @@ class StoreActor(Actor):
 def _ended(leases: Iterable[LeaseRef]) -> tuple[tuple[int, int], ...]:
     return tuple((lease.row_id, lease.lease_epoch) for lease in leases)
 
+
+VERIFY_NS = 200_000_000
+"""How often, at most, long-running steps are looked at because another process committed something."""
 
 POLL_NS = 40_000_000
 """How often the node looks for commits of others and for what became due."""

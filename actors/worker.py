@@ -70,6 +70,8 @@ _SLACK_NS = 1_000_000_000
 _MS = 1_000_000
 # After a process that could not load its agents: how long nothing is sent to this worker.
 _REFUSED_PAUSE_NS = 5_000_000_000
+BLAMELESS_MAX = 3
+"""After so many deaths in a row without a step to blame, nothing is sent to this worker for a while."""
 
 ProcessFactory = Callable[[Callable[[Any], object]], WorkerProcess]
 
@@ -128,6 +130,7 @@ class WorkerActor(Actor):
         self._ticking = False
         self._idle_since_ns = 0
         self._paused_until_ns = 0
+        self._blameless = 0
 
     def started(self) -> None:
         self._idle_since_ns = self._timers.now_ns()
@@ -249,6 +252,7 @@ class WorkerActor(Actor):
             if held.cancelled_at_ns is None:
                 finished.append(FinishedStep(held.grant.lease, report, name))
         if finished:
+            self._blameless = 0
             self._store.tell(FinishSteps(tuple(finished)))
         self._mark_first()
         self._set_capacity(credit(self._pace))
@@ -362,8 +366,13 @@ class WorkerActor(Actor):
         if self._process is None or self._process.pid != message.pid:
             return
         self._process = None
-        row_id = message.running_row_id or next(iter(self._held), 0)
-        held = self._take(row_id, None) if row_id in self._held else None
+        row_id = message.running_row_id
+        held = self._take(row_id, None) if row_id is not None else None
+        # Nobody is to blame when it died between two steps; when it keeps doing so, it must not do so in a circle.
+        self._blameless = 0 if held is not None else self._blameless + 1
+        if self._blameless >= BLAMELESS_MAX:
+            log.error("worker process %d %s while it ran no step", message.pid, _how(message.exit_status))
+            self._pause()
         if held is not None and held.cancelled_at_ns is None:
             error = f"the worker process of agent {held.spec.agent_id} {_how(message.exit_status)} while the step ran"
             log.warning("%s (%s)", error, held.grant.lease.step_id)

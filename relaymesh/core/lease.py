@@ -198,6 +198,10 @@ class Leases:
             and now_ns - held.confirmed_at_ns < self._trust_ns
         )
 
+    def held_since(self, before_ns: int) -> tuple[Claimed, ...]:
+        """Return the leases that were claimed before this time."""
+        return tuple(held.lease for held in self._held.values() if held.lease.asked_at_ns < before_ns)
+
     def handle(self, now_ns: int, event: Event) -> list[Effect]:
         """Take one event; return what to do about it, in order."""
         match event:

@@ -49,6 +49,20 @@ def renew(
     return tuple(lost)
 
 
+def lost_leases(
+    conn: sqlite3.Connection, leases: Sequence[tuple[int, int]], *, node_id: str
+) -> tuple[tuple[int, int], ...]:
+    """Return those of these ``(row_id, lease_epoch)`` leases that the node does not hold any more."""
+    held = set(
+        conn.execute(
+            "SELECT id, lease_epoch FROM steps WHERE id IN (SELECT value FROM json_each(?)) AND status='RUNNING'"
+            " AND lease_owner=?",
+            (id_list(row_id for row_id, _ in leases), node_id),
+        )
+    )
+    return tuple(lease for lease in leases if lease not in held)
+
+
 def store_progress(conn: sqlite3.Connection, progress: Sequence[tuple[int, str]]) -> None:
     """Keep what running agents last said about themselves."""
     conn.executemany(
@@ -62,12 +76,15 @@ def release(conn: sqlite3.Connection, leases: Sequence[LeaseRef], *, worker_id: 
     for lease in leases:
         taken = close_or(conn, lease, now_ms)
         if taken is None:
-            taken = conn.execute(
-                "UPDATE steps SET status='PENDING', lease_owner=NULL, lease_token=NULL, attempt=max(0, attempt-1),"
-                " updated_at_ms=max(?, updated_at_ms+1)"
-                " WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=? AND cluster_epoch=?",
-                (now_ms, lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch),
-            ).rowcount == 1
+            taken = (
+                conn.execute(
+                    "UPDATE steps SET status='PENDING', lease_owner=NULL, lease_token=NULL, attempt=max(0, attempt-1),"
+                    " updated_at_ms=max(?, updated_at_ms+1)"
+                    " WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=? AND cluster_epoch=?",
+                    (now_ms, lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch),
+                ).rowcount
+                == 1
+            )
         released += taken
         if not taken:
             record_conflicts(conn, "failure_commit_conflict", [lease], worker_id=worker_id, now_ms=now_ms)

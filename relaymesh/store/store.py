@@ -31,7 +31,7 @@ from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish
 from relaymesh.store.migration import migrate
 from relaymesh.store.payload import PayloadFiles, PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
-from relaymesh.store.root import DATABASE, create_layout
+from relaymesh.store.root import DATABASE, create_layout, has_database
 from relaymesh.store.submit import insert_tasks
 from relaymesh.wire.store import FinishedStep, Grant, LeaseRef, NewTask, SeenLease, WriteNode
 
@@ -70,9 +70,9 @@ class Store:
             RootError, StoreError: it cannot be used.
         """
         path = root / DATABASE
-        if not path.exists() and (not create or read_only):
-            raise RootMissingError(str(root))
-        if not read_only and not path.exists():
+        if not has_database(root):
+            if not create or read_only:
+                raise RootMissingError(str(root))
             create_layout(root)
         conn = connect(path, durability=durability, read_only=read_only)
         try:
@@ -211,6 +211,11 @@ class Store:
         lost = recover.renew(self.conn, leases, cluster_epoch=admin.cluster_epoch(self.conn), now_ms=now_ms)
         recover.store_progress(self.conn, [entry for entry in progress if entry[0] not in lost])
         return lost
+
+    def lost_leases(self, leases: Sequence[tuple[int, int]], *, node_id: str) -> tuple[tuple[int, int], ...]:
+        """Return those of these ``(row_id, lease_epoch)`` that the node does not hold any more; a read."""
+        with self.reading():
+            return recover.lost_leases(self.conn, leases, node_id=node_id)
 
     def release(self, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
         """Give steps back; no attempt is counted."""

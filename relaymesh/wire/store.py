@@ -40,9 +40,11 @@ __all__ = [
     "RunMaintenance",
     "SeenLease",
     "StoreAnswer",
+    "StoreChanged",
     "SubmitTasks",
     "TakeOver",
     "TookOver",
+    "VerifyLeases",
     "WithdrawDemand",
     "Withdrawn",
     "WorkerCapacity",
@@ -251,6 +253,18 @@ class DrainOver(Message, frozen=True):
 @message("queue.check")
 class CheckQueue(Message, frozen=True):
     """Look for steps that wait behind a slow one."""
+
+
+@message("lease.store_changed")
+class StoreChanged(Message, frozen=True):
+    """Another process committed something: a cancel or a takeover may be among it."""
+
+
+@message("store.verify")
+class VerifyLeases(Message, frozen=True):
+    """Say which of these leases, ``(row_id, lease_epoch)``, are no longer ours; answered by ``Renewed``."""
+
+    leases: tuple[tuple[int, int], ...]
 
 
 @message("lease.tick")
