@@ -10,6 +10,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py idle                             CPU and memory of a node that has nothing to do
     scripts/bench.py cli                              cold start of the command line
     scripts/bench.py peers                            Huey on SQLite, side by side (extra [bench])
+    scripts/bench.py profile                          where the time of a task goes; not a benchmark
     scripts/bench.py all                              everything, smaller, one object a line
 
 Needs the packages of setup.cfg, not an installation. A figure from a busy machine says little: look at load_average_1m.
@@ -108,6 +109,13 @@ def peers(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     )
 
 
+def profile(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import profile
+
+    tasks = options.tasks or (500 if options.quick else 20_000)
+    yield profile.run(folder, tasks=tasks, agent=options.agent, durability=options.durability)
+
+
 def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     """Every command with smaller sizes: about three minutes."""
     from bench.agent import ECHO, PROCESS_ECHO
@@ -174,6 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--tasks", type=int, help="our tasks a round  [default: 10000]")
     one.add_argument("--peer-tasks", type=int, help="Huey's tasks a round  [default: 1000]")
     one.add_argument("--rounds", **rounds)
+    one = command("profile", profile)
+    one.add_argument("--tasks", type=int, help="[default: 20000]")
+    one.add_argument("--agent", choices=("echo", "process-echo"), default="echo", help="[default: echo]")
     command("all", everything)
     return parser
 

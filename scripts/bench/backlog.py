@@ -33,7 +33,7 @@ from relaymesh.store.store import Store
 from relaymesh.wire.store import FinishedStep
 from relaymesh.wire.work import StepReport
 
-__all__ = ["run"]
+__all__ = ["now_ms", "run"]
 
 CLAIM = 64
 RATIO_MAX = 1.2
@@ -46,7 +46,7 @@ def run(folder: Path, *, finished: int, delayed: int, turns: int, durability: st
     filled_root = new_root(folder, durability)
     _open(filled_root, durability).close()
     started = time.monotonic()
-    fill(filled_root / DATABASE, finished=finished, delayed=delayed, now_ms=_now_ms(), progress=_progress)
+    fill(filled_root / DATABASE, finished=finished, delayed=delayed, now_ms=now_ms(), progress=_progress)
     fill_s = time.monotonic() - started
     sizes = {"finished": finished, "delayed": delayed, "database_mib": rounded(_size(filled_root) / MIB)}
     bench = {
@@ -95,7 +95,7 @@ class _Bench:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.samples: dict[str, list[int]] = defaultdict(list)
-        self._ids = Ids(_now_ms, random.Random())
+        self._ids = Ids(now_ms, random.Random())
         self._slots = Slots(pools={ECHO: "inline"}, free={"inline": CLAIM}, room={}, limits={}, limit=CLAIM)
         self._policy = RetryPolicy()
         self._number = 0
@@ -103,7 +103,7 @@ class _Bench:
     def turn(self) -> None:
         """Submit, claim and finish 64 tasks, and look for what is due as the node does."""
         with self.store.write():
-            self.store.submit([self._draft() for _ in range(CLAIM)], now_ms=_now_ms())
+            self.store.submit([self._draft() for _ in range(CLAIM)], now_ms=now_ms())
         began = time.perf_counter_ns()
         self.store.has_ready(lambda agent: agent == ECHO)
         looked = time.perf_counter_ns()
@@ -112,7 +112,7 @@ class _Bench:
         with self.store.write():
             claiming = time.perf_counter_ns()
             claim = self.store.claim(
-                self._slots, Fairness(), node_id="bench", generation=1, token=f"{self._ids.lease()}.", now_ms=_now_ms()
+                self._slots, Fairness(), node_id="bench", generation=1, token=f"{self._ids.lease()}.", now_ms=now_ms()
             )
             claimed = time.perf_counter_ns()
         committed = time.perf_counter_ns()
@@ -122,7 +122,7 @@ class _Bench:
         finish_began = time.perf_counter_ns()
         with self.store.write():
             finishing = time.perf_counter_ns()
-            self.store.finish(steps, node_id="bench", spilled={}, policy_of=lambda _: self._policy, now_ms=_now_ms())
+            self.store.finish(steps, node_id="bench", spilled={}, policy_of=lambda _: self._policy, now_ms=now_ms())
             finished = time.perf_counter_ns()
         ended = time.perf_counter_ns()
         for what, took in (
@@ -143,23 +143,24 @@ class _Bench:
         )
 
     def _finished(self, lease: Any, payload: str | None) -> FinishedStep:
-        now_ms = _now_ms()
+        at_ms = now_ms()
         report = StepReport(
             lease.row_id,
             lease.lease_token,
             "succeeded",
             output=payload or "",
-            started_at_ms=now_ms,
-            finished_at_ms=now_ms,
+            started_at_ms=at_ms,
+            finished_at_ms=at_ms,
         )
         return FinishedStep(lease, report, "bench")
 
 
 def _open(root: Path, durability: str) -> Store:
-    return Store.open(root, now_ms=_now_ms(), durability=Durability(durability))
+    return Store.open(root, now_ms=now_ms(), durability=Durability(durability))
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Return wall time."""
     return time.time_ns() // 1_000_000
 
 

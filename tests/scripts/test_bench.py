@@ -117,6 +117,16 @@ def test_peers_prints_our_rates_beside_those_of_huey(tmp_path: Path) -> None:
     assert result["settings"]["huey_fsync"] is True
 
 
+def test_profile_prints_threads_statements_and_stages(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "profile")
+
+    check_common(result, "profile")
+    assert any(line["statement"] == "COMMIT" for line in result["statements_of_the_store_thread"])
+    assert {"submit with commit", "claim with commit", "finish with commit"} <= set(
+        result["stages_in_one_thread_cpu_us_per_task"]
+    )
+
+
 @pytest.mark.slow
 def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
     results = bench(tmp_path / "data", "all")
