@@ -5,32 +5,22 @@ the same whether a node is up or not: it is on disk.
 
     with Client("data") as client:
         task = client.submit("echo", "hello")
-        print(client.wait(task.task_id).result_payload)
+        print(client.result(task.task_id))  # waits for a node to run it: `relaymesh up`
 """
 
 from __future__ import annotations
 
-import hashlib
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from relaymesh.core.ident import Ids
-from relaymesh.core.label import normalize_labels
 from relaymesh.core.limit import PAYLOAD_BYTES_MAX
-from relaymesh.core.priority import normalize_priority
-from relaymesh.errors import InputError, TaskNotFoundError, UnknownAgentError
-from relaymesh.net.wake import WakeSender
-from relaymesh.settings import Settings, load_settings
+from relaymesh.errors import InputError, TaskFailedError, TaskNotFoundError, UnknownAgentError
 from relaymesh.store import read
-from relaymesh.store.admin import CancelMode
-from relaymesh.store.draft import draft_task, draft_workflow
-from relaymesh.store.node_row import live_nodes
+from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
-from relaymesh.store.store import Store
 from relaymesh.view import (
     BatchLine,
     CancelResult,
@@ -47,13 +37,20 @@ from relaymesh.view import (
     TaskView,
     WorkflowDetail,
 )
-from relaymesh.wire.store import NewTask
 
 if TYPE_CHECKING:
     from relaymesh.agents.registry import Registry
+    from relaymesh.core.ident import Ids
     from relaymesh.core.workflow import WorkflowPlan
+    from relaymesh.net.wake import WakeSender
+    from relaymesh.settings import Settings
+    from relaymesh.store.admin import CancelMode
+    from relaymesh.store.store import Store
     from relaymesh.view import DeadExportOutcome, HealthOutcome, MaintenanceOutcome, TaskExportOutcome
-    from relaymesh.workflow import Workflow
+    from relaymesh.wire.store import NewTask
+    from relaymesh.workflow import Step, Workflow
+
+T = TypeVar("T")
 
 __all__ = ["BadPayloadError", "BadTimeError", "Client", "PayloadTooLargeError", "default_key"]
 
@@ -100,6 +97,8 @@ class BadTimeError(InputError):
 
 def default_key(agent_id: str, payload: str) -> str:
     """Return the idempotency key of a single task that was submitted without one."""
+    import hashlib
+
     return hashlib.sha256(f"{agent_id}\n{payload}".encode()).hexdigest()
 
 
@@ -129,12 +128,12 @@ class Client:
         self.root = scoped_root(Path(root), self.namespace)
         self._agents = tuple(agents)
         self._now_ms = now_ms
-        self._ids = Ids(now_ms, random.Random(random.SystemRandom().getrandbits(128)))
+        self._fresh_ids: Ids | None = None
         self._submitter = submitter
-        self._store: Store | None = None
+        self._store: Database | None = None
         self._registry: Registry | None = None
         self._settings: Settings | None = None
-        self._wake = WakeSender(self.root / "run")
+        self._waker: WakeSender | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -149,7 +148,9 @@ class Client:
         if self._store is not None:
             self._store.close()
             self._store = None
-        self._wake.close()
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
 
     # -- the root ----------------------------------------------------------------------------------------------------
 
@@ -163,6 +164,8 @@ class Client:
         known = set(self._local_agents().specs)
         store = self._existing()
         if store is not None:
+            from relaymesh.store.node_row import live_nodes
+
             for node in live_nodes(store.conn, self.root / "run", now_ms=self._now_ms()):
                 known.update(node.capabilities.pools)
         return sorted(known)
@@ -184,7 +187,7 @@ class Client:
     ) -> SubmitOutcome:
         """Store one task; returns when it is on disk.
 
-        input: text, or any value that JSON can hold, which is stored as its JSON text.
+        input: text, or any value that JSON can hold, dataclasses included, which is stored as its JSON text.
         idempotency_key: a second submit with a key that is still held returns the first task. Default: a hash of agent
             and input.
 
@@ -224,7 +227,7 @@ class Client:
                 group.append((line, _rejected(line, error)))
             else:
                 group.append((line, task))
-                size += len(request.input)
+                size += len(task.steps[0].payload or "")
             if len(group) >= BATCH_TASKS or size >= BATCH_BYTES:
                 yield from self._commit_group(group)
                 group, size = [], 0
@@ -248,7 +251,9 @@ class Client:
             WorkflowError: what is wrong, and where; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
+        from relaymesh.core.label import normalize_labels
         from relaymesh.core.workflow import check_agents, derived_key, parse
+        from relaymesh.store.draft import draft_workflow
 
         document = workflow if isinstance(workflow, bytes | str | Mapping) else workflow.to_json()
         plan: WorkflowPlan = parse(document, priority=priority)
@@ -270,7 +275,11 @@ class Client:
         return _submitted(task_id, deduplicated)
 
     def _draft(self, request: TaskRequest) -> NewTask:
-        payload = request.input
+        from relaymesh.core.label import normalize_labels
+        from relaymesh.core.priority import normalize_priority
+        from relaymesh.store.draft import draft_task
+
+        payload = _text_of(request.input)
         if len(payload) * 4 > PAYLOAD_BYTES_MAX or not payload.isascii():
             try:
                 size = len(payload.encode())
@@ -298,11 +307,11 @@ class Client:
         store = self._writable()
         with store.write():
             results = store.submit(tasks, now_ms=self._now_ms())
-        self._wake.wake()
+        self._wake()
         return results
 
     def _commit_group(self, group: Sequence[tuple[int, NewTask | BatchLine]]) -> Iterator[BatchLine]:
-        tasks = [task for _, task in group if isinstance(task, NewTask)]
+        tasks = [task for _, task in group if not isinstance(task, BatchLine)]
         results = iter(self._commit(tasks) if tasks else ())
         for line, entry in group:
             if isinstance(entry, BatchLine):
@@ -331,6 +340,8 @@ class Client:
     ) -> list[TaskSummary]:
         """Return tasks, newest change first. label: name and value of a label that they have."""
         if label is not None:
+            from relaymesh.core.label import normalize_labels
+
             normalize_labels(dict([label]))
         store = self._readable()
         with store.reading():
@@ -366,6 +377,68 @@ class Client:
 
         wait_for_end(self._readable(), task_id, timeout_ms)
         return self.task(task_id)
+
+    def wait_success(self, task_id: str, *, timeout_ms: int | None = None) -> TaskView:
+        """Return the task once it has succeeded.
+
+        Raises:
+            TaskFailedError: it has ended in another way.
+            TaskNotFoundError, WaitTimeoutError: as for ``wait``.
+        """
+        task = self.wait(task_id, timeout_ms=timeout_ms)
+        if task.status != "SUCCESS":
+            raise TaskFailedError(task_id, task.status, task.last_error)
+        return task
+
+    def output(self, task_id: str, step: str | Step | None = None) -> str | None:
+        """Return the output of one step as text, None as long as there is none.
+
+        step: its id in the workflow, ``count[0]`` for a run of a map step. Default: the step that no other depends on,
+            which is the only one of a task that is no workflow.
+
+        Raises:
+            TaskNotFoundError: there is none of this id.
+            StepNotFoundError, StepNotNamedError: there is no such step; several steps end the workflow.
+        """
+        from relaymesh.result import output_of
+
+        store = self._readable()
+        with store.reading():
+            if read.task_status(store.conn, task_id) is None:
+                raise TaskNotFoundError(task_id)
+            name = step if step is None or isinstance(step, str) else step.id
+            return output_of(store.conn, task_id, name, store.payloads.read)
+
+    @overload
+    def result(self, task_id: str, step: str | Step | None = None, *, timeout_ms: int | None = None) -> str: ...
+
+    @overload
+    def result(
+        self, task_id: str, step: str | Step | None = None, *, type: type[T], timeout_ms: int | None = None
+    ) -> T: ...
+
+    @overload  # a union is no ``type`` for a type checker
+    def result(
+        self, task_id: str, step: str | Step | None = None, *, type: Any, timeout_ms: int | None = None
+    ) -> Any: ...
+
+    def result(
+        self, task_id: str, step: str | Step | None = None, *, type: Any = str, timeout_ms: int | None = None
+    ) -> Any:
+        """Wait until the task has succeeded, and return the output of one step, chosen as by ``output``.
+
+        type: ``str`` is the output as it stands; for anything else, such as ``dict[str, int]`` or a dataclass, it is
+            read as JSON and checked, as the input of an agent is.
+
+        Raises:
+            TaskFailedError: the task has ended in another way.
+            BadResultError: the output is not of this type.
+            TaskNotFoundError, WaitTimeoutError, StepNotFoundError, StepNotNamedError: as for ``wait`` and ``output``.
+        """
+        from relaymesh.result import decoded
+
+        self.wait_success(task_id, timeout_ms=timeout_ms)
+        return decoded(task_id, self.output(task_id, step), type)
 
     def events(self, task_id: str, *, timeout_ms: int | None = None) -> Iterator[Event]:
         """Yield what happens to a task and its steps, from its present state to its end.
@@ -441,17 +514,21 @@ class Client:
 
     def cancel(self, task_id: str, *, reason: str = _DEFAULT_REASON) -> CancelResult:
         """Cancel a task and stop what runs of it."""
+        from relaymesh.store.admin import CancelMode
+
         return self._cancel(task_id, CancelMode.HARD, reason)
 
     def cancel_soft(self, task_id: str, *, reason: str = _DEFAULT_REASON) -> CancelResult:
         """Cancel a task and let what runs of it end."""
+        from relaymesh.store.admin import CancelMode
+
         return self._cancel(task_id, CancelMode.SOFT, reason)
 
     def _cancel(self, task_id: str, mode: CancelMode, reason: str) -> CancelResult:
-        store = self._readable(write=True)
+        store = self._writable(create=False)
         with store.write():
             cancelled = store.cancel(task_id, mode=mode, reason=reason, now_ms=self._now_ms())
-        self._wake.wake()
+        self._wake()
         return CancelResult(
             task_id=task_id,
             cancelled=cancelled.code == "cancelled",
@@ -463,10 +540,10 @@ class Client:
 
     def replay(self, task_id: str) -> ReplayOutcome:
         """Give the dead-lettered steps of a task a new start."""
-        store = self._readable(write=True)
+        store = self._writable(create=False)
         with store.write():
             code = store.replay(task_id, now_ms=self._now_ms())
-        self._wake.wake()
+        self._wake()
         return ReplayOutcome(task_id=task_id, replayed=code == "replayed", message=code)
 
     def replay_batch(self, status: str = "DEAD_LETTER", limit: int = 100) -> ReplayBatchOutcome:
@@ -482,7 +559,7 @@ class Client:
         from relaymesh.store.tick import maintenance_tick
 
         outcome = maintenance_tick(self._writable(), node_id, self._config(), now_ms=self._now_ms())
-        self._wake.wake()
+        self._wake()
         return outcome
 
     def dead_export(self, out: str | Path, limit: int = 1000) -> DeadExportOutcome:
@@ -499,23 +576,48 @@ class Client:
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
-    def _writable(self) -> Store:
-        if self._store is None:
+    def _writable(self, *, create: bool = True) -> Store:
+        from relaymesh.store.store import Store
+
+        if not isinstance(self._store, Store):
             self._config()
-            self._store = Store.open(self.root, namespace=self.namespace, now_ms=self._now_ms())
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            self._store = Store.open(self.root, namespace=self.namespace, now_ms=self._now_ms(), create=create)
         return self._store
 
-    def _readable(self, *, write: bool = False) -> Store:
+    def _readable(self) -> Database:
         """Open a root that must be there: asking about tasks must not make an empty one by a mistyped --root."""
         if self._store is None:
-            self._store = Store.open(self.root, namespace=self.namespace, now_ms=self._now_ms(), create=False)
+            self._store = Database.open(self.root, namespace=self.namespace, now_ms=self._now_ms(), create=False)
         return self._store
 
-    def _existing(self) -> Store | None:
+    @property
+    def _ids(self) -> Ids:
+        if self._fresh_ids is None:
+            from random import Random, SystemRandom
+
+            from relaymesh.core.ident import Ids
+
+            self._fresh_ids = Ids(self._now_ms, Random(SystemRandom().getrandbits(128)))
+        return self._fresh_ids
+
+    def _wake(self) -> None:
+        """Tell the nodes of this machine that there is something new."""
+        if self._waker is None:
+            from relaymesh.net.wake import WakeSender
+
+            self._waker = WakeSender(self.root / "run")
+        self._waker.wake()
+
+    def _existing(self) -> Database | None:
         return self._readable() if (self.root / "relaymesh.db").exists() else None
 
     def _config(self) -> Settings:
         if self._settings is None:
+            from relaymesh.settings import load_settings
+
             self._settings = load_settings(self.root)
         return self._settings
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from relaymesh.errors import RelayMeshError, TaskNotFoundError
 from relaymesh.store import read
-from relaymesh.store.store import Store
+from relaymesh.store.database import Database
 from relaymesh.view import Event, LogEntry
 
 __all__ = ["WaitTimeoutError", "read_logs", "wait_for_end", "watch"]
@@ -51,7 +51,7 @@ class WaitTimeoutError(RelayMeshError):
 class _Looks:
     """When to look again. ``next`` returns False when the time is over."""
 
-    def __init__(self, store: Store, timeout_ms: int | None) -> None:
+    def __init__(self, store: Database, timeout_ms: int | None) -> None:
         self._store = store
         self._began = time.monotonic()
         self._deadline = None if timeout_ms is None else self._began + timeout_ms / 1000
@@ -73,7 +73,7 @@ class _Looks:
             time.sleep(pause if self._deadline is None else min(pause, max(0.0, self._deadline - now)))
 
 
-def wait_for_end(store: Store, task_id: str, timeout_ms: int | None) -> None:
+def wait_for_end(store: Database, task_id: str, timeout_ms: int | None) -> None:
     """Return when the task has ended.
 
     Raises:
@@ -92,7 +92,7 @@ def wait_for_end(store: Store, task_id: str, timeout_ms: int | None) -> None:
     raise WaitTimeoutError(task_id, status)
 
 
-def watch(store: Store, task_id: str, timeout_ms: int | None) -> Iterator[Event]:
+def watch(store: Database, task_id: str, timeout_ms: int | None) -> Iterator[Event]:
     """Yield the present state of the task and its steps, then each change, until the task has ended.
 
     A state that lasted shorter than the time between two looks may be missed; the last state of each step never is.
@@ -146,7 +146,7 @@ def watch(store: Store, task_id: str, timeout_ms: int | None) -> Iterator[Event]
     raise WaitTimeoutError(task_id, status)
 
 
-def read_logs(store: Store, task_id: str, *, follow: bool) -> Iterator[LogEntry]:
+def read_logs(store: Database, task_id: str, *, follow: bool) -> Iterator[LogEntry]:
     """Yield log lines, oldest first; with ``follow`` until the task has ended.
 
     Raises:

@@ -13,6 +13,7 @@ __all__ = [
     "add_counter",
     "cancel",
     "cluster_epoch",
+    "forget_keys",
     "register_node",
     "replay",
     "write_heartbeat",
@@ -68,15 +69,17 @@ def replay(conn: sqlite3.Connection, task_id: str, *, now_ms: int) -> str:
         return "not_found"
     taken = conn.execute(
         "UPDATE tasks SET status='PENDING', last_error=NULL, result_payload=NULL, result_hash=NULL,"
+        # An expiry that has passed meanwhile would end the task again before it starts.
+        " expires_at_ms=CASE WHEN expires_at_ms>? THEN expires_at_ms END,"
         " finished_at_ms=NULL, updated_at_ms=max(?, updated_at_ms+1) WHERE task_id=? AND status='DEAD_LETTER'",
-        (now_ms, task_id),
+        (now_ms, now_ms, task_id),
     ).rowcount
     if not taken:
         return "invalid_state"
     # A map step that could not be spread goes back to where its list is looked at again.
     conn.execute(
         "UPDATE steps SET status='PENDING', attempt=0, worker_deaths=0, owner_deaths=0, last_error=NULL,"
-        " queued_at_ms=?, delayed=CASE WHEN delayed=1 THEN 1 ELSE 0 END, updated_at_ms=max(?, updated_at_ms+1)"
+        " queued_at_ms=?, updated_at_ms=max(?, updated_at_ms+1)"
         " WHERE task_id=? AND status='DEAD_LETTER'",
         (now_ms, now_ms, task_id),
     )
@@ -103,8 +106,9 @@ def register_node(conn: sqlite3.Connection, node_id: str, *, pid: int, host: str
         "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, generation,"
         " pid, host, agents) VALUES (?, 'ALIVE', ?, ?, ?, 1, ?, ?, ?)"
         " ON CONFLICT(node_id) DO UPDATE SET generation=generation+1, pid=excluded.pid, host=excluded.host,"
-        " agents=excluded.agents, last_heartbeat_ms=excluded.last_heartbeat_ms, updated_at_ms=excluded.updated_at_ms"
-        " RETURNING generation",
+        " agents=excluded.agents, last_heartbeat_ms=excluded.last_heartbeat_ms, updated_at_ms=excluded.updated_at_ms,"
+        " status_changed_at_ms=CASE WHEN status='ALIVE' THEN status_changed_at_ms ELSE excluded.updated_at_ms END,"
+        " status='ALIVE' RETURNING generation",
         (node_id, now_ms, now_ms, now_ms, pid, host, agents),
     ).fetchone()
     return int(row[0])
@@ -124,14 +128,27 @@ def write_heartbeat(
 
 
 def forget_keys(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> int:
-    """Let go of idempotency keys whose task ended before ``before_ms``; return how many."""
-    ids = [
-        row[0]
-        for row in conn.execute(
-            "SELECT id FROM tasks WHERE key_live=1 AND finished_at_ms IS NOT NULL AND finished_at_ms<? LIMIT ?",
-            (before_ms, limit),
-        )
-    ]
+    """Let go of the idempotency keys of tasks that ended, and did not change since, ``before_ms``; return how many.
+
+    Looks at no more than ``limit`` tasks, in the order of their last change and from where the last call stopped. So
+    each is looked at once, however long the history is: an open one comes up again, because its end changes it.
+    """
+    row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key='keys_forgotten'").fetchone()
+    at_ms, after = (int(part) for part in row[0].split()) if row is not None else (0, 0)
+    seen = conn.execute(
+        "SELECT updated_at_ms, id, key_live AND finished_at_ms IS NOT NULL FROM tasks INDEXED BY tasks_updated"
+        " WHERE (updated_at_ms, id)>(?,?) AND updated_at_ms<? ORDER BY updated_at_ms, id LIMIT ?",
+        (at_ms, after, before_ms, limit),
+    ).fetchall()
+    if not seen:
+        return 0
+    conn.execute(
+        "INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES ('keys_forgotten', ?, 1, ?)"
+        " ON CONFLICT(state_key) DO UPDATE SET state_value=excluded.state_value, version=version+1,"
+        " updated_at_ms=excluded.updated_at_ms",
+        (f"{seen[-1][0]} {seen[-1][1]}", before_ms),
+    )
     return conn.execute(
-        "UPDATE tasks SET key_live=0 WHERE id IN (SELECT value FROM json_each(?))", (id_list(ids),)
+        "UPDATE tasks SET key_live=0 WHERE id IN (SELECT value FROM json_each(?)) AND key_live=1",
+        (id_list(task[1] for task in seen if task[2]),),
     ).rowcount

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
-from relaymesh.store.error import PragmaMismatchError, StoreBusyError, translate
+from relaymesh.store.error import PragmaMismatchError, RootCorruptError, StoreBusyError, translate
 
-__all__ = ["BUSY_TIMEOUT_MS", "WRITE_WAIT_MS_MAX", "Durability", "connect", "write_transaction"]
+__all__ = ["BUSY_TIMEOUT_MS", "FOREIGN", "WRITE_WAIT_MS_MAX", "Durability", "connect", "write_transaction"]
 
 BUSY_TIMEOUT_MS = 5_000
 # SQLite's own wait polls and is not fair: with many busy writers one may miss its turn for seconds. A writer asks
@@ -23,6 +23,8 @@ BUSY_TIMEOUT_MS = 5_000
 WRITE_WAIT_MS_MAX = 60_000
 
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_PAUSE_S = 0.002
+FOREIGN = "it holds tables of another program"
 
 
 class Durability(Enum):
@@ -49,13 +51,36 @@ def connect(path: Path, *, durability: Durability = Durability.FULL, read_only: 
             check_same_thread=False,  # an actor opens in its own thread and a stopping node closes from another
         )
         try:
-            _configure(conn, durability, read_only=read_only)
+            _refuse_foreign(conn, path)
+            _configure_in_turn(conn, durability, read_only=read_only)
         except BaseException:
             conn.close()
             raise
     except sqlite3.Error as error:
         raise translate(error, str(path)) from error
     return conn
+
+
+def _refuse_foreign(conn: sqlite3.Connection, path: Path) -> None:
+    """Leave the database of another program as it is: setting WAL would already change it."""
+    (mode,) = conn.execute("PRAGMA journal_mode").fetchone()
+    if mode == "wal":
+        return  # left to the migration, which looks closer
+    tables, ours = conn.execute("SELECT count(*), sum(name='schema_migrations') FROM sqlite_master").fetchone()
+    if tables and not ours:
+        raise RootCorruptError(str(path), FOREIGN)
+
+
+def _configure_in_turn(conn: sqlite3.Connection, durability: Durability, *, read_only: bool) -> None:
+    """Configure, again while other processes do it too: SQLite does not wait for the lock that WAL is set under."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            return _configure(conn, durability, read_only=read_only)
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE_S)
 
 
 def _configure(conn: sqlite3.Connection, durability: Durability, *, read_only: bool) -> None:
@@ -80,14 +105,14 @@ def _configure(conn: sqlite3.Connection, durability: Durability, *, read_only: b
 
 
 @contextmanager
-def write_transaction(conn: sqlite3.Connection, path: Path) -> Iterator[None]:
+def write_transaction(conn: sqlite3.Connection, path: Path, *, wait_ms_max: int = WRITE_WAIT_MS_MAX) -> Iterator[None]:
     """Run the body in one ``BEGIN IMMEDIATE`` transaction; leave it committed, or rolled back with our error.
 
     Raises:
-        StoreBusyError: the write lock did not come free within ``WRITE_WAIT_MS_MAX``.
+        StoreBusyError: the write lock did not come free within ``wait_ms_max``.
         StoreFullError, StoreIOError, RootReadOnlyError, RootCorruptError: the database refused; nothing was changed.
     """
-    _begin(conn, path)
+    _begin(conn, path, wait_ms_max)
     try:
         yield
         conn.execute("COMMIT")
@@ -99,18 +124,23 @@ def write_transaction(conn: sqlite3.Connection, path: Path) -> Iterator[None]:
         raise
 
 
-def _begin(conn: sqlite3.Connection, path: Path) -> None:
+def _begin(conn: sqlite3.Connection, path: Path, wait_ms_max: int) -> None:
     started = time.monotonic()
     while True:
         try:
             conn.execute("BEGIN IMMEDIATE")
             return
         except sqlite3.Error as error:
-            if not (getattr(error, "sqlite_errorname", None) or "").startswith(_BUSY):
+            if not _is_busy(error):
                 raise translate(error, str(path)) from error
             waited_ms = int((time.monotonic() - started) * 1000)
-            if waited_ms >= WRITE_WAIT_MS_MAX:
+            if waited_ms >= wait_ms_max:
                 raise StoreBusyError(waited_ms) from error
+            time.sleep(_PAUSE_S)  # mostly SQLite has waited already; when it did not, do not spin
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorname", None) or "").startswith(_BUSY)
 
 
 def _rollback(conn: sqlite3.Connection) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from relaymesh.errors import InputError
 from relaymesh.store import read
-from relaymesh.store.store import Store
+from relaymesh.store.database import Database
 from relaymesh.view import DeadExportOutcome, TaskExportOutcome
 
 __all__ = ["OutputFileError", "export_dead", "export_task"]
@@ -31,7 +31,7 @@ class OutputFileError(InputError):
         return f"{self.path} cannot be written ({self.cause}): choose another --out"
 
 
-def export_task(store: Store, task_id: str, out: Path, *, now_ms: int) -> TaskExportOutcome:
+def export_task(store: Database, task_id: str, out: Path, *, now_ms: int) -> TaskExportOutcome:
     """Write one task, its steps and its log to ``out``."""
     with store.reading():
         task = read.task_view(store.conn, task_id, store.payloads.read)
@@ -55,7 +55,7 @@ def export_task(store: Store, task_id: str, out: Path, *, now_ms: int) -> TaskEx
     )
 
 
-def export_dead(store: Store, out: Path, limit: int) -> DeadExportOutcome:
+def export_dead(store: Database, out: Path, limit: int) -> DeadExportOutcome:
     """Write the dead-lettered steps, oldest message first, as a JSON array."""
     with store.reading():
         rows = store.conn.execute(

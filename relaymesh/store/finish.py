@@ -18,14 +18,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from relaymesh.core.limit import INSTANT_MS_MAX
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_failure
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.store.conflict import record_conflicts
 from relaymesh.store.release import Settled, settle_successes
+from relaymesh.store.result import result_map
 from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "commit_reports",
     "dead_letter",
     "finish_tasks",
-    "result_map",
     "schedule_retry",
     "task_dead",
 ]
@@ -151,11 +149,6 @@ def _sole_task_row(step: FinishedStep, spilled: Spilled) -> tuple[object, ...]:
     text = result_map([(step.lease.step_id, step.report.output)])
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return (step.lease.task_id, None if step.lease.lease_token in spilled else text, digest)
-
-
-def result_map(outputs: Sequence[tuple[str, str | None]]) -> str:
-    """Return a task's result: one JSON object, step id to output text, in the order given."""
-    return msgspec.json.encode(dict(outputs)).decode()
 
 
 def _not_succeeded(

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from relaymesh.store.connection import write_transaction
+from relaymesh.store.connection import FOREIGN, write_transaction
 from relaymesh.store.error import RootCorruptError, SchemaTooNewError
 from relaymesh.store.schema import MIGRATIONS, Migration
 
@@ -31,6 +31,8 @@ def migrate(conn: sqlite3.Connection, path: Path, now_ms: int, migrations: Seque
     """
     known = migrations[-1].number
     found = schema_number(conn)
+    if found:
+        _check_applied(conn, path, migrations)
     if found > known:
         raise SchemaTooNewError(str(path), found, known)
     if found == known:
@@ -38,11 +40,10 @@ def migrate(conn: sqlite3.Connection, path: Path, now_ms: int, migrations: Seque
     # Imported here: a root that is up to date must not pay for it.
     from sqlite_utils import Database
 
-    database = Database(conn)
-    if found == 0 and database.table_names():
-        raise RootCorruptError(str(path), "it holds tables of another program")
-    if found:
-        _check_applied(database, path, migrations)
+    # Another process may have made the tables since we read the number; it makes all of them in one transaction.
+    tables = Database(conn).table_names()
+    if tables and "schema_migrations" not in tables:
+        raise RootCorruptError(str(path), FOREIGN)
     ran = 0
     for migration in migrations:
         with write_transaction(conn, path):
@@ -61,10 +62,17 @@ def migrate(conn: sqlite3.Connection, path: Path, now_ms: int, migrations: Seque
     return ran
 
 
-def _check_applied(database: object, path: Path, migrations: Sequence[Migration]) -> None:
-    rows = {row["version"]: row["checksum"] for row in database["schema_migrations"].rows}  # type: ignore[index]
+def _check_applied(conn: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:
+    try:
+        applied = dict(conn.execute("SELECT version, checksum FROM schema_migrations").fetchall())
+    except sqlite3.OperationalError as error:
+        if "no such" in str(error):  # other programs number their schema in the same place
+            raise RootCorruptError(str(path), FOREIGN) from error
+        raise
+    if migrations[0].version not in applied:
+        raise RootCorruptError(str(path), FOREIGN)
     for migration in migrations:
-        if migration.version in rows and rows[migration.version] != migration.checksum:
+        if applied.get(migration.version, migration.checksum) != migration.checksum:
             raise RootCorruptError(str(path), f"migration {migration.version} was applied in another form")
 
 

@@ -8,9 +8,10 @@ Two rows with one text share one file. A crash in between leaves a file that not
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
 import sys
+import threading
 from pathlib import Path
 
 from relaymesh.core.limit import SPILL_BYTES
@@ -19,7 +20,7 @@ from relaymesh.store.error import StoreFullError, StoreIOError
 
 __all__ = ["PayloadFiles", "PayloadMissingError"]
 
-_ENOSPC = (28, 122)  # ENOSPC, EDQUOT
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class PayloadMissingError(StoreError):
@@ -52,15 +53,17 @@ class PayloadFiles:
         data = text.encode("utf-8", "surrogatepass")
         if len(data) <= SPILL_BYTES:
             return None
-        digest = hashlib.blake2b(data, digest_size=32).hexdigest()
+        digest = _digest(data)
         name = f"payload/{digest[:2]}/{digest}"
         target = self._root / name
-        if target.exists() and target.stat().st_size == len(data):
-            return name
         try:
-            _write_durably(target, data)
+            if not _holds(target, data):
+                _write_durably(target, data)
+            # Also when file and folder were there: whoever made them may not have come to this yet.
+            _sync_folder(target.parent)
+            _sync_folder(target.parent.parent)
         except OSError as error:
-            if error.errno in _ENOSPC:
+            if error.errno in _NO_SPACE:
                 raise StoreFullError from error
             raise StoreIOError(type(error).__name__) from error
         return name
@@ -79,14 +82,22 @@ class PayloadFiles:
             data = (self._root / "payload" / digest[:2] / digest).read_bytes()
         except OSError as error:
             raise PayloadMissingError(name) from error
-        if hashlib.blake2b(data, digest_size=32).hexdigest() != digest:
+        if _digest(data) != digest:
             raise PayloadMissingError(name)
         return data.decode("utf-8", "surrogatepass")
 
 
+def _holds(target: Path, data: bytes) -> bool:
+    try:
+        return target.stat().st_size == len(data) and target.read_bytes() == data
+    except FileNotFoundError:
+        return False
+
+
 def _write_durably(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # Other threads and processes may be writing the same text.
+    aside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(aside, "wb") as file:
             file.write(data)
@@ -95,9 +106,19 @@ def _write_durably(target: Path, data: bytes) -> None:
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
-    if sys.platform != "win32":  # Windows cannot open a folder; its rename is durable with the file's own flush
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return  # Windows cannot open a folder; its rename is durable with the file's own flush
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(data: bytes) -> str:
+    import hashlib  # most commands meet no such file
+
+    return hashlib.blake2b(data, digest_size=32).hexdigest()

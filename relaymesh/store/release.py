@@ -21,6 +21,7 @@ from relaymesh.core.limit import STEPS_MAX
 from relaymesh.core.template import child_id, expand_map, join_outputs
 from relaymesh.core.workflow_error import StepInputError
 from relaymesh.store.bulk import id_list, write_rows
+from relaymesh.store.payload import PayloadMissingError
 from relaymesh.wire.store import SHAPE_MAPS, LeaseRef
 
 __all__ = ["Settled", "dependency_outputs", "settle_successes", "spread_roots"]
@@ -42,7 +43,7 @@ WHERE steps.step_id=d.map_parent AND steps.status='PENDING' AND steps.waiting_on
 """
 _OPEN_MAPS = """
 SELECT step_id, task_id, namespace, agent_id, priority, payload, payload_path, map_template, map_index, traceparent,
-    delayed, not_before_ms
+    template, delayed, not_before_ms
 FROM steps INDEXED BY steps_map_open
 WHERE map_template IS NOT NULL AND status='PENDING' AND task_id IN (SELECT value FROM json_each(?))
     AND ((map_index IS NULL AND waiting_on=1) OR (map_index IS NOT NULL AND waiting_on=0))
@@ -101,14 +102,21 @@ def _advance_maps(
 ) -> list[str]:
     """Spread or join every map step that can be; return the steps that became SUCCESS."""
     joined: list[str] = []
+    room: dict[str, int] = {}
     for row in conn.execute(_OPEN_MAPS, (id_list(sorted(task_ids)),)).fetchall():
         step_id, task_id, copies = row[0], row[1], row[8]
         try:
-            if copies is None and _spread(conn, row, now_ms, read_output):
-                settled.released = True
-                continue
+            if copies is None:
+                if task_id not in room:
+                    room[task_id] = _room(conn, task_id)
+                spread = _spread(conn, row, room[task_id], now_ms, read_output)
+                room[task_id] -= spread
+                if spread:
+                    settled.released = True
+                    continue
             _join(conn, step_id, now_ms, read_output)
-        except StepInputError as error:
+        except (StepInputError, PayloadMissingError) as error:
+            # Only this step ends: the same transaction carries results that have nothing to do with it.
             _refuse_input(conn, step_id, str(error), now_ms)
             settled.dead_tasks[task_id] = str(error)
             continue
@@ -117,10 +125,17 @@ def _advance_maps(
     return joined
 
 
-def _spread(conn: sqlite3.Connection, row: Sequence[object], now_ms: int, read_output: ReadOutput) -> int:
-    """Insert one copy per item; return how many. With none the step is left for the join."""
-    step_id, task_id, namespace, agent_id, priority, payload, path, map_template, _, traceparent, *delay = row
-    items = expand_map(str(map_template), dependency_outputs(conn, str(step_id), read_output), limit=STEPS_MAX)
+def _room(conn: sqlite3.Connection, task_id: str) -> int:
+    """Return how many more steps a task may have."""
+    (steps,) = conn.execute("SELECT count(*) FROM steps WHERE task_id=?", (task_id,)).fetchone()
+    return max(0, STEPS_MAX - int(steps))
+
+
+def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: int, read_output: ReadOutput) -> int:
+    """Insert one copy per item, at most ``room``; return how many. With none the step is left for the join."""
+    step_id, task_id, namespace, agent_id, priority, payload, path, map_template, _, traceparent, template, *delay = row
+    outputs = dependency_outputs(conn, str(step_id), read_output)
+    items = expand_map(str(map_template), outputs, limit=room)
     write_rows(
         conn,
         _COPIES,
@@ -139,7 +154,7 @@ def _spread(conn: sqlite3.Connection, row: Sequence[object], now_ms: int, read_o
                 path,
                 SHAPE_MAPS,
                 now_ms,
-                1,
+                template,
                 step_id,
                 index,
                 item,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from relaymesh.store.error import RootMissingError, RootReadOnlyError
+from relaymesh.store.error import RootReadOnlyError
 
-__all__ = ["DATABASE", "create_layout", "normalize_namespace", "scoped_root"]
+__all__ = ["DATABASE", "create_layout", "has_database", "normalize_namespace", "scoped_root"]
 
 DATABASE = "relaymesh.db"
 
@@ -63,7 +63,13 @@ def create_layout(root: Path) -> None:
         raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error
 
 
-def require_root(root: Path) -> None:
-    """Raise RootMissingError unless the root has a database."""
-    if not (root / DATABASE).exists():
-        raise RootMissingError(str(root))
+def has_database(root: Path) -> bool:
+    """Return whether the root has a database.
+
+    Raises:
+        RootReadOnlyError: that cannot be found out.
+    """
+    try:
+        return (root / DATABASE).exists()
+    except OSError as error:
+        raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error

@@ -14,7 +14,6 @@ Finished rows are in no index that the queue reads, so history costs the queue n
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 __all__ = ["MIGRATIONS", "RARE", "READY", "SCHEMA_VERSION", "Migration"]
@@ -36,6 +35,8 @@ class Migration:
     @property
     def checksum(self) -> str:
         """SHA-256 of the statements, hex."""
+        import hashlib  # a root that is up to date does not pay for it
+
         return hashlib.sha256(self.up.encode()).hexdigest()
 
 
@@ -138,6 +139,7 @@ CREATE TABLE attempts (
     finished_at_ms INTEGER NOT NULL,
     PRIMARY KEY (step_id, lease_epoch)
 ) WITHOUT ROWID;
+CREATE INDEX attempts_outcome ON attempts(outcome);
 
 CREATE TABLE attempt_logs (
     step_id TEXT NOT NULL,
@@ -208,15 +210,17 @@ SELECT namespace, idempotency_key,
 FROM tasks WHERE key_live=1;
 
 CREATE VIEW messages AS
-SELECT 'msg_' || step_id || '.' || (lease_epoch + (status IN ('PENDING'))) AS msg_id,
+SELECT 'msg_' || step_id || '.' || (lease_epoch + (status='PENDING' OR lease_epoch=0)) AS msg_id,
        namespace, task_id, step_id, 'system' AS from_agent, agent_id AS to_agent, priority,
        CASE status WHEN 'PENDING' THEN 'QUEUED' WHEN 'RUNNING' THEN 'PROCESSING' WHEN 'SUCCESS' THEN 'DONE'
                    ELSE 'DEAD' END AS state,
        '' AS meta_path, payload_path, created_at_ms, updated_at_ms
-FROM steps WHERE status IN ('RUNNING','SUCCESS','DEAD_LETTER','CANCELLED') OR ({READY})
+FROM steps WHERE status IN ('RUNNING','SUCCESS','DEAD_LETTER') OR ({READY})
+    OR (status='CANCELLED' AND waiting_on=0 AND delayed=0)
 UNION ALL
 SELECT 'msg_' || a.step_id || '.' || a.lease_epoch, s.namespace, s.task_id, a.step_id, 'system', s.agent_id, s.priority,
-       CASE a.outcome WHEN 'failed' THEN 'FAILED' ELSE 'DEAD' END, '', s.payload_path, s.created_at_ms, a.finished_at_ms
+       CASE WHEN a.outcome='failed' AND s.status<>'CANCELLED' THEN 'FAILED' ELSE 'DEAD' END, '', s.payload_path,
+       s.created_at_ms, a.finished_at_ms
 FROM attempts a JOIN steps s ON s.step_id=a.step_id
 WHERE NOT (s.lease_epoch=a.lease_epoch AND s.status IN ('SUCCESS','DEAD_LETTER','CANCELLED'));
 

@@ -39,7 +39,7 @@ def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) 
     return StatsOutcome(
         task_status=task_status,
         step_status=step_status,
-        message_state=_message_states(step_status, lanes, _count(conn, "attempts WHERE outcome='failed'")),
+        message_state=_message_states(conn, step_status, lanes),
         inbox_high=lanes.get("HIGH", 0),
         inbox_normal=lanes.get("NORMAL", 0),
         inbox_low=lanes.get("LOW", 0),
@@ -102,13 +102,29 @@ def _step_counts(conn: sqlite3.Connection) -> dict[str, int]:
     return {status: count for status, count in counts.items() if count}
 
 
-def _message_states(step_status: dict[str, int], lanes: dict[str, int], failed: int) -> dict[str, int]:
+def _message_states(conn: sqlite3.Connection, step_status: dict[str, int], lanes: dict[str, int]) -> dict[str, int]:
+    """Count what the view ``messages`` shows, without reading it: only steps that did not succeed are looked at."""
+    attempts = dict(conn.execute("SELECT outcome, count(*) FROM attempts GROUP BY outcome").fetchall())
+    failed = attempts.pop("failed", 0)
+    # The last attempt of an ended step is the step's own message; a cancel has made all the earlier ones DEAD.
+    own_failed, own_other, made_dead = conn.execute(
+        "SELECT coalesce(sum(own AND failed), 0), coalesce(sum(own AND NOT failed), 0),"
+        " coalesce(sum(failed AND NOT own AND cancelled), 0) FROM ("
+        " SELECT a.lease_epoch=s.lease_epoch AS own, a.outcome='failed' AS failed, s.status='CANCELLED' AS cancelled"
+        f" FROM (SELECT task_id FROM tasks WHERE {RARE}) t JOIN steps s ON s.task_id=t.task_id"
+        " JOIN attempts a ON a.step_id=s.step_id WHERE s.status IN ('DEAD_LETTER','CANCELLED'))"
+    ).fetchone()
+    (never_sent,) = conn.execute(
+        f"SELECT count(*) FROM (SELECT task_id FROM tasks WHERE {RARE}) t JOIN steps s ON s.task_id=t.task_id"
+        " WHERE s.status='CANCELLED' AND (s.waiting_on<>0 OR s.delayed<>0)"
+    ).fetchone()
+    ended = step_status.get("DEAD_LETTER", 0) + step_status.get("CANCELLED", 0) - never_sent
     states = {
         "QUEUED": sum(lanes.values()),
         "PROCESSING": step_status.get("RUNNING", 0),
         "DONE": step_status.get("SUCCESS", 0),
-        "FAILED": failed,
-        "DEAD": step_status.get("DEAD_LETTER", 0) + step_status.get("CANCELLED", 0),
+        "FAILED": failed - own_failed - made_dead,
+        "DEAD": ended + sum(attempts.values()) - own_other + made_dead,
     }
     return {state: count for state, count in states.items() if count}
 
@@ -116,7 +132,9 @@ def _message_states(step_status: dict[str, int], lanes: dict[str, int], failed: 
 def _queue_lag(conn: sqlite3.Connection, now_ms: int) -> int:
     (oldest,) = conn.execute(
         "SELECT min(at) FROM ("
-        f" SELECT min(queued_at_ms) AS at FROM steps INDEXED BY steps_ready WHERE {READY} AND queued_at_ms>0"
+        # A row that somebody wrote by hand knows only when it was made.
+        " SELECT min(CASE queued_at_ms WHEN 0 THEN created_at_ms ELSE queued_at_ms END) AS at"
+        f" FROM steps INDEXED BY steps_ready WHERE {READY}"
         " UNION ALL SELECT min(created_at_ms) FROM steps INDEXED BY steps_retrying WHERE status='RETRYING')"
     ).fetchone()
     return 0 if oldest is None else max(0, now_ms - int(oldest))

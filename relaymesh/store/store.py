@@ -10,11 +10,7 @@ Every write method must be called inside ``write()``; the group commit of the St
 
 from __future__ import annotations
 
-import random
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from relaymesh.core.clock_guard import ClockState
 from relaymesh.core.fairness import Fairness
@@ -25,13 +21,10 @@ from relaymesh.core.workflow_error import StepInputError
 from relaymesh.store import admin, recover
 from relaymesh.store.claim import Claim, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.clock import save_clock
-from relaymesh.store.connection import Durability, connect, write_transaction
-from relaymesh.store.error import RootMissingError, translate
+from relaymesh.store.database import Database
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
-from relaymesh.store.migration import migrate
-from relaymesh.store.payload import PayloadFiles, PayloadMissingError
+from relaymesh.store.payload import PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
-from relaymesh.store.root import DATABASE, create_layout, has_database
 from relaymesh.store.submit import insert_tasks
 from relaymesh.wire.store import FinishedStep, Grant, LeaseRef, NewTask, SeenLease, WriteNode
 
@@ -40,76 +33,8 @@ __all__ = ["PolicyOf", "Store"]
 PolicyOf = Callable[[str], RetryPolicy]
 
 
-class Store:
-    """The database and payload files of one scoped root."""
-
-    def __init__(self, conn: sqlite3.Connection, root: Path, namespace: str, rng: random.Random) -> None:
-        self.conn = conn
-        self.root = root
-        self.namespace = namespace
-        self.payloads = PayloadFiles(root)
-        self.rng = rng
-        self._path = root / DATABASE
-
-    @classmethod
-    def open(
-        cls,
-        root: Path,
-        *,
-        namespace: str = "default",
-        now_ms: int,
-        create: bool = True,
-        read_only: bool = False,
-        durability: Durability = Durability.FULL,
-        rng: random.Random | None = None,
-    ) -> Store:
-        """Open a scoped root, making its folders and tables as needed.
-
-        Raises:
-            RootMissingError: it is not there and ``create`` is false.
-            RootError, StoreError: it cannot be used.
-        """
-        path = root / DATABASE
-        if not has_database(root):
-            if not create or read_only:
-                raise RootMissingError(str(root))
-            create_layout(root)
-        conn = connect(path, durability=durability, read_only=read_only)
-        try:
-            migrate(conn, path, now_ms)
-        except sqlite3.Error as error:
-            conn.close()
-            raise translate(error, str(path)) from error
-        except BaseException:
-            conn.close()
-            raise
-        return cls(conn, root, namespace, rng or random.Random())
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.conn.close()
-
-    @contextmanager
-    def write(self) -> Iterator[None]:
-        """One write transaction.
-
-        Raises:
-            StoreError, RootError: nothing was changed.
-        """
-        with write_transaction(self.conn, self._path):
-            yield
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Turn a raw error of a read into ours."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise translate(error, str(self._path)) from error
-
-    def data_version(self) -> int:
-        """Return a number that changes when another connection commits."""
-        return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
+class Store(Database):
+    """A database that tasks are submitted to, claimed from and committed to."""
 
     # -- submit ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,109 @@
+"""Database: one connection to a root, opened, proven and migrated. What only reads needs no more than this.
+
+``relaymesh.store.store.Store`` is the same with everything that writes. Loading that is a good part of a command's
+start-up, so a command that only looks does without.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from relaymesh.store.connection import Durability, connect, write_transaction
+from relaymesh.store.error import RootMissingError, translate
+from relaymesh.store.migration import migrate
+from relaymesh.store.payload import PayloadFiles
+from relaymesh.store.root import DATABASE, create_layout, has_database
+
+if TYPE_CHECKING:
+    from random import Random
+
+__all__ = ["Database"]
+
+
+class Database:
+    """The database and payload files of one scoped root."""
+
+    def __init__(self, conn: sqlite3.Connection, root: Path, namespace: str, rng: Random | None) -> None:
+        self.conn = conn
+        self.root = root
+        self.namespace = namespace
+        self.payloads = PayloadFiles(root)
+        self._rng = rng
+        self._path = root / DATABASE
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        *,
+        namespace: str = "default",
+        now_ms: int,
+        create: bool = True,
+        read_only: bool = False,
+        durability: Durability = Durability.FULL,
+        rng: Random | None = None,
+    ) -> Self:
+        """Open a scoped root, making its folders and tables as needed.
+
+        Raises:
+            RootMissingError: it is not there and ``create`` is false.
+            RootError, StoreError: it cannot be used.
+        """
+        path = root / DATABASE
+        if not has_database(root):
+            if not create or read_only:
+                raise RootMissingError(str(root))
+            create_layout(root)
+        conn = connect(path, durability=durability, read_only=read_only)
+        try:
+            migrate(conn, path, now_ms)
+        except sqlite3.Error as error:
+            conn.close()
+            raise translate(error, str(path)) from error
+        except BaseException:
+            conn.close()
+            raise
+        return cls(conn, root, namespace, rng)
+
+    @property
+    def rng(self) -> Random:
+        """The source of retry jitter."""
+        if self._rng is None:
+            from random import Random
+
+            self._rng = Random()
+        return self._rng
+
+    def reseed(self, rng: Random) -> None:
+        """Draw retry jitter from here on out of ``rng``."""
+        self._rng = rng
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.conn.close()
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """One write transaction.
+
+        Raises:
+            StoreError, RootError: nothing was changed.
+        """
+        with write_transaction(self.conn, self._path):
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn a raw error of a read into ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translate(error, str(self._path)) from error
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection commits."""
+        return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
