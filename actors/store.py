@@ -457,5 +457,5 @@ def _ended(leases: Iterable[LeaseRef]) -> tuple[tuple[int, int], ...]:
 VERIFY_NS = 200_000_000
 """How often, at most, long-running steps are looked at because another process committed something."""
 
-POLL_NS = 40_000_000
+POLL_NS = 60_000_000
 """How often the node looks for commits of others and for what became due."""
