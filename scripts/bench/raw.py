@@ -13,9 +13,12 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import time
+from enum import Enum
 from pathlib import Path
 
-__all__ = ["BATCH", "RawLoop", "connect"]
+from relaymesh.client import default_key
+
+__all__ = ["BATCH", "RawLoop", "Rows", "connect"]
 
 BATCH = 500
 
@@ -75,10 +78,23 @@ def connect(path: Path, durability: str) -> sqlite3.Connection:
     return conn
 
 
+class Rows(Enum):
+    """What the rows hold. PLAIN: keys in order, results as short as payloads. LIKE_OURS: what a root holds after the
+    same tasks, which is hashes as keys, and results as long as those of the built-in echo."""
+
+    PLAIN = "plain"
+    LIKE_OURS = "like ours"
+
+
+# The built-in echo puts out a JSON object around its payload, and the task's result is a JSON object around that.
+_RESULT_CHARS_MORE = 340
+
+
 class RawLoop:
     """One database of its own; runs batches over it."""
 
-    def __init__(self, path: Path, durability: str) -> None:
+    def __init__(self, path: Path, durability: str, rows: Rows = Rows.PLAIN) -> None:
+        self._rows = rows
         self._conn = connect(path, durability)
         self._conn.executescript(_SCHEMA)
         self._numbers = itertools.count()
@@ -100,7 +116,7 @@ class RawLoop:
         now_ms = time.time_ns() // 1_000_000
         numbers = list(itertools.islice(self._numbers, count))
         self._conn.execute("BEGIN IMMEDIATE")
-        self._conn.executemany(_INSERT_TASK, [(f"tsk_{n:036x}", f"{n:064x}", now_ms, now_ms) for n in numbers])
+        self._conn.executemany(_INSERT_TASK, [(f"tsk_{n:036x}", self._key(n), now_ms, now_ms) for n in numbers])
         self._conn.executemany(
             _INSERT_STEP, [(f"stp_{n:036x}", f"tsk_{n:036x}", f"payload {n}", now_ms, now_ms) for n in numbers]
         )
@@ -116,7 +132,16 @@ class RawLoop:
 
     def _complete(self, rows: list[tuple[int, str, str, str]]) -> None:
         now_ms = time.time_ns() // 1_000_000
+        done = [(self._result(payload), now_ms, row_id, token) for row_id, _, payload, token in rows]
         self._conn.execute("BEGIN IMMEDIATE")
-        self._conn.executemany(_COMPLETE_STEP, [(payload, now_ms, row_id, token) for row_id, _, payload, token in rows])
-        self._conn.executemany(_COMPLETE_TASK, [(payload, now_ms, task_id) for _, task_id, payload, _ in rows])
+        self._conn.executemany(_COMPLETE_STEP, done)
+        self._conn.executemany(
+            _COMPLETE_TASK, [(result, now_ms, row[1]) for row, (result, *_) in zip(rows, done, strict=True)]
+        )
         self._conn.execute("COMMIT")
+
+    def _key(self, number: int) -> str:
+        return f"{number:064x}" if self._rows is Rows.PLAIN else default_key("echo", f"payload {number}")
+
+    def _result(self, payload: str) -> str:
+        return payload if self._rows is Rows.PLAIN else payload + " " * _RESULT_CHARS_MORE

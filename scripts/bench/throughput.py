@@ -3,8 +3,8 @@
     drafts ──▶ SubmitTasks ──▶ group commit ──▶ claim ──▶ agent ──▶ commit of the result ──▶ counted
       └── a bounded number of batches without an answer ┘
 
-Each round first runs the raw loop and then the node, or the other way round, each on a new database, and the ratio is
-taken round by round.
+Each round runs the raw loop, the raw loop with rows like ours, and the node, each on a new database, in an order that
+turns with each round; the ratios are taken round by round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from bench.agent import ECHO, PROCESS_ECHO, write_agents
 from bench.figure import budget, paired_ratio, rounded, spread
 from bench.node import BenchError, node_inside
 from bench.place import environment, new_root, python
-from bench.raw import BATCH, RawLoop
+from bench.raw import BATCH, RawLoop, Rows
 from bench.setting import settings
 from relaymesh.client import default_key
 from relaymesh.core.ident import Ids
@@ -85,9 +85,9 @@ class Round:
         return seconds * 1000 / self.tasks
 
 
-def measure_raw(folder: Path, load: Load) -> Round:
+def measure_raw(folder: Path, load: Load, rows: Rows) -> Round:
     """Run the raw loop once on a new database."""
-    loop = RawLoop(new_root(folder, load.durability) / "raw.db", load.durability)
+    loop = RawLoop(new_root(folder, load.durability) / "raw.db", load.durability, rows)
     try:
         loop.run(min(load.tasks, BATCH))
         gc.collect()
@@ -257,25 +257,31 @@ def _check(root: Path, wanted: int) -> None:
         raise BenchError(f"{wanted} tasks were to succeed, but the database holds {found}")
 
 
-def run(folder: Path, *, load: Load, rounds: int, measure_budget: bool = True) -> dict[str, Any]:
+def run(folder: Path, *, load: Load, rounds: int) -> dict[str, Any]:
     """Return the figures of so many rounds."""
-    ours: list[Round] = []
-    raw: list[Round] = []
+    measures: dict[str, Callable[[], Round]] = {
+        "ours": lambda: measure_node(folder, load),
+        "raw": lambda: measure_raw(folder, load, Rows.PLAIN),
+        "like_ours": lambda: measure_raw(folder, load, Rows.LIKE_OURS),
+    }
+    taken: dict[str, list[Round]] = {name: [] for name in measures}
     for number in range(rounds):
-        if number % 2:
-            ours.append(measure_node(folder, load))
-            raw.append(measure_raw(folder, load))
-        else:
-            raw.append(measure_raw(folder, load))
-            ours.append(measure_node(folder, load))
-    ratio = paired_ratio([r.tasks_per_s for r in ours], [r.tasks_per_s for r in raw])
+        for name in sorted(measures, reverse=bool(number % 2)):
+            taken[name].append(measures[name]())
+    ours, raw = taken["ours"], taken["raw"]
+    rates = {name: [one.tasks_per_s for one in rounds_of] for name, rounds_of in taken.items()}
+    ratio = paired_ratio(rates["ours"], rates["raw"])
     return {
         "benchmark": "throughput",
         "agent": load.agent,
         "submitted_by": "another process, Client.submit_many" if load.from_outside else "the node's own process",
-        "tasks_per_s": spread([r.tasks_per_s for r in ours]),
-        "raw_tasks_per_s": spread([r.tasks_per_s for r in raw]),
+        "tasks_per_s": spread(rates["ours"]),
+        "raw_tasks_per_s": spread(rates["raw"]),
         "ratio": ratio,
+        "raw_with_rows_like_ours": {
+            "tasks_per_s": spread(rates["like_ours"]),
+            "ratio": paired_ratio(rates["ours"], rates["like_ours"]),
+        },
         "cpu_ms_per_task": {
             "node": spread([r.cpu_ms(r.cpu_s) for r in ours]),
             "workers": spread([r.cpu_ms(r.workers_cpu_s) for r in ours]),

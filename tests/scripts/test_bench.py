@@ -53,6 +53,7 @@ def test_throughput_prints_both_rates_and_their_ratio(tmp_path: Path, options: l
     for figure in ("tasks_per_s", "raw_tasks_per_s", "ratio"):
         assert set(result[figure]) == SPREAD
         assert result[figure]["min"] > 0
+    assert set(result["raw_with_rows_like_ours"]) == {"tasks_per_s", "ratio"}
     assert set(result["cpu_ms_per_task"]) == {"node", "workers", "submitter", "raw"}
     assert result["settings"]["raw_batch"] == 500
 
