@@ -10,7 +10,6 @@ __all__ = [
     "SHAPE_SOLE",
     "AttemptLost",
     "CancelGrants",
-    "CheckQueue",
     "Claimed",
     "Committed",
     "Demand",
@@ -248,11 +247,6 @@ class QueueDrained(Message, frozen=True):
 @message("queue.drain_over")
 class DrainOver(Message, frozen=True):
     """The time for a drain has run out."""
-
-
-@message("queue.check")
-class CheckQueue(Message, frozen=True):
-    """Look for steps that wait behind a slow one."""
 
 
 @message("lease.store_changed")
