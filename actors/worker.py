@@ -80,6 +80,7 @@ ProcessFactory = Callable[[Callable[[Any], object]], WorkerProcess]
 class _Held:
     grant: Grant
     spec: AgentSpec
+    pid: int
     sent_at_ns: int
     first_at_ns: int | None = None
     cancelled_at_ns: int | None = None
@@ -162,11 +163,12 @@ class WorkerActor(Actor):
                 self._lease.tell(message)
             case StepStarted():
                 pass
-            case WorkerReady():
-                self._ready = True
-                self._mark_first()
-            case WorkerRefused(_, error):
-                self._refused(error)
+            case WorkerReady(pid):
+                if self._process is not None and self._process.pid == pid:
+                    self._ready = True
+                    self._mark_first()
+            case WorkerRefused(pid, error):
+                self._refused(pid, error)
             case WorkerRetiring(pid, reason, row_ids):
                 self._retire(pid, reason, row_ids)
             case WorkerOutput(pid, text):
@@ -188,20 +190,20 @@ class WorkerActor(Actor):
             self._queue.tell(GrantsRefused(unknown))
         if not known:
             return
+        process = self._process or self._start_process()
+        if process is None:
+            self._queue.tell(GrantsRefused(tuple(grant.lease.row_id for grant in known)))
+            return
         orders = []
         for grant in known:
             spec = self._specs[grant.lease.agent_id]
-            self._held[grant.lease.row_id] = _Held(grant, spec, now_ns)
+            self._held[grant.lease.row_id] = _Held(grant, spec, process.pid, now_ns)
             orders.append(order_for(grant, spec))
-        if not self._start_process() or not self._send(RunSteps(tuple(orders))):
-            self._give_back_all()
-            return
+        self._send(RunSteps(tuple(orders)))
         self._mark_first()
         self._arm()
 
-    def _start_process(self) -> bool:
-        if self._process is not None:
-            return True
+    def _start_process(self) -> WorkerProcess | None:
         tell = self.address.tell
         process = self._make_process(tell)
         try:
@@ -209,18 +211,17 @@ class WorkerActor(Actor):
         except AgentError as error:
             log.error("%s", error)
             self._pause()
-            return False
+            return None
         self._process, self._ready = process, False
-        return True
+        return process
 
-    def _send(self, message: Any) -> bool:
-        if self._process is None:
-            return False
-        if self._process.send(message):
-            return True
-        log.error("worker process %d does not read its orders and is killed", self._process.pid)
-        self._process.kill()
-        return False
+    def _send(self, message: Any) -> None:
+        """Send to the process, if there is one. A failure ends it: WorkerExited says what becomes of its steps."""
+        process = self._process
+        if process is None or process.send(message) or not process.alive:
+            return
+        log.error("worker process %d does not read its orders and is killed", process.pid)
+        process.kill()
 
     def _mark_first(self) -> None:
         """The first that is not reported is the one that runs; its time counts from here."""
@@ -249,7 +250,9 @@ class WorkerActor(Actor):
                 continue
             duration_ms = report.finished_at_ms - report.started_at_ms
             self._pace = observed(self._pace, max(0, duration_ms) * _MS)
-            if held.cancelled_at_ns is None:
+            # A success that was there before its lease was lost is for the store to judge: it is refused and recorded
+            # there, or the lease stood after all.
+            if held.cancelled_at_ns is None or report.kind == "succeeded":
                 finished.append(FinishedStep(held.grant.lease, report, name))
         if finished:
             self._blameless = 0
@@ -276,8 +279,9 @@ class WorkerActor(Actor):
             self._queue.tell(GrantsRefused(tuple(returned)))
         self._mark_first()
 
-    def _give_back_all(self) -> None:
-        self._gave_back(tuple(self._held))
+    def _give_back_of(self, pid: int) -> None:
+        """Give back what was sent to this process; one that retires may still have some while the next is at work."""
+        self._gave_back(tuple(row_id for row_id, held in self._held.items() if held.pid == pid))
 
     def _set_capacity(self, capacity: int) -> None:
         if capacity != self._capacity:
@@ -324,11 +328,15 @@ class WorkerActor(Actor):
         return held.first_at_ns is not None and now_ns - held.first_at_ns > held.spec.timeout_ms * _MS + grace_ns
 
     def _kill_stuck(self, row_id: int, held: _Held) -> None:
-        process, self._process = self._process, None
         lease = held.grant.lease
-        if process is not None:
-            log.warning("step %s of agent %s does not end: its worker process is killed", lease.step_id, lease.agent_id)
-            process.kill()
+        for process in (self._process, *self._retired):
+            if process is not None and process.pid == held.pid:
+                log.warning(
+                    "step %s of agent %s does not end: its worker process is killed", lease.step_id, lease.agent_id
+                )
+                process.kill()
+        if self._process is not None and self._process.pid == held.pid:
+            self._process = None
         self._take(row_id, None)
         if held.cancelled_at_ns is None:
             now_ms = _wall_ms()
@@ -337,14 +345,14 @@ class WorkerActor(Actor):
                 row_id, lease.lease_token, "failed", code="timeout", error=error, started_at_ms=0, finished_at_ms=now_ms
             )
             self._store.tell(FinishSteps((FinishedStep(lease, report, self.address.name),)))
-        self._give_back_all()
+        self._give_back_of(held.pid)
 
     # The process ends.
 
-    def _refused(self, error: str) -> None:
+    def _refused(self, pid: int, error: str) -> None:
         log.error("a worker process could not load the agents: %s", error)
         self._pause()
-        self._give_back_all()
+        self._give_back_of(pid)
 
     def _pause(self) -> None:
         self._paused_until_ns = self._timers.now_ns() + _REFUSED_PAUSE_NS
@@ -363,21 +371,24 @@ class WorkerActor(Actor):
 
     def _exited(self, message: WorkerExited) -> None:
         self._retired = [process for process in self._retired if process.pid != message.pid]
-        if self._process is None or self._process.pid != message.pid:
-            return
-        self._process = None
         row_id = message.running_row_id
-        held = self._take(row_id, None) if row_id is not None else None
-        # Nobody is to blame when it died between two steps; when it keeps doing so, it must not do so in a circle.
-        self._blameless = 0 if held is not None else self._blameless + 1
-        if self._blameless >= BLAMELESS_MAX:
-            log.error("worker process %d %s while it ran no step", message.pid, _how(message.exit_status))
-            self._pause()
+        held = self._held.get(row_id) if row_id is not None else None
+        if row_id is None or held is None or held.pid != message.pid:
+            held = None  # of a process that was killed for it, say
+        else:
+            self._take(row_id, None)
+        if self._process is not None and self._process.pid == message.pid:
+            self._process = None
+            # Nobody is to blame when it died between two steps; when it keeps doing so, it must not do so in a circle.
+            self._blameless = 0 if held is not None else self._blameless + 1
+            if self._blameless >= BLAMELESS_MAX:
+                log.error("worker process %d %s while it ran no step", message.pid, _how(message.exit_status))
+                self._pause()
         if held is not None and held.cancelled_at_ns is None:
             error = f"the worker process of agent {held.spec.agent_id} {_how(message.exit_status)} while the step ran"
             log.warning("%s (%s)", error, held.grant.lease.step_id)
             self._store.tell(AttemptLost((held.grant.lease,), error, self.address.name))
-        self._give_back_all()
+        self._give_back_of(message.pid)
 
 
 def _how(exit_status: int) -> str:
@@ -385,7 +396,6 @@ def _how(exit_status: int) -> str:
 
 
 def _wall_ms() -> int:
-
     return time.time_ns() // 1_000_000
 
 

@@ -1,0 +1,161 @@
+"""What a WorkerActor does when its process reports late, retires or dies; with a process that does what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from actors.address import Address
+from actors.worker import BLAMELESS_MAX, WorkerActor
+from relaymesh.agents.spec import AgentSpec, Isolation, Kind
+from relaymesh.wire import codec
+from relaymesh.wire.codec import Message
+from relaymesh.wire.kernel import Ping
+from relaymesh.wire.store import (
+    AttemptLost,
+    CancelGrants,
+    FinishSteps,
+    Grant,
+    GrantsRefused,
+    LeaseRef,
+    RunGrants,
+    WorkerCapacity,
+)
+from relaymesh.wire.work import StepReport, StepReports, WorkerExited, WorkerReady, WorkerRetiring
+from tests.actors.fakes import PATIENCE_S, ManualTimers
+
+SPECS = {"work": AgentSpec("work", Kind.PYTHON, Isolation.PROCESS)}
+
+
+class FakeProcess:
+    """A worker process that only remembers."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.alive = True
+        self.sent: list[Message] = []
+
+    def start(self) -> None:
+        pass
+
+    def send(self, message: Message) -> bool:
+        if self.alive:
+            self.sent.append(message)
+        return self.alive
+
+    def kill(self) -> None:
+        self.alive = False
+
+
+class Desk:
+    """A WorkerActor between addresses that nobody reads, so that their mail can be looked at."""
+
+    def __init__(self) -> None:
+        self.store, self.queue, self.lease = Address("store"), Address("queue"), Address("lease")
+        self.processes: list[FakeProcess] = []
+        self.timers = ManualTimers()
+        self.address = Address("worker-1")
+        self.actor = WorkerActor(SPECS, self._make, self.timers, self.store, self.queue, self.lease)
+        self.actor.launch(self.address)
+
+    def _make(self, _: Callable[[Any], object]) -> Any:
+        self.processes.append(FakeProcess(100 + len(self.processes)))
+        return self.processes[-1]
+
+    def tell(self, *messages: Message) -> None:
+        for message in messages:
+            self.address.tell(message)
+        assert self.address.ask(Ping(), PATIENCE_S) is True
+
+    def mail(self, address: Address, kind: type[Message]) -> list[Any]:
+        """Take the mail that waits at an address; return what is of this kind."""
+        found = []
+        while address.depth:
+            message = codec.decode(address.mailbox.queue.get_nowait())  # type: ignore[arg-type]
+            found.append(message)
+        return [message for message in found if isinstance(message, kind)]
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.actor.halt()
+    assert desk.actor.wait_ended(PATIENCE_S)
+
+
+def grant(row_id: int, epoch: int = 1) -> Grant:
+    lease = LeaseRef(row_id, f"stp_{row_id}", "tsk_1", "work", 1, f"lse_{row_id}.{epoch}", epoch, 1, 0)
+    return Grant(lease, "", "process", "")
+
+
+def report(row_id: int, kind: str = "succeeded") -> StepReport:
+    return StepReport(row_id, f"lse_{row_id}.1", kind)
+
+
+def test_a_success_that_comes_after_its_lease_was_lost_is_left_to_the_store_to_judge(desk: Desk) -> None:
+    desk.tell(RunGrants((grant(1), grant(2))), WorkerReady(100, ()), CancelGrants((1, 2), "the lease is lost"))
+
+    desk.tell(StepReports((report(1), report(2, "failed"))))
+
+    (finished,) = desk.mail(desk.store, FinishSteps)
+    assert [step.lease.row_id for step in finished.steps] == [1]
+
+
+def test_a_death_is_blamed_on_the_step_that_ran_and_the_others_go_back(desk: Desk) -> None:
+    desk.tell(RunGrants((grant(1), grant(2), grant(3))), WorkerReady(100, ()))
+
+    desk.tell(WorkerExited(100, -9, 2))
+
+    (lost,) = desk.mail(desk.store, AttemptLost)
+    assert [lease.row_id for lease in lost.leases] == [2]
+    assert [message.row_ids for message in desk.mail(desk.queue, GrantsRefused)] == [(1, 3)]
+
+
+def test_a_death_between_two_steps_is_blamed_on_nobody(desk: Desk) -> None:
+    desk.tell(RunGrants((grant(1),)), WorkerReady(100, ()))
+
+    desk.tell(WorkerExited(100, -9, None))
+
+    assert desk.mail(desk.store, AttemptLost) == []
+    assert [message.row_ids for message in desk.mail(desk.queue, GrantsRefused)] == [(1,)]
+
+
+def test_steps_sent_to_a_process_that_is_gone_already_wait_for_word_of_its_end(desk: Desk) -> None:
+    desk.tell(RunGrants((grant(1),)), WorkerReady(100, ()))
+    desk.processes[0].alive = False
+
+    desk.tell(RunGrants((grant(2),)))
+    early = desk.mail(desk.queue, GrantsRefused)
+    desk.tell(WorkerExited(100, -11, 1))
+
+    # The first one killed it: were it given back with the second, nobody would count that.
+    assert early == []
+    (lost,) = desk.mail(desk.store, AttemptLost)
+    assert [lease.row_id for lease in lost.leases] == [1]
+    assert [message.row_ids for message in desk.mail(desk.queue, GrantsRefused)] == [(2,)]
+
+
+def test_what_a_retired_process_still_had_goes_back_when_it_dies(desk: Desk) -> None:
+    desk.tell(RunGrants((grant(1),)), WorkerReady(100, ()), WorkerRetiring(100, "steps", ()))
+    desk.tell(RunGrants((grant(2),)))
+    assert len(desk.processes) == 2
+
+    desk.tell(WorkerExited(100, 0, None))
+
+    assert [message.row_ids for message in desk.mail(desk.queue, GrantsRefused)] == [(1,)]
+    desk.tell(WorkerReady(101, ()), StepReports((report(2),)))
+    (finished,) = desk.mail(desk.store, FinishSteps)
+    assert [step.lease.row_id for step in finished.steps] == [2]
+
+
+def test_a_worker_whose_processes_keep_dying_with_nobody_to_blame_takes_a_pause(desk: Desk) -> None:
+    for number in range(BLAMELESS_MAX):
+        desk.tell(RunGrants((grant(number + 1),)), WorkerExited(100 + number, -9, None))
+
+    assert [message.capacity for message in desk.mail(desk.queue, WorkerCapacity)] == [0]
+    desk.timers.advance(6_000_000_000)
+    desk.tell()
+    assert [message.capacity for message in desk.mail(desk.queue, WorkerCapacity)] == [1]
