@@ -1,9 +1,8 @@
 """MaintenanceActor: what comes with time. Heartbeat of the node, steps of dead or silent owners, expiry.
 
 The rules are in ``relaymesh.core.reclaim`` and ``clock_guard``. It reads on a connection of its own, and asks the
-StoreActor
-to write. An owner on this machine is known to be dead as soon as the operating system dropped its lock; any other owner
-when its lease has run out.
+StoreActor to write. An owner on this machine is known to be dead as soon as the operating system dropped its lock; any
+other owner when its lease has run out, and that holds for this node too.
 """
 
 from __future__ import annotations
@@ -114,10 +113,11 @@ class MaintenanceActor(Actor):
                 "the wall clock jumped by %d ms: leases are judged by the monotonic clock only for a while",
                 verdict.jumped_by_ms,
             )
-        seen = self._reads.running_elsewhere(node_id=self._facts.node_id, limit=ROWS_MAX)
+        # Our own as well: a lease that we stopped trusting, or that an old cluster epoch holds, is renewed by nobody.
+        seen = self._reads.running_elsewhere(node_id="", limit=ROWS_MAX)
         rows = [RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch) for s in seen]
         owners = {row.owner for row in rows}
-        marked = self._reads.nodes_marked_dead() if owners else frozenset()
+        marked = self._reads.nodes_marked_dead() - {self._facts.node_id} if owners else frozenset()
         scanned = Scanned(
             rows=rows,
             asked_at_ns=reading.mono_ns,
@@ -136,7 +136,7 @@ class MaintenanceActor(Actor):
             self._store.tell(RunMaintenance(tuple(expired), tuple(dead)))
 
     def _is_dead(self, owner: str) -> bool:
-        return is_alive(self._facts.root / "run", owner, self._facts.host) is False
+        return owner != self._facts.node_id and is_alive(self._facts.root / "run", owner, self._facts.host) is False
 
 
 def _owners(leases: list[SeenLease]) -> str:
