@@ -13,24 +13,36 @@ if TYPE_CHECKING:
     from relaymesh.agents.decorate import agent
     from relaymesh.client import Client
     from relaymesh.core.retry import RetryPolicy
+    from relaymesh.core.workflow_error import WorkflowError
     from relaymesh.embed import Node
-    from relaymesh.errors import RelayMeshError
-    from relaymesh.view import TaskRequest
-    from relaymesh.workflow import ITEM, Step, Workflow
+    from relaymesh.errors import InputError, RelayMeshError, TaskFailedError, TaskNotFoundError, UnknownAgentError
+    from relaymesh.view import Event, SubmitOutcome, TaskRequest, TaskView
+    from relaymesh.watch import WaitTimeoutError
+    from relaymesh.workflow import ITEM, Step, Workflow, literal
 
 __all__ = [
     "ITEM",
     "AgentFailed",
     "Client",
     "Context",
+    "Event",
+    "InputError",
     "Node",
     "RelayMeshError",
     "RetryPolicy",
     "Step",
+    "SubmitOutcome",
+    "TaskFailedError",
+    "TaskNotFoundError",
     "TaskRequest",
+    "TaskView",
+    "UnknownAgentError",
+    "WaitTimeoutError",
     "Workflow",
+    "WorkflowError",
     "__version__",
     "agent",
+    "literal",
 ]
 
 # Equal to the version in setup.cfg (a test compares them): asking importlib.metadata costs several interpreter starts.
@@ -41,13 +53,23 @@ _HOME = {
     "AgentFailed": "relaymesh.agents.context",
     "Client": "relaymesh.client",
     "Context": "relaymesh.agents.context",
+    "Event": "relaymesh.view",
+    "InputError": "relaymesh.errors",
     "Node": "relaymesh.embed",
     "RelayMeshError": "relaymesh.errors",
     "RetryPolicy": "relaymesh.core.retry",
     "Step": "relaymesh.workflow",
+    "SubmitOutcome": "relaymesh.view",
+    "TaskFailedError": "relaymesh.errors",
+    "TaskNotFoundError": "relaymesh.errors",
     "TaskRequest": "relaymesh.view",
+    "TaskView": "relaymesh.view",
+    "UnknownAgentError": "relaymesh.errors",
+    "WaitTimeoutError": "relaymesh.watch",
     "Workflow": "relaymesh.workflow",
+    "WorkflowError": "relaymesh.core.workflow_error",
     "agent": "relaymesh.agents.decorate",
+    "literal": "relaymesh.workflow",
 }
 
 

@@ -2,7 +2,7 @@
 
     with Node("data", agents=[count_words]) as node:
         task = node.client.submit("count_words", "some text")
-        print(node.client.wait(task.task_id).result_payload)
+        print(node.client.result(task.task_id))
 
 Agents that run in worker processes are found again there by the file or module that defines them, so a script that
 starts a node needs ``if __name__ == "__main__":`` around it, as with multiprocessing.
@@ -11,12 +11,16 @@ starts a node needs ``if __name__ == "__main__":`` around it, as with multiproce
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from relaymesh.agents.decorate import SPEC_ATTRIBUTE
+from relaymesh.agents.module import import_source
 from relaymesh.client import Client
 from relaymesh.errors import AgentLoadError
 from relaymesh.node import Builder, NodeOptions, RunningNode, start
@@ -65,6 +69,7 @@ class Node:
         self.client = Client(root, namespace=namespace, agents=self._options.agents, submitter=self._submit)
 
     def __enter__(self) -> Node:
+        _refuse_while_agents_are_loaded()
         self._running = start(self._options, self._builder)
         return self
 
@@ -88,13 +93,53 @@ class Node:
 
 
 def _source_of(agent: AgentSource) -> str:
-    """Return where a worker process finds the agent: its module, or its file when it is the program itself."""
+    """Return where a worker process finds the agent: its module, or its file when the module cannot be imported there.
+
+    Raises:
+        AgentLoadError: it is no agent, or a worker process could not find it.
+    """
     if isinstance(agent, str):
         return agent
+    name = getattr(agent, "__qualname__", repr(agent))
+    if not hasattr(agent, SPEC_ATTRIBUTE):
+        raise AgentLoadError(name, "it is not decorated with @agent")
+    if "<locals>" in name:
+        raise AgentLoadError(
+            name, "it is defined inside a function, where a worker process cannot find it: move it out of there"
+        )
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(agent))
+    except TypeError:
+        path = None
+    if path is None or not os.path.isfile(path):
+        raise AgentLoadError(name, "it was defined at a prompt, where no worker process can find it: put it in a file")
     module = inspect.getmodule(agent)
-    if module is not None and module.__name__ != "__main__" and module.__name__ in sys.modules:
+    if module is not None and _importable(module.__name__, path):
         return module.__name__
-    path = inspect.getsourcefile(agent)
-    if path is None:
-        raise AgentLoadError(repr(agent), "it was defined at a prompt: put it into a file")
-    return str(Path(path).absolute())
+    return os.path.abspath(path)
+
+
+def _importable(module: str, path: str) -> bool:
+    """Say whether the name leads to this file in another process, which knows the import path and nothing else."""
+    *packages, name = module.split(".")
+    folders: list[str] | None = None
+    for package in packages:
+        found = PathFinder.find_spec(package, folders)
+        if found is None or found.submodule_search_locations is None:
+            return False
+        folders = list(found.submodule_search_locations)
+    found = PathFinder.find_spec(name, folders)
+    return found is not None and found.origin is not None and os.path.samefile(found.origin, path)
+
+
+def _refuse_while_agents_are_loaded() -> None:
+    """Raise when this is the import of an agent file, by the node or a worker process: each would start the next.
+
+    Raises:
+        RuntimeError: says what to change; the loader names the file.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is import_source.__code__:
+            raise RuntimeError('it starts a node when it is imported: put that under `if __name__ == "__main__":`')
+        frame = frame.f_back

@@ -8,6 +8,7 @@
     ├── RootError           the data root cannot be used: missing, unreadable, too new
     ├── StoreError          the database refused: busy, full, failed
     ├── LeaseError          we no longer own what we tried to change
+    ├── TaskFailedError     a task whose success was waited for has ended in another way
     ├── AgentError          an agent cannot be loaded or run
     │   └── AgentLoadError
     ├── ActorError          an actor is too busy to take a message, gave no answer in time, or has ended
@@ -31,6 +32,7 @@ __all__ = [
     "RelayMeshError",
     "RootError",
     "StoreError",
+    "TaskFailedError",
     "TaskNotFoundError",
     "UnknownAgentError",
     "UsageError",
@@ -101,6 +103,25 @@ class LeaseError(RelayMeshError):
     """We no longer own what we tried to change."""
 
     code = "lease"
+
+
+class TaskFailedError(RelayMeshError):
+    """A task whose success was waited for ended as DEAD_LETTER or CANCELLED. ``error`` is the last one of its steps."""
+
+    code = "task_failed"
+
+    def __init__(self, task_id: str, status: str, error: str | None) -> None:
+        super().__init__(task_id, status, error)
+        self.task_id, self.status, self.error = task_id, status, error
+
+    def __str__(self) -> str:
+        why = f" ({self.error})" if self.error else ""
+        what_next = (
+            "`relaymesh logs` shows what its attempts said, `relaymesh replay` runs the failed steps again"
+            if self.status == "DEAD_LETTER"
+            else "submit it again under another idempotency key"
+        )
+        return f"task {self.task_id} ended as {self.status}{why}: {what_next}"
 
 
 class AgentError(RelayMeshError):

@@ -4,38 +4,39 @@
         with InlineRelay([count_words, render]) as relay:
             task = relay.submit("count_words", "a b c")
 
-            relay.run()
-
-            assert relay.output(task.task_id) == '{"words":3}'
+            assert relay.result(task.task_id, type=dict[str, int]) == {"words": 3}
 
 No process, no thread, no waiting: ``run`` runs what is ready, one step after another, and moves the clock to whatever
-is due next. The store is a real one, in a temporary folder, so retries, dead letters, maps and idempotency are the real
-ones.
+is due next; ``wait`` and ``result`` run first. The store is a real one, in a temporary folder, so retries, dead letters,
+maps and idempotency are the real ones. What only a worker process can do is not there: an attempt that takes too long is
+not stopped, and heartbeats go nowhere.
 """
 
 from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from relaymesh.agents.builtin import BUILTINS
+from relaymesh.agents.builtin import BUILTINS, SLEEP_MS_MAX
 from relaymesh.agents.context import Attempt
-from relaymesh.agents.decorate import SPEC_ATTRIBUTE
+from relaymesh.agents.decorate import SPEC_ATTRIBUTE, input_type_of
 from relaymesh.agents.execute import report_of, run_attempt
 from relaymesh.agents.order import order_for
 from relaymesh.agents.python import CoroutineLoop
 from relaymesh.agents.registry import Registry, load_registry
-from relaymesh.agents.spec import AgentSpec
+from relaymesh.agents.spec import AgentSpec, PythonTarget
 from relaymesh.client import Client
 from relaymesh.core.fairness import Fairness
+from relaymesh.core.outcome import Outcome, Succeeded
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import AgentLoadError
 from relaymesh.store.claim import Slots
+from relaymesh.view import Event, TaskView
 from relaymesh.wire.store import FinishedStep, Grant
 from relaymesh.wire.work import StepReport
 
@@ -77,7 +78,7 @@ class InlineRelay(Client):
         self._folder = tempfile.TemporaryDirectory(prefix="relaymesh-inline-", ignore_cleanup_errors=True)
         super().__init__(Path(self._folder.name) / "data", now_ms=self.clock.now_ms)
         self.init()
-        self._writable().rng = random.Random(seed)
+        self._writable().reseed(random.Random(seed))
         loaded = load_registry(self.root, ())
         specs = {**BUILTINS, **{spec.agent_id: spec for spec in map(_spec_of, agents)}}
         self._registry = Registry(specs, specs, (), loaded.scripts, loaded.retries)
@@ -149,19 +150,33 @@ class InlineRelay(Client):
             )
         return True
 
-    def output(self, task_id: str, step: str | None = None) -> str | None:
-        """Return the output text of a step of a task: by its id in the workflow, or of the only step."""
-        outputs = dict(self.outputs(task_id))
-        if step is None:
-            (text,) = outputs.values()
-            return text
-        return outputs[f"stp_{task_id}_{step}"]
+    def wait(self, task_id: str, *, timeout_ms: int | None = None) -> TaskView:
+        """Run everything, and return the task; nobody else would run it.
+
+        timeout_ms: how far the clock may be moved. Default: as far as it takes.
+
+        Raises:
+            WaitTimeoutError: it has not ended by then, or nothing that is left can end it.
+        """
+        self.task(task_id)
+        self.run(until_ms=None if timeout_ms is None else self.clock.now_ms() + timeout_ms)
+        return super().wait(task_id, timeout_ms=0)
+
+    def events(self, task_id: str, *, timeout_ms: int | None = None) -> Iterator[Event]:
+        """Run everything, and yield how the task and its steps ended."""
+        self.wait(task_id, timeout_ms=timeout_ms)
+        return super().events(task_id, timeout_ms=0)
 
     def _attempt(self, grant: Grant, spec: AgentSpec) -> StepReport:
-        attempt = Attempt(order_for(grant, spec), grace_ms=spec.grace_ms)
-        outcome = run_attempt(spec, attempt, self._loop)
-        now_ms = self.clock.now_ms()
-        return report_of(attempt.order, outcome, attempt.log_lines(), now_ms, now_ms)
+        order, started_at_ms = order_for(grant, spec), self.clock.now_ms()
+        attempt = Attempt(order, grace_ms=spec.grace_ms)
+        if spec is BUILTINS["sleep"] and order.payload.strip().isdecimal():
+            # The clock sleeps, not the test.
+            self.clock.advance(min(int(order.payload), SLEEP_MS_MAX))
+            outcome: Outcome = Succeeded(order.payload.strip())
+        else:
+            outcome = run_attempt(spec, attempt, self._loop)
+        return report_of(order, outcome, attempt.log_lines(), started_at_ms, self.clock.now_ms())
 
 
 def _policy(spec: AgentSpec | None) -> RetryPolicy:
@@ -172,4 +187,11 @@ def _spec_of(function: Callable[..., Any]) -> AgentSpec:
     spec = getattr(function, SPEC_ATTRIBUTE, None)
     if not isinstance(spec, AgentSpec):
         raise AgentLoadError(repr(function), "it is not decorated with @agent")
+    target = spec.target
+    if isinstance(target, PythonTarget) and target.input_type is None:
+        # Its annotation named something that was not there yet when the decorator ran.
+        try:
+            return replace(spec, target=replace(target, input_type=input_type_of(function)))
+        except (NameError, TypeError) as error:
+            raise AgentLoadError(spec.source, f"the annotation of its input cannot be used: {error}") from error
     return spec

@@ -1,7 +1,7 @@
 """Workflow: build a workflow in Python instead of writing its JSON.
 
 flow = Workflow(labels={"team": "blue"})
-words = flow.step("words", "count_words", "some text")
+words = flow.step("words", "count_words", literal(text_from_outside))
 flow.step("report", "render", {"title": "words", "count": words.output})
 client.submit_workflow(flow)
 """
@@ -13,10 +13,18 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-__all__ = ["ITEM", "Step", "Workflow"]
+__all__ = ["ITEM", "Step", "Workflow", "literal"]
 
 ITEM: Mapping[str, object] = {"$item": ""}
 """Stands for the item of a step that runs once per item (``map``)."""
+
+
+def literal(value: object) -> dict[str, object]:
+    """Return an input, or a piece of one, in which nothing is looked at: for text and data from outside.
+
+    Anywhere else ``{{`` in a text and an object with ``$from``, ``$item`` or ``$literal`` mean something.
+    """
+    return {"$literal": value}
 
 
 @dataclass(frozen=True, slots=True)
