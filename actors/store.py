@@ -189,6 +189,7 @@ class StoreActor(Actor):
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "poll")
+        self._retry_at_ns = 0
         self._flush()
         self._store.close()
 
@@ -224,9 +225,7 @@ class StoreActor(Actor):
             case TakeOver():
                 batch.take_over = True
             case VerifyLeases(leases):
-                lost = self._store.lost_leases(leases, node_id=self._facts.node_id)
-                if lost:
-                    self._lease.tell(Renewed((), lost, 0))
+                self._verify(leases)
             case WithdrawDemand():
                 self._demand = None
                 self._queue.tell(Withdrawn(self._claim_number))
@@ -239,7 +238,23 @@ class StoreActor(Actor):
     # What is due, or came from outside.
 
     def _poll(self) -> None:
-        version = self._store.data_version()
+        try:
+            self._look()
+        except RelayMeshError as error:
+            self._rest(error, "could not be read")
+
+    def _verify(self, leases: tuple[tuple[int, int], ...]) -> None:
+        try:
+            lost = self._store.lost_leases(leases, node_id=self._facts.node_id)
+        except RelayMeshError as error:
+            self._rest(error, "could not be read")
+            return
+        if lost:
+            self._lease.tell(Renewed((), lost, 0))
+
+    def _look(self) -> None:
+        with self._store.reading():
+            version = self._store.data_version()
         now_ns = self._timers.now_ns()
         if version != self._data_version:
             self._data_version = version
@@ -265,10 +280,10 @@ class StoreActor(Actor):
             return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
         batch, self._batch, self._steps = self._batch, _Batch(), 0
         due = self._due_ms is not None and self._due_ms <= self._needs.now_ms()
-        if not batch.writes and not due and not self._wants_claim():
-            return
         asked_at_ns = self._timers.now_ns()
         try:
+            if not batch.writes and not due and not self._wants_claim():
+                return
             spilled = self._store.spill_outputs(batch.finished)
             with self._store.write():
                 done = self._apply(batch, spilled, due=due)
@@ -279,7 +294,8 @@ class StoreActor(Actor):
         self._tell_about(done, asked_at_ns)
 
     def _wants_claim(self) -> bool:
-        if self._demand is None or not self._maybe_ready:
+        # Without a generation a claim could not be told from one of our former self.
+        if self._demand is None or not self._maybe_ready or not self._generation:
             return False
         free, pools = self._demand.free, self._facts.pools
         self._maybe_ready = self._store.has_ready(lambda agent: free.get(pools.get(agent, ""), 0) > 0)
@@ -289,8 +305,6 @@ class StoreActor(Actor):
         done = _Done()
         now_ms = self._needs.now_ms()
         store, facts = self._store, self._facts
-        if batch.take_over:
-            self._take_over(done, now_ms)
         if batch.submits:
             results = store.submit([task for message, _ in batch.submits for task in message.tasks], now_ms=now_ms)
             start = 0
@@ -316,13 +330,17 @@ class StoreActor(Actor):
             )
             done.due_changed = True
             done.tells.append((self._queue, Committed(_ended(lost.leases))))
+        if batch.take_over:
+            # After the results: what ended before the former queue crashed need not run again.
+            self._take_over(done, now_ms)
         for renewal in batch.renewals:
             gone = set(store.renew(renewal.leases, progress=renewal.progress, now_ms=now_ms))
             kept = tuple(lease[0] for lease in renewal.leases if lease[0] not in gone)
             lost_leases = tuple((lease[0], lease[2]) for lease in renewal.leases if lease[0] in gone)
             done.tells.append((self._lease, Renewed(kept, lost_leases, renewal.asked_at_ns)))
         for node in batch.nodes:
-            if not store.write_heartbeat(node, now_ms=now_ms):
+            # A heartbeat that was on its way while we took over from ourselves says nothing about others.
+            if node.generation == self._generation and not store.write_heartbeat(node, now_ms=now_ms):
                 self._needs.lost_generation()
         for order, reply in batch.maintenance:
             done.answers.append((reply, self._maintain(order, now_ms)))
@@ -330,7 +348,7 @@ class StoreActor(Actor):
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
             done.ready = done.due_changed = True
-        if self._demand is not None and (done.ready or self._maybe_ready):
+        if self._demand is not None and self._generation and (done.ready or self._maybe_ready):
             done.claim = self._claim(self._demand, now_ms)
         if done.due_changed:
             self._due_known = False
@@ -403,7 +421,12 @@ class StoreActor(Actor):
         assert self._demand is not None
         grants: list[Grant] = []
         for row in claim.rows:
-            rendered = self._store.render(row)
+            try:
+                rendered = self._store.render(row)
+            except RelayMeshError as error:
+                self._rest(error, "could not be read")
+                self._batch.released.append(ReleaseSteps((row.lease,)))
+                continue
             if isinstance(rendered, Grant):
                 grants.append(rendered)
             else:
@@ -431,10 +454,7 @@ class StoreActor(Actor):
 
     def _failed(self, batch: _Batch, error: RelayMeshError) -> None:
         """The database refused and nothing was changed: tell who asked, keep what must not be lost, try again later."""
-        if self._failures & (self._failures - 1) == 0:
-            log.error("the store refused a commit (%s): %s", error.code, error)
-        delay_ns = RETRY_NS[min(self._failures, len(RETRY_NS) - 1)]
-        self._failures += 1
+        self._rest(error, "refused a commit")
         for _, reply in batch.submits:
             reply.fail(error)
         for _, reply in batch.maintenance:
@@ -446,6 +466,13 @@ class StoreActor(Actor):
         kept.released[:0] = batch.released
         kept.lost[:0] = batch.lost
         kept.take_over |= batch.take_over
+
+    def _rest(self, error: RelayMeshError, what: str) -> None:
+        """Let the disk rest for a while, longer each time."""
+        if self._failures & (self._failures - 1) == 0:
+            log.error("the store %s (%s): %s", what, error.code, error)
+        delay_ns = RETRY_NS[min(self._failures, len(RETRY_NS) - 1)]
+        self._failures += 1
         self._retry_at_ns = self._timers.now_ns() + delay_ns
         self._timers.after(delay_ns, self.address, PollStore(), key="retry")
 
