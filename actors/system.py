@@ -66,7 +66,7 @@ from relaymesh.wire.store import (
     WriteNode,
 )
 
-__all__ = ["GRACE_MS", "Node", "build"]
+__all__ = ["GRACE_MS", "INTENSITY", "Node", "build"]
 
 log = logging.getLogger("relaymesh.node")
 
@@ -264,7 +264,7 @@ class Node:
             Child(at["lease"], lambda: LeaseActor(self._settings.lease_timeout_ms, at["store"], at["queue"], timers)),
             Child(
                 at["workers"],
-                lambda: Supervisor(workers, timers, strategy=Strategy.ONE_FOR_ONE, intensity=_INTENSITY),
+                lambda: Supervisor(workers, timers, strategy=Strategy.ONE_FOR_ONE, intensity=INTENSITY),
                 stop_within_s=10.0,
             ),
             Child(
@@ -281,7 +281,7 @@ class Node:
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
         ]
         self.tree = Tree(
-            lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=_INTENSITY),
+            lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
             on_give_up=self._gave_up,
         )
         if not self.tree.start(_START_S):
@@ -364,7 +364,9 @@ class Node:
             self._ended.set()
 
 
-_INTENSITY = Intensity(restarts=20, within_ns=10_000_000_000)
+INTENSITY = Intensity(restarts=20, within_ns=120_000_000_000)
+"""More restarts than this end the node. The window is long against the backoff: an actor that crashes at every start
+waits up to 5 s each time, and would never come to 20 in a few seconds."""
 
 
 class NodeStartError(ActorError):

@@ -348,7 +348,7 @@ class Site:
             )
         ]
         nodes = [
-            f"{node.node_id} pid {node.pid} status {node.process.poll()}: {node.log[-1500:]}"
+            f"{node.node_id} pid {node.pid} {_state(node)} {node.process.poll()}: {node.log[-1500:]}"
             for node in self.nodes[-3:]
         ]
         return "\n".join([f"{self.open_tasks()} tasks are open at {time.time_ns() // 1_000_000}:", *lines, *nodes])
@@ -367,6 +367,13 @@ class Site:
         for left in marked(self.mark):
             with contextlib.suppress(psutil.Error):
                 left.kill()
+
+
+def _state(node: NodeProcess) -> str:
+    try:
+        return psutil.Process(node.pid).status()
+    except psutil.Error:
+        return "gone"
 
 
 def read_acknowledged(paths: Iterable[Path]) -> list[str]:

@@ -1,7 +1,7 @@
 """A client that submits for ever: ``submitter.py ROOT AGENTS SEED ACKNOWLEDGED [OPEN_MAX]``.
 
-An id is written down, and the file synced, after the answer came: those ids must never be lost. The mix: built-in, process,
-thread and script agents, batches, and workflows with a fan-in and a map.
+An id is written down, and the file synced, after the answer came: those ids must never be lost. The mix: built-in,
+process, thread and script agents, batches, and workflows with a fan-in and a map.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ CYCLES = 200
 
 
 @pytest.mark.slow
-def test_killing_nodes_workers_and_clients_at_random_moments_loses_nothing_and_commits_nothing_twice(
+def test_killing_nodes_workers_and_clients_at_random_moments_loses_and_repeats_nothing(
     site: Site,
 ) -> None:
     storm = Storm(site, SEED, pause_s=(0.15, 0.4))
