@@ -55,13 +55,14 @@ class _Looks:
         self._store = store
         self._began = time.monotonic()
         self._deadline = None if timeout_ms is None else self._began + timeout_ms / 1000
-        self._version = -1
+        self._version = (-1, -1)
 
     def changed(self) -> bool:
         """Wait for a commit of somebody; False when the time is over."""
         while True:
             with self._store.reading():
-                version = self._store.data_version()
+                # The first number does not count what this connection itself commits, the second counts nothing else.
+                version = (self._store.data_version(), self._store.conn.total_changes)
             if version != self._version:
                 self._version = version
                 return True
