@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -215,7 +216,8 @@ class Ran:
 class Site:
     """A data root under test.
 
-    settings: on top of short retries; ``leaseTimeoutMs`` makes leases short.
+    settings: on top of short retries; ``leaseTimeoutMs`` makes leases short. copy_of: start with what another root has;
+        nobody may be at work there.
     """
 
     def __init__(
@@ -225,7 +227,7 @@ class Site:
         settings: Mapping[str, object] | None = None,
         agents: Path = AGENTS,
         root: Path | None = None,
-        durability: str = "full",
+        copy_of: Site | None = None,
     ) -> None:
         self.folder = folder
         self.root = root or folder / "root"
@@ -238,8 +240,11 @@ class Site:
         self._number = 0
         self._conn: sqlite3.Connection | None = None
         folder.mkdir(parents=True, exist_ok=True)
+        if copy_of is not None:
+            shutil.copytree(copy_of.root, self.root)
+            return
         self.root.mkdir(parents=True, exist_ok=True)
-        chosen = {"baseBackoffMs": 50, "maxBackoffMs": 500, "durability": durability, **(settings or {})}
+        chosen = {"baseBackoffMs": 50, "maxBackoffMs": 500, **(settings or {})}
         (self.root / "relaymesh-settings.json").write_text(json.dumps(chosen))
         (self.root / "agents").mkdir(exist_ok=True)
         (self.root / "agents" / "scripts.json").write_text(json.dumps(SCRIPTS))
