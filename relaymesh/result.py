@@ -17,6 +17,7 @@ import msgspec
 
 from relaymesh.core.ident import workflow_step_id
 from relaymesh.errors import InputError, RelayMeshError
+from relaymesh.wire.typed import decoder
 
 __all__ = ["BadResultError", "StepNotFoundError", "StepNotNamedError", "decoded", "output_of"]
 
@@ -96,7 +97,7 @@ def decoded(task_id: str, text: str | None, kind: Any) -> Any:
     if kind is str:
         return text or ""
     try:
-        return msgspec.json.decode(text or "", type=kind)
+        return decoder(kind).decode(text or "")
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise BadResultError(task_id, str(error)) from error
 

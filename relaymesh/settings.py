@@ -55,6 +55,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
         return RetryPolicy(self.max_attempts, self.base_backoff_ms, self.max_backoff_ms)
 
 
+# Made at import, so that threads never work out the type at the same time (relaymesh.wire.typed).
+_DECODER = msgspec.json.Decoder(Settings)
+
+
 def load_settings(root: Path) -> Settings:
     """Read the settings of a scoped root; a missing file means all defaults.
 
@@ -72,7 +76,7 @@ def load_settings(root: Path) -> Settings:
     if len(data) > _FILE_BYTES_MAX:
         raise SettingsError(str(path), f"larger than {_FILE_BYTES_MAX} bytes")
     try:
-        settings = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=Settings)
+        settings = _DECODER.decode(data.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SettingsError(str(path), str(error)) from error
     base_ms = max(1, settings.base_backoff_ms)

@@ -18,11 +18,10 @@ import typing
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar, overload
 
-import msgspec
-
 from relaymesh.agents.context import Context
 from relaymesh.agents.spec import DEFAULT_GRACE_MS, DEFAULT_TIMEOUT_MS, AgentSpec, Isolation, Kind, PythonTarget
 from relaymesh.core.retry import RetryPolicy
+from relaymesh.wire.typed import decoder
 
 __all__ = ["SPEC_ATTRIBUTE", "agent", "input_type_of"]
 
@@ -135,7 +134,7 @@ def input_type_of(function: Callable[..., Any]) -> Any:
         scope = getattr(inspect.unwrap(function), "__globals__", {})
         annotation = typing.get_type_hints(type("Input", (), {"__annotations__": {"it": annotation}}), scope)["it"]
     if annotation is not str:
-        msgspec.json.Decoder(annotation)
+        decoder(annotation)
     return annotation
 
 

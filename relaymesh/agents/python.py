@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 from collections.abc import Coroutine
@@ -16,6 +15,7 @@ from relaymesh.agents.log import clean
 from relaymesh.agents.spec import PythonTarget
 from relaymesh.core.limit import PAYLOAD_BYTES_MAX
 from relaymesh.core.outcome import Failed, Outcome, Snoozed, Succeeded
+from relaymesh.wire.typed import decoder
 
 if TYPE_CHECKING:
     import asyncio
@@ -132,12 +132,7 @@ class CoroutineLoop:
 
 
 def _read_input(target: PythonTarget, payload: str) -> Any:
-    return payload if target.input_type is str else _decoder(target.input_type).decode(payload)
-
-
-@functools.lru_cache(maxsize=256)
-def _decoder(input_type: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(input_type)
+    return payload if target.input_type is str else decoder(target.input_type).decode(payload)
 
 
 def _raised(target: PythonTarget, attempt: Attempt, error: BaseException) -> Outcome:

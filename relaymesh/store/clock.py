@@ -21,13 +21,16 @@ class _Clock(msgspec.Struct, frozen=True):
     doubted_until_ns: int = 0
 
 
+_DECODER = msgspec.json.Decoder(_Clock)  # at import: relaymesh.wire.typed says why
+
+
 def load_clock(conn: sqlite3.Connection) -> clock_guard.ClockState | None:
     """Return the clock guard's state that the last process left, if any."""
     row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key='clock'").fetchone()
     if row is None:
         return None
     try:
-        clock = msgspec.json.decode(row[0], type=_Clock)
+        clock = _DECODER.decode(row[0])
     except msgspec.DecodeError:
         return None
     return clock_guard.ClockState(

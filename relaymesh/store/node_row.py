@@ -29,6 +29,9 @@ class Capabilities(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self).decode()
 
 
+_DECODER = msgspec.json.Decoder(Capabilities)  # at import: relaymesh.wire.typed says why
+
+
 class NodeRow(msgspec.Struct, frozen=True):
     """A node that is alive as far as this process can tell."""
 
@@ -51,7 +54,7 @@ def live_nodes(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> list[Node
         if alive is False or (alive is None and now_ms - heartbeat_ms > HEARTBEAT_STALE_MS):
             continue
         try:
-            capabilities = msgspec.json.decode(agents or "{}", type=Capabilities)
+            capabilities = _DECODER.decode(agents or "{}")
         except msgspec.DecodeError:
             capabilities = Capabilities()  # a row that somebody else wrote
         live.append(NodeRow(node_id, heartbeat_ms, capabilities))

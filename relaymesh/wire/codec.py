@@ -17,6 +17,7 @@ import msgpack
 import msgspec
 
 from relaymesh.errors import MessageError
+from relaymesh.wire.typed import prepare
 
 __all__ = [
     "CATALOGUE",
@@ -82,6 +83,7 @@ def message(tag: str, version: int = 1) -> Callable[[M], M]:
         if tag in CATALOGUE:
             raise ValueError(f"message tag {tag!r} is taken by {CATALOGUE[tag].__name__}")
         cls.TAG, cls.VERSION = tag, version
+        prepare(cls)  # before any thread decodes one
         CATALOGUE[tag] = cls
         return cls
 
