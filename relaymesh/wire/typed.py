@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Hashable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -35,7 +35,7 @@ def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
         TypeError: msgspec does not support the type.
     """
     with _PREPARING:
-        found: msgspec.json.Decoder[T] = _decoder(kind)
+        found: msgspec.json.Decoder[T] = _decoder(cast(Hashable, kind))
         return found
 
 
