@@ -361,9 +361,15 @@ class Client:
         return detail
 
     def outputs(self, task_id: str) -> Iterator[tuple[str, str | None]]:
-        """Yield ``(step id, output)`` of a task, one step at a time, however large all of them are together."""
+        """Yield ``(step id, output)`` of a task, one step at a time, however large all of them are together.
+
+        Raises:
+            TaskNotFoundError: there is none of this id.
+        """
         store = self._readable()
         with store.reading():
+            if read.task_status(store.conn, task_id) is None:
+                raise TaskNotFoundError(task_id)
             yield from read.outputs(store.conn, task_id, store.payloads.read)
 
     def wait(self, task_id: str, *, timeout_ms: int | None = None) -> TaskView:
