@@ -178,7 +178,8 @@ class Supervisor(Actor):
         actor = self.actors.get(child.name)
         if actor is None or not actor.thread_alive:
             return
-        until = time.monotonic() + child.stop_within_s
+        began = time.monotonic()
+        until = began + child.stop_within_s
         if self.stop_deadline is None:
             actor.halt()  # for a restart: its mail waits for the next incarnation
         else:
@@ -189,7 +190,7 @@ class Supervisor(Actor):
                 actor.halt()
         if not actor.wait_ended(until - time.monotonic()):
             actor.abandon()
-            log.error("%s: %s did not end within %g s", self.address.name, child.name, child.stop_within_s)
+            log.error("%s: %s did not end within %.3g s", self.address.name, child.name, time.monotonic() - began)
 
     def _report(self, ended: ChildEnded) -> None:
         """Runs in the child's thread. Past the mailbox's bound: a report that is lost is a child that is lost."""

@@ -76,6 +76,8 @@ EXIT_GAVE_UP = 70
 _START_S = 30.0
 # After a drain: the last commit, the heartbeat that says LEFT, and the end of each actor.
 _CLOSE_S = 5.0
+# At an end at once: what worker processes need to be killed, some 10 ms each, and a disk to come back.
+_KILL_S = 1.0
 
 
 def build(options: NodeOptions) -> Node:
@@ -356,7 +358,7 @@ class Node:
             if self._ended.is_set():
                 return
             self._exit_status = exit_status
-            abandoned = self.tree.stop_all(_CLOSE_S if orderly else 0.0)
+            abandoned = self.tree.stop_all(_CLOSE_S if orderly else _KILL_S)
             if abandoned:
                 log.error("these actors did not end in time: %s", ", ".join(abandoned))
             self._timers.stop()
