@@ -115,7 +115,7 @@ def measure_node(folder: Path, load: Load) -> Round:
         if load.from_outside:
             with _outside(root, load, agents) as submitter:
                 results.wait_for(extra := extra + 1)
-                result = _timed(lambda: submitter.submit(), results, load, extra)
+                result = _timed(submitter.submit, results, load, extra, not_a_worker=submitter.pid)
                 result.submitter_cpu_s = submitter.cpu_s()
         else:
             result = _timed(lambda: inside.submit(load.tasks), results, load, extra)
@@ -123,17 +123,18 @@ def measure_node(folder: Path, load: Load) -> Round:
     return result
 
 
-def _timed(submit: Any, results: _Results, load: Load, before: int) -> Round:
+def _timed(submit: Callable[[], None], results: _Results, load: Load, before: int, not_a_worker: int = -1) -> Round:
     me = psutil.Process()
     gc.collect()
-    threads, workers = _thread_cpu(me), _children_cpu(me)
+    threads, workers = _thread_cpu(me), _children_cpu(me, not_a_worker)
     started, cpu = time.perf_counter(), time.process_time()
     submit()
     results.wait_for(before + load.tasks)
     seconds, cpu_s = results.last_at - started, time.process_time() - cpu
     after = _thread_cpu(me)
     by_thread = {name: after[name] - threads.get(name, 0.0) for name in after}
-    return Round(load.tasks, seconds, cpu_s, by_thread, workers_cpu_s=_cpu_between(workers, _children_cpu(me)))
+    workers_cpu_s = _cpu_between(workers, _children_cpu(me, not_a_worker))
+    return Round(load.tasks, seconds, cpu_s, by_thread, workers_cpu_s)
 
 
 class _Results:
@@ -192,7 +193,7 @@ class _Submitter:
     """Another process that submits through ``Client``."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+        self.pid = process.pid
         assert process.stdin is not None and process.stdout is not None
         self._in, self._out = process.stdin, process.stdout
         if self._out.readline().strip() != "ready":
@@ -235,12 +236,14 @@ def _thread_cpu(process: psutil.Process) -> dict[str, float]:
     return {}
 
 
-def _children_cpu(process: psutil.Process) -> dict[int, float]:
+def _children_cpu(process: psutil.Process, but: int) -> dict[int, float]:
+    """Return CPU seconds by process id, of all processes below this one but one."""
     found = {}
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             times = child.cpu_times()
             found[child.pid] = times.user + times.system
+    found.pop(but, None)
     return found
 
 
