@@ -7,9 +7,9 @@
             assert relay.result(task.task_id, type=dict[str, int]) == {"words": 3}
 
 No process, no thread, no waiting: ``run`` runs what is ready, one step after another, and moves the clock to whatever
-is due next; ``wait`` and ``result`` run first. The store is a real one, in a temporary folder, so retries, dead letters,
-maps and idempotency are the real ones. What only a worker process can do is not there: an attempt that takes too long is
-not stopped, and heartbeats go nowhere.
+is due next; ``wait`` and ``result`` run first. The store is a real one, in a temporary folder, so retries, dead
+letters, maps and idempotency are the real ones. What only a worker process can do is not there: an attempt that takes
+too long is not stopped, and heartbeats go nowhere.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from relaymesh.agents.builtin import BUILTINS, SLEEP_MS_MAX
+from relaymesh.agents.builtin import BUILTINS, SLEEP_MS_MAX, run_builtin_inline
 from relaymesh.agents.context import Attempt
 from relaymesh.agents.decorate import SPEC_ATTRIBUTE, input_type_of
 from relaymesh.agents.execute import report_of, run_attempt
 from relaymesh.agents.order import order_for
 from relaymesh.agents.python import CoroutineLoop
 from relaymesh.agents.registry import Registry, load_registry
-from relaymesh.agents.spec import AgentSpec, PythonTarget
+from relaymesh.agents.spec import AgentSpec, Isolation, Kind, PythonTarget
 from relaymesh.client import Client
 from relaymesh.core.fairness import Fairness
+from relaymesh.core.ident import Ids
 from relaymesh.core.outcome import Outcome, Succeeded
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import AgentLoadError
@@ -68,7 +69,7 @@ class InlineRelay(Client):
     """A client whose tasks are run by ``run``, in this thread.
 
     agents: functions with ``@agent``; the built-ins are there as well.
-    seed: of the retry jitter, so that a test sees the same times in each run.
+    seed: of the retry jitter and of ids, so that a test sees the same in each run.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class InlineRelay(Client):
         self._folder = tempfile.TemporaryDirectory(prefix="relaymesh-inline-", ignore_cleanup_errors=True)
         super().__init__(Path(self._folder.name) / "data", now_ms=self.clock.now_ms)
         self.init()
+        self._fresh_ids = Ids(self.clock.now_ms, random.Random(seed))
         self._writable().reseed(random.Random(seed))
         loaded = load_registry(self.root, ())
         specs = {**BUILTINS, **{spec.agent_id: spec for spec in map(_spec_of, agents)}}
@@ -105,23 +107,22 @@ class InlineRelay(Client):
         """
         store, attempts = self._writable(), 0
         while attempts < _STEPS_MAX:
-            now_ms = self.clock.now_ms()
-            with store.write():
-                store.expire_tasks(now_ms=now_ms, limit=1_000)
-                store.promote_due(now_ms=now_ms, limit=1_000)
             if self.run_one():
                 attempts += 1
                 continue
             due_ms = store.next_due_ms()
             if due_ms is None or (until_ms is not None and due_ms > until_ms):
                 return attempts
-            self.clock.ms = max(now_ms, due_ms)
+            self.clock.ms = max(self.clock.now_ms(), due_ms)
         raise RuntimeError(f"{_STEPS_MAX} attempts and still not done: does an agent snooze for ever?")
 
     def run_one(self) -> bool:
-        """Run one attempt of the step that is next in the queue; return whether there was one."""
+        """Run one attempt of the step that is next, if one is ready now; return whether there was one."""
         store, specs = self._writable(), self._local_agents().specs
         now_ms = self.clock.now_ms()
+        with store.write():
+            store.expire_tasks(now_ms=now_ms, limit=1_000)
+            store.promote_due(now_ms=now_ms, limit=1_000)
         slots = Slots(dict.fromkeys(specs, _POOL), {_POOL: 1}, {}, {}, 1)
         with store.write():
             claim = store.claim(
@@ -170,10 +171,13 @@ class InlineRelay(Client):
     def _attempt(self, grant: Grant, spec: AgentSpec) -> StepReport:
         order, started_at_ms = order_for(grant, spec), self.clock.now_ms()
         attempt = Attempt(order, grace_ms=spec.grace_ms)
+        outcome: Outcome
         if spec is BUILTINS["sleep"] and order.payload.strip().isdecimal():
             # The clock sleeps, not the test.
             self.clock.advance(min(int(order.payload), SLEEP_MS_MAX))
-            outcome: Outcome = Succeeded(order.payload.strip())
+            outcome = Succeeded(order.payload.strip())
+        elif spec.kind is Kind.BUILTIN and spec.isolation is Isolation.INLINE:
+            outcome = run_builtin_inline(order, started_at_ms)
         else:
             outcome = run_attempt(spec, attempt, self._loop)
         return report_of(order, outcome, attempt.log_lines(), started_at_ms, self.clock.now_ms())

@@ -56,6 +56,21 @@ def test_the_same_seed_gives_the_same_times_and_another_seed_others() -> None:
     assert times_of_one_run(seed=2) != first
 
 
+def test_what_one_run_came_to_the_next_comes_to_as_well() -> None:
+    def everything() -> list[object]:
+        with InlineRelay([fails_three_times], seed=7) as relay:
+            for number in range(3):
+                relay.submit("echo", f"text {number}")
+                relay.submit("fails_three_times", str(number))
+            relay.run()
+            return [relay.task(task.task_id) for task in relay.tasks()]
+
+    first = everything()
+
+    assert len(first) == 6
+    assert everything() == first
+
+
 def test_the_clock_moves_to_what_is_due_and_nobody_waits() -> None:
     with InlineRelay([fails_three_times]) as relay:
         task = relay.submit("fails_three_times", "x", delay_ms=86_400_000)
