@@ -70,10 +70,21 @@ def store_progress(conn: sqlite3.Connection, progress: Sequence[tuple[int, str]]
     )
 
 
-def release(conn: sqlite3.Connection, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
+def _of_this_epoch(
+    conn: sqlite3.Connection, leases: Sequence[LeaseRef], cluster_epoch: int, worker_id: str, now_ms: int
+) -> list[LeaseRef]:
+    """Return the leases that a bump of the cluster epoch has not fenced; the others are refused and recorded."""
+    overtaken = [lease for lease in leases if lease.cluster_epoch != cluster_epoch]
+    record_conflicts(conn, "failure_commit_conflict", overtaken, worker_id=worker_id, now_ms=now_ms)
+    return [lease for lease in leases if lease.cluster_epoch == cluster_epoch]
+
+
+def release(
+    conn: sqlite3.Connection, leases: Sequence[LeaseRef], *, cluster_epoch: int, worker_id: str, now_ms: int
+) -> int:
     """Give steps back to the queue without counting the attempt; return how many were still ours."""
     released = 0
-    for lease in leases:
+    for lease in _of_this_epoch(conn, leases, cluster_epoch, worker_id, now_ms):
         taken = close_or(conn, lease, now_ms)
         if taken is None:
             taken = (
@@ -96,6 +107,7 @@ def lose_attempts(
     leases: Sequence[LeaseRef],
     *,
     error: str,
+    cluster_epoch: int,
     worker_id: str,
     policy_of: PolicyOf,
     rng: random.Random,
@@ -103,7 +115,7 @@ def lose_attempts(
 ) -> int | None:
     """Take back steps whose worker process died; return when the first of them is due again."""
     due: list[int] = []
-    for lease in leases:
+    for lease in _of_this_epoch(conn, leases, cluster_epoch, worker_id, now_ms):
         (deaths,) = conn.execute("SELECT worker_deaths FROM steps WHERE id=?", (lease.row_id,)).fetchone() or (0,)
         decision = after_worker_death(policy_of(lease.agent_id), deaths + 1, now_ms, rng)
         if isinstance(decision, DeadLetter):

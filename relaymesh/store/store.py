@@ -144,14 +144,22 @@ class Store(Database):
 
     def release(self, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
         """Give steps back; no attempt is counted."""
-        return recover.release(self.conn, leases, worker_id=worker_id, now_ms=now_ms)
+        epoch = admin.cluster_epoch(self.conn)
+        return recover.release(self.conn, leases, cluster_epoch=epoch, worker_id=worker_id, now_ms=now_ms)
 
     def lose_attempts(
         self, leases: Sequence[LeaseRef], *, error: str, worker_id: str, policy_of: PolicyOf, now_ms: int
     ) -> int | None:
         """Take back steps whose worker process died."""
         return recover.lose_attempts(
-            self.conn, leases, error=error, worker_id=worker_id, policy_of=policy_of, rng=self.rng, now_ms=now_ms
+            self.conn,
+            leases,
+            error=error,
+            cluster_epoch=admin.cluster_epoch(self.conn),
+            worker_id=worker_id,
+            policy_of=policy_of,
+            rng=self.rng,
+            now_ms=now_ms,
         )
 
     def reclaim(

@@ -7,24 +7,11 @@ asked how it would run each. Values count: with them SQLite may see that a parti
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-import relaymesh.store
-from relaymesh.settings import Settings
-from relaymesh.store import read
-from relaymesh.store.admin import CancelMode, forget_keys
-from relaymesh.store.export import export_dead, export_task
-from relaymesh.store.stats import stats
-from relaymesh.store.tick import maintenance_tick
-from relaymesh.store.why import explanations
-from relaymesh.watch import read_logs, watch
-from relaymesh.wire.store import WriteNode
-from relaymesh.wire.work import LogLine
-from tests.store.bench import NOON, Bench, policy_of
+from tests.store.scenario import note_everything, one_line
 
 # Indexes that hold only what has not ended, or did not end well: walking one of them costs what is waiting or running.
 BOUNDED = {
@@ -52,98 +39,16 @@ LIMITED = re.compile(r"SCAN (tasks|s) USING INDEX tasks_updated$")
 Plan = tuple[str, tuple[str, ...]]
 
 
-class Noting:
-    """A connection that notes what it is asked."""
-
-    def __init__(self, conn: sqlite3.Connection) -> None:
-        self.conn = conn
-        self.noted: dict[str, object] = {}
-
-    def execute(self, sql: str, values: object = ()) -> sqlite3.Cursor:
-        self.noted.setdefault(sql, values)
-        return self.conn.execute(sql, values)  # type: ignore[arg-type]
-
-    def executemany(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
-        if values:
-            self.noted.setdefault(sql, values[0])
-        return self.conn.executemany(sql, values)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.conn, name)
-
-
-def use_everything(bench: Bench) -> None:
-    store, conn = bench.store, bench.store.conn
-    flow = bench.flow({"id": "a"}, {"id": "m", "map": {"$from": "a"}}, {"id": "z", "input": {"$from": "m"}})
-    bench.flow({"id": "m", "map": [1, 2]})
-    for number in range(9):
-        bench.one(key=str(number % 7))
-    leases = bench.claim(limits={"echo": 100})
-    bench.succeed(leases[0], "[1,2]", log=[LogLine(NOON, "INFO", "x")])
-    bench.fail(leases[1])
-    bench.snooze(leases[2], 0)
-    bench.release(leases[3])
-    bench.lose(leases[4])
-    bench.fail(leases[5], retryable=False)
-    bench.succeed(leases[6])
-    bench.succeed(leases[6])
-    with store.write():
-        store.renew(
-            [(lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch) for lease in leases],
-            progress=[(leases[7].row_id, "half")],
-            now_ms=NOON,
-        )
-        store.register_node("n1", pid=1, host="h", agents="{}", now_ms=NOON)
-        store.write_heartbeat(WriteNode("n1", 1, "ALIVE", "{}"), now_ms=NOON)
-        store.requeue_former_generation(node_id="n1", generation=2, policy_of=policy_of, now_ms=NOON)
-        store.cancel(leases[8].task_id, mode=CancelMode.SOFT, reason="r", now_ms=NOON)
-        store.replay(leases[5].task_id, now_ms=NOON)
-        forget_keys(conn, before_ms=NOON + 10, limit=2)
-        forget_keys(conn, before_ms=NOON + 10, limit=2)
-        store.add_counter("x", 1)
-    bench.now_ms += 10_000
-    bench.promote()
-    for row in bench.claimed_rows():
-        store.render(row)
-    bench.reclaim(*bench.seen("n2"))
-    bench.one(expires_at_ms=NOON)
-    with store.write():
-        store.expire_tasks(now_ms=bench.now_ms, limit=3)
-    store.next_due_ms()
-    store.has_expired(now_ms=NOON)
-    store.has_ready(lambda _: False)
-    bench.promote()
-    bench.run_all(output="[]")
-    stats(conn, bench.root, namespace="default", now_ms=bench.now_ms)
-    read.task_view(conn, flow, store.payloads.read)
-    read._result(conn, flow, store.payloads.read)
-    read.workflow_detail(conn, flow)
-    list(read.outputs(conn, flow, store.payloads.read))
-    list(read_logs(store, flow, follow=True))
-    list(watch(store, flow, 1_000))
-    read.lease_conflicts(conn, since_ms=0, limit=5)
-    for status in (None, "PENDING", "RUNNING", "SUCCESS", "RETRYING", "DEAD_LETTER", "CANCELLED", "FAILED"):
-        read.task_summaries(conn, status=status, limit=5, offset=0, label=None)
-    read.task_summaries(conn, status=None, limit=5, offset=0, label=("a", "b"))
-    explanations(conn, bench.root / "run", flow, lease_timeout_ms=1, now_ms=bench.now_ms)
-    export_dead(store, bench.root / "dead.json", 5)
-    export_task(store, flow, bench.root / "task.json", now_ms=NOON)
-    maintenance_tick(store, "n", Settings(), now_ms=bench.now_ms)
-
-
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Plan]]:
-    bench = Bench(tmp_path_factory.mktemp("plans") / "root")
-    noting = Noting(bench.store.conn)
-    bench.store.conn = noting  # type: ignore[assignment]
-    use_everything(bench)
+    noting = note_everything(tmp_path_factory.mktemp("plans") / "root")
     found: list[Plan] = []
     for sql, values in noting.noted.items():
         if re.match(r"\s*(SELECT|UPDATE|INSERT|DELETE|WITH)\b", sql):
             plan = noting.conn.execute("EXPLAIN QUERY PLAN " + sql, values).fetchall()  # type: ignore[arg-type]
-            found.append((re.sub(r"\s+", " ", sql).strip(), tuple(row[3] for row in plan)))
+            found.append((one_line(sql), tuple(row[3] for row in plan)))
     yield found
-    bench.close()
+    noting.conn.close()
 
 
 def walks(sql: str, line: str) -> bool:
@@ -271,14 +176,3 @@ def test_the_next_time_something_is_due_is_one_look_into_each_index(plans: list[
         "SEARCH steps USING INDEX steps_retrying",
         "SEARCH steps USING INDEX steps_delayed",
     ]
-
-
-def test_the_scenario_reaches_every_statement_that_writes(plans: list[Plan]) -> None:
-    sources = Path(relaymesh.store.__file__).parent.glob("*.py")
-    written = "".join(path.read_text("utf-8") for path in sources)
-    heads = set(re.findall(r"UPDATE (?:steps|tasks|mesh_nodes) SET [a-z_]+=\S{0,9}", written))
-    reached = " | ".join(sql for sql, _ in plans)
-
-    assert len(heads) > 15
-    assert {head for head in heads if head not in reached} == set()
-    assert "DELETE FROM" not in written

@@ -1,0 +1,131 @@
+"""One use of everything that the store can do, over a connection that notes each statement with its values."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from relaymesh.core.retry import POISON_OWNER_DEATHS
+from relaymesh.settings import Settings
+from relaymesh.store import read
+from relaymesh.store.admin import CancelMode, forget_keys
+from relaymesh.store.export import export_dead, export_task
+from relaymesh.store.stats import stats
+from relaymesh.store.tick import maintenance_tick
+from relaymesh.store.why import explanations
+from relaymesh.watch import read_logs, watch
+from relaymesh.wire.store import WriteNode
+from relaymesh.wire.work import LogLine
+from tests.store.bench import NOON, Bench, policy_of
+
+__all__ = ["Noting", "note_everything", "one_line"]
+
+
+def one_line(sql: str) -> str:
+    return re.sub(r"\s+", " ", sql).strip()
+
+
+class Noting:
+    """A connection that notes what it is asked."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self.conn = conn
+        self.noted: dict[str, object] = {}
+
+    def execute(self, sql: str, values: object = ()) -> sqlite3.Cursor:
+        self.noted.setdefault(sql, values)
+        return self.conn.execute(sql, values)  # type: ignore[arg-type]
+
+    def executemany(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
+        if values:
+            self.noted.setdefault(sql, values[0])
+        return self.conn.executemany(sql, values)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.conn, name)
+
+
+def use_everything(bench: Bench) -> None:
+    store, conn = bench.store, bench.store.conn
+    bench.one("other")
+    for _ in range(POISON_OWNER_DEATHS):
+        bench.claim(agents=("other",))
+        bench.reclaim(*bench.seen("n2"))
+        bench.now_ms += 10_000
+        bench.promote()
+    flow = bench.flow({"id": "a"}, {"id": "m", "map": {"$from": "a"}}, {"id": "z", "input": {"$from": "m"}})
+    bench.flow({"id": "m", "map": [1, 2]})
+    for number in range(9):
+        bench.one(key=str(number % 7))
+    leases = bench.claim(limits={"echo": 100})
+    bench.succeed(leases[0], "[1,2]", log=[LogLine(NOON, "INFO", "x")])
+    bench.fail(leases[1])
+    bench.snooze(leases[2], 0)
+    bench.release(leases[3])
+    bench.lose(leases[4])
+    bench.fail(leases[5], retryable=False)
+    bench.succeed(leases[6])
+    bench.succeed(leases[6])
+    with store.write():
+        store.renew(
+            [(lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch) for lease in leases],
+            progress=[(leases[7].row_id, "half")],
+            now_ms=NOON,
+        )
+        store.register_node("n1", pid=1, host="h", agents="{}", now_ms=NOON)
+        store.write_heartbeat(WriteNode("n1", 1, "ALIVE", "{}"), now_ms=NOON)
+        store.requeue_former_generation(node_id="n1", generation=2, policy_of=policy_of, now_ms=NOON)
+        store.cancel(leases[8].task_id, mode=CancelMode.SOFT, reason="r", now_ms=NOON)
+        store.replay(leases[5].task_id, now_ms=NOON)
+        forget_keys(conn, before_ms=bench.now_ms + 1_000, limit=2)
+        forget_keys(conn, before_ms=bench.now_ms + 1_000, limit=2)
+        store.add_counter("x", 1)
+    unwilling = bench.flow({"id": "a"}, {"id": "m", "map": {"$from": "a"}})
+    hard, soft = bench.one(), bench.one()
+    by_step = {lease.step_id: lease for lease in bench.claim()}
+    bench.release(*(lease for lease in by_step.values() if lease.step_id not in (f"stp_{unwilling}_a", hard, soft)))
+    bench.succeed(by_step[f"stp_{unwilling}_a"], "no list")
+    for step_id, mode in ((hard, CancelMode.HARD), (soft, CancelMode.SOFT)):
+        with store.write():
+            store.cancel(by_step[step_id].task_id, mode=mode, reason="r", now_ms=NOON)
+    bench.reclaim(*bench.seen("n2"))
+    bench.now_ms += 10_000
+    bench.promote()
+    for row in bench.claimed_rows():
+        store.render(row)
+    bench.reclaim(*bench.seen("n2"))
+    bench.one(expires_at_ms=NOON)
+    with store.write():
+        store.expire_tasks(now_ms=bench.now_ms, limit=3)
+    store.next_due_ms()
+    store.has_expired(now_ms=NOON)
+    store.has_ready(lambda _: False)
+    bench.promote()
+    bench.run_all(output="[]")
+    stats(conn, bench.root, namespace="default", now_ms=bench.now_ms)
+    read.task_view(conn, flow, store.payloads.read)
+    read._result(conn, flow, store.payloads.read)
+    read.workflow_detail(conn, flow)
+    list(read.outputs(conn, flow, store.payloads.read))
+    assert read.task_status(conn, flow) == "SUCCESS"
+    list(read_logs(store, flow, follow=True))
+    list(watch(store, flow, 1_000))
+    read.lease_conflicts(conn, since_ms=0, limit=5)
+    for status in (None, "PENDING", "RUNNING", "SUCCESS", "RETRYING", "DEAD_LETTER", "CANCELLED", "FAILED"):
+        read.task_summaries(conn, status=status, limit=5, offset=0, label=None)
+    read.task_summaries(conn, status=None, limit=5, offset=0, label=("a", "b"))
+    explanations(conn, bench.root / "run", flow, lease_timeout_ms=1, now_ms=bench.now_ms)
+    export_dead(store, bench.root / "dead.json", 5)
+    export_task(store, flow, bench.root / "task.json", now_ms=NOON)
+    maintenance_tick(store, "n", Settings(), now_ms=bench.now_ms)
+
+
+def note_everything(root: Path) -> Noting:
+    """Run the scenario in a new root; return what was asked of its database, which is still open."""
+    bench = Bench(root)
+    noting = Noting(bench.store.conn)
+    bench.store.conn = noting  # type: ignore[assignment]
+    use_everything(bench)
+    return noting
