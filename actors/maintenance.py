@@ -20,7 +20,7 @@ from relaymesh.errors import RelayMeshError
 from relaymesh.store.clock import load_clock
 from relaymesh.store.presence import is_alive
 from relaymesh.store.store import Store
-from relaymesh.wire.store import MaintenanceDone, MaintenanceTick, RunMaintenance, SeenLease, WriteNode
+from relaymesh.wire.store import MaintenanceTick, RunMaintenance, SeenLease, WriteNode
 
 __all__ = ["MaintenanceActor", "MaintenanceNeeds"]
 
@@ -41,7 +41,7 @@ class MaintenanceNeeds(Protocol):
 class MaintenanceActor(Actor):
     """See the module."""
 
-    takes = MaintenanceTick | MaintenanceDone
+    takes = MaintenanceTick
 
     def __init__(
         self,
@@ -87,8 +87,6 @@ class MaintenanceActor(Actor):
                     self._scan()
                 except RelayMeshError as error:
                     log.warning("a round of maintenance could not read the store (%s): %s", error.code, error)
-            case MaintenanceDone():
-                pass
             case _:
                 assert_never(message)
 

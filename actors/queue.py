@@ -1,8 +1,8 @@
 """QueueActor: the books of one node. Who runs what, how many more can be taken, and the drain.
 
 The rules are in ``relaymesh.core.dispatch``; the order in which lanes are served is decided by
-``relaymesh.core.fairness``
-inside the store's claim. This actor keeps the grants that belong to the row ids and passes them on.
+``relaymesh.core.fairness`` inside the store's claim. This actor keeps the grants that belong to the row ids and passes
+them on.
 """
 
 from __future__ import annotations

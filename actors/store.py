@@ -1,11 +1,9 @@
 """StoreActor: the only writer of the database in a process, committing in groups.
 
-    mail ──▶ collect ──(mailbox empty, or the batch is full)──▶ BEGIN; everything; claim for free slots; COMMIT ──▶
-    answers
+    mail ──▶ collect ──(mailbox empty, or batch full)──▶ BEGIN; everything; claim for free slots; COMMIT ──▶ answers
 
-Whatever waits in the mailbox goes into one transaction, and everybody is answered after its commit. The standing
-demand of
-the queue is served in the same transaction, so what a commit makes ready is claimed without another. When the disk
+Whatever waits in the mailbox goes into one transaction, and everybody is answered after its commit. The standing demand
+of the queue is served in the same transaction, so what a commit makes ready is claimed without another. When the disk
 refuses, who asked gets the error, and what must not be lost (results, released steps) is kept and tried again.
 """
 

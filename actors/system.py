@@ -11,8 +11,9 @@
     ├── maintenance   dead owners, expiry, heartbeat
     └── wake          hints from other processes
 
-When a child crashes, it and all behind it are started anew: the new queue takes over with a new generation, which
-fences every step that the node ran, so nothing that was acknowledged hangs on what an actor had in memory.
+When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
+every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
+nothing that was acknowledged hangs on what an actor had in memory.
 """
 
 from __future__ import annotations

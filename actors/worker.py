@@ -24,7 +24,7 @@ from actors.address import Address
 from actors.base import Actor
 from actors.timer import Timers
 from relaymesh.agents.order import order_for
-from relaymesh.agents.process import WorkerProcess
+from relaymesh.agents.process import KILL_MARGIN_MS, WorkerProcess
 from relaymesh.agents.spec import AgentSpec
 from relaymesh.core.credit import Ahead, Pace, credit, observed, overdue
 from relaymesh.errors import AgentError
@@ -66,8 +66,8 @@ IDLE_NS = 60_000_000_000
 _IDLE_LOOK_NS = 15_000_000_000
 _TICK_NS = 25_000_000
 # On top of timeout and grace: how late the process itself may notice.
-_SLACK_NS = 1_000_000_000
 _MS = 1_000_000
+_SLACK_NS = KILL_MARGIN_MS * _MS
 # After a process that could not load its agents: how long nothing is sent to this worker.
 _REFUSED_PAUSE_NS = 5_000_000_000
 BLAMELESS_MAX = 3

@@ -1,4 +1,4 @@
-"""Every error that RelayMesh raises on purpose.
+"""The families of errors that RelayMesh raises on purpose.
 
     RelayMeshError
     ├── UsageError          the call itself is wrong (exit status 2)
@@ -13,6 +13,8 @@
     │   └── AgentLoadError
     ├── ActorError          an actor is too busy to take a message, gave no answer in time, or has ended
     └── MessageError        bytes that are not one of our messages
+
+The members of a family stand beside the code that raises them; docs/errors.md lists all of them.
 
 Each class has a ``code`` that never changes and an exit status. The sentence says what happened and what to do next.
 Messages never contain secrets or payloads.

@@ -74,7 +74,7 @@ class RunningNode(Protocol):
         ...
 
     def kill(self) -> None:
-        """End now: stop worker processes, write nothing more. What ran is taken back by the next start."""
+        """End now: stop worker processes, commit no more than is in hand. What ran is taken back by the next start."""
         ...
 
     def wait(self, timeout_s: float | None = None) -> int | None:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import logging
 
 __all__ = [
-    "CANCELLED",
     "PROGRESS_CHARS_MAX",
     "PROGRESS_EVERY_MS",
     "SNOOZE_MS_MAX",
@@ -43,7 +42,6 @@ __all__ = [
 ]
 
 TIMEOUT: Final = "timeout"
-CANCELLED: Final = "cancelled"
 PROGRESS_CHARS_MAX: Final = 1_024
 PROGRESS_EVERY_MS: Final = 100
 SNOOZE_MS_MAX: Final = 30 * 24 * 3_600_000

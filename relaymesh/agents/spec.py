@@ -84,7 +84,7 @@ class AgentSpec:
 
     timeout_ms: how long one attempt may take before it is asked to end.
     grace_ms: how long it may take to end after that, or after a hard cancel, before it is killed.
-    max_concurrency: how many steps of this agent may run at once on a node; None is no limit of its own.
+    max_concurrency: how many steps of this agent may run at once on the whole root; None is no limit of its own.
     retry: the policy of the decorator or of ``retry-policies.json``; None is the default policy.
     retry_on, no_retry_on: names of exception types, for people; the first empty means that every error is retried.
     recycle_after_steps, recycle_above_mib: a worker process ends after so many steps, or when it holds so much memory

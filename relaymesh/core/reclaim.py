@@ -1,7 +1,7 @@
-"""Which steps of other nodes may be taken from them.
+"""Which running steps may be taken from their owners.
 
-This is the judge's side of a lease (lease.py is the owner's). One machine per process looks at each scan of the RUNNING
-rows of others; for each row::
+This is the judge's side of a lease (lease.py is the owner's). One machine per process looks at each scan of all RUNNING
+rows, those of its own node included: what that renews, changes. For each row::
 
     owner known dead ──────────────────────────────────────────────────────────▶ Expire (DEAD_OWNER)
     first scan of this process, wall clock believed, stored time a lease old ──▶ Expire (WALL)
@@ -42,7 +42,7 @@ _OLD_BY_WALL: Final = -(1 << 62)
 
 @dataclass(frozen=True, slots=True)
 class RunningRow:
-    """A RUNNING step of another owner, as a scan read it. ``updated_at_ms`` is its last heartbeat, in wall time."""
+    """A RUNNING step, as a scan read it. ``updated_at_ms`` is its last heartbeat, in wall time."""
 
     row_id: int
     token: str
@@ -53,7 +53,7 @@ class RunningRow:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """One scan of all RUNNING rows of other owners (or of the ``ROWS_MAX`` with the oldest ``updated_at_ms``).
+    """One scan of all RUNNING rows (or of the ``ROWS_MAX`` with the oldest ``updated_at_ms``).
 
     asked_at_ns: monotonic time before the rows were read.
     wall_ms: wall time of the clock guard's reading of this scan; None when the guard doubts the wall clock.

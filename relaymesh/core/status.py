@@ -125,7 +125,7 @@ class StepEvent(StrEnum):
     REPLAYED = "replayed"
     """An operator replayed the task: ``attempt`` 0."""
     EXPIRED = "expired"
-    """The task's expiry passed before the step was started; reason ``expired``."""
+    """The task's expiry passed while the step waited, for its start or for another attempt; reason ``expired``."""
     CANCELLED_SOFT = "cancelled_soft"
     """The task was cancelled; what runs may end."""
     CANCELLED_HARD = "cancelled_hard"
@@ -146,7 +146,7 @@ class TaskEvent(StrEnum):
     STEP_DEAD_LETTERED = "step_dead_lettered"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
-    """At least one step expired before it was started."""
+    """At least one step expired while it waited."""
     REPLAYED = "replayed"
 
 

@@ -1,9 +1,9 @@
 """Take leases of ready steps for free slots, in the order that the dispatch rules give.
 
-    which (agent, lane) pairs have something ready?    loose scan of steps_ready: one seek a pair, however long the
-    queue the first rows of those that this node can run     in queue order, at most as many as there are slots
-    relaymesh.core.fairness.plan                       8:3:1, anti-starvation, limits
-    one guarded UPDATE                                 takes the leases; the tasks become RUNNING
+    which (agent, lane) pairs have something ready?   loose scan of steps_ready: one seek a pair, however long the queue
+    the first rows of those that this node can run    in queue order, at most as many as there are slots
+    relaymesh.core.fairness.plan                      8:3:1, anti-starvation, limits
+    one guarded UPDATE                                takes the leases; the tasks become RUNNING
 
 All of it in the caller's write transaction, so nobody else can claim in between; the guards stand all the same.
 """
@@ -85,7 +85,7 @@ class ClaimedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim took, the dispatch state after it, and whether something ready was left that did not fit."""
+    """What a claim took, the dispatch state after it, and how many picks were LOW only after a long run of HIGH."""
 
     rows: tuple[ClaimedRow, ...]
     state: Fairness

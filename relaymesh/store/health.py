@@ -1,4 +1,7 @@
-"""Whether a root can be used. Looks only; a root that is missing or broken is an answer, not an error."""
+"""Whether a root can be used. One that is missing or broken is an answer, not an error.
+
+Writes one counter, to see that the disk takes a write.
+"""
 
 from __future__ import annotations
 
