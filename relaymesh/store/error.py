@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from relaymesh.errors import RootError, StoreError
 
@@ -150,7 +151,8 @@ def translate(error: sqlite3.Error, path: str) -> StoreError | RootError:
     text = str(error)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusyError(0)
-    if name.startswith("SQLITE_FULL"):
+    # The shared memory of the log is a file: on a full disk the first process fails at making it, with an I/O error.
+    if name.startswith("SQLITE_FULL") or (name == "SQLITE_IOERR_SHMSIZE" and _is_full(path)):
         return StoreFullError()
     if name.startswith("SQLITE_READONLY"):
         return RootReadOnlyError(path, "read-only")
@@ -161,3 +163,16 @@ def translate(error: sqlite3.Error, path: str) -> StoreError | RootError:
     if name.startswith(("SQLITE_IOERR", "SQLITE_PROTOCOL", "SQLITE_NOLFS", "SQLITE_NOMEM", "SQLITE_INTERRUPT")):
         return StoreIOError(name)
     return StoreDefectError(f"{name or type(error).__name__}: {text[:200]}")
+
+
+def _is_full(path: str) -> bool:
+    import shutil  # it loads every compression there is, which a command that works need not pay for
+
+    try:
+        return shutil.disk_usage(Path(path).parent).free < _SHM_BYTES
+    except OSError:
+        return False
+
+
+_SHM_BYTES = 65_536
+"""A page of shared memory, and some."""

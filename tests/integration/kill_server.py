@@ -1,7 +1,7 @@
 """Nodes that die at a chosen write, without the half second that starting Python takes.
 
-``kill_server.py AGENTS`` reads one line per run from stdin, ``ROOT AT WHEN`` (AT 0: never), forks, and runs a node on the
-root in the child. The child kills itself with SIGKILL around its AT-th store transaction:
+``kill_server.py AGENTS`` reads one line per run from stdin, ``ROOT AT WHEN`` (AT 0: never), forks, and runs a node on
+the root in the child. The child kills itself with SIGKILL around its AT-th store transaction:
 
     before    all statements have run, COMMIT has not
     after     COMMIT has returned, nobody has been told

@@ -1,0 +1,56 @@
+"""Eight processes on one root at full speed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from tests.integration.harness import Site, history, read_acknowledged
+
+PROCESSES = 8
+SECONDS = float(os.environ.get("RELAYMESH_TEST_HAMMER_S", "12"))
+
+
+@pytest.mark.slow
+def test_eight_processes_submit_and_work_on_one_root_and_none_is_told_that_it_is_locked(site: Site) -> None:
+    acknowledged = [site.folder / f"acknowledged.{n}" for n in range(PROCESSES)]
+    nodes = [
+        site.node(
+            f"n{number}",
+            command=[
+                sys.executable,
+                "-m",
+                "tests.integration.hammer",
+                str(site.root),
+                f"n{number}",
+                str(SECONDS),
+                str(acknowledged[number]),
+            ],
+            measured=False,
+        )
+        for number in range(PROCESSES)
+    ]
+
+    statuses = [node.wait(SECONDS + 90) for node in nodes]
+
+    logs = "\n".join(node.log for node in nodes)
+    print(logs)
+    assert statuses == [0] * PROCESSES, logs[-4000:]
+    assert "locked" not in logs and "busy" not in logs and "Traceback" not in logs, logs[-4000:]
+    ids = read_acknowledged(acknowledged)
+    assert len(ids) > 1_000
+    assert len(set(ids)) == len(ids)
+    assert history(site, ids) == {"SUCCESS": len(ids)}
+    assert site.rows("SELECT * FROM lease_conflicts") == []
+    # All of them took part.
+    assert site.one("SELECT count(DISTINCT worker_id) FROM steps") == PROCESSES
+
+
+def test_eight_processes_make_one_new_root_at_the_same_moment(site: Site) -> None:
+    """The first of them makes the tables, under a lock that SQLite does not wait for by itself."""
+    for attempt in range(2):
+        fresh = str(site.folder / f"fresh-{attempt}")
+        started = [site.start("-m", "relaymesh", "--root", fresh, "init") for _ in range(PROCESSES)]
+        assert [process.wait(60) for process in started] == [0] * PROCESSES
