@@ -193,7 +193,8 @@ class Dispatch:
         self._asked: tuple[int, dict[str, int]] | None = None
         self._draining = False
         self._revoking = False
-        self._withdrawn = False
+        self._last_claim_number: int | None = None
+        self._gave_up = False
         self._drained = False
         self._released = 0
 
@@ -239,8 +240,7 @@ class Dispatch:
                     self._workers[worker].capacity = capacity
                 return self._ask()
             case Claimed(number, steps):
-                self._claim_number, self._asked = number, None
-                return [*self._hand_out(steps), *self._ask()]
+                return self._claimed(number, steps)
             case Ended(row_ids) | Lost(row_ids):
                 stops = self._stops(row_ids) if isinstance(event, Lost) else []
                 self._forget(row_ids)
@@ -252,18 +252,18 @@ class Dispatch:
                 return [*([Release(known)] if known else []), *self._after_end()]
             case Drain() | Close():
                 self._draining = True
-                self._revoking = isinstance(event, Drain)
+                self._revoking |= isinstance(event, Drain)
                 return [Withdraw()]
             case Withdrawn(claim_number):
-                if claim_number != self._claim_number:
-                    return []  # its claim is still on the way, and revokes what it brings
-                self._withdrawn = True
+                self._last_claim_number = claim_number
                 revokes: list[Effect] = [
                     Revoke(name, tuple(worker.held))
                     for name, worker in self._workers.items()
                     if worker.held and self._revoking
                 ]
                 return [*revokes, *self._after_end()]
+            case DrainTimeout() if not self._draining:
+                return []
             case DrainTimeout():
                 return self._give_up()
         assert_never(event)
@@ -272,10 +272,22 @@ class Dispatch:
         if self._draining or self._claim_number is None:
             return []
         free = self.free()
-        if not free or self._asked == (self._claim_number, free):
+        # No slot needs no demand, unless one is standing that promises more.
+        if self._asked == (self._claim_number, free) or (not free and self._asked is None):
             return []
         self._asked = (self._claim_number, free)
         return [Ask(self._claim_number, free)]
+
+    def _claimed(self, number: int, steps: Sequence[tuple[int, str]]) -> list[Effect]:
+        # Before the store knows us, a claim was made for the demand of a former queue, and will be fenced.
+        takes = not self._draining and self._claim_number is not None
+        if self._claim_number is not None:
+            self._claim_number, self._asked = number, None
+        if takes:
+            return [*self._hand_out(steps), *self._ask()]
+        self._released += len(steps) if self._draining else 0
+        release: list[Effect] = [Release(tuple(row_id for row_id, _ in steps))] if steps else []
+        return [*release, *self._after_end()]
 
     def _worker_up(self, name: str, pool: str, capacity: int) -> list[Effect]:
         former = self._workers.get(name)
@@ -295,7 +307,7 @@ class Dispatch:
                 rooms[pool] = [(n, w) for n, w in self._workers.items() if w.pool == pool and len(w.held) < w.capacity]
                 # Idle workers first: nobody waits behind somebody else while one is free.
                 rooms[pool].sort(key=lambda entry: len(entry[1].held))
-            if not rooms[pool] or self._draining:
+            if not rooms[pool]:
                 homeless.append(row_id)
                 continue
             name, worker = rooms[pool].pop(0)
@@ -325,16 +337,22 @@ class Dispatch:
     def _after_end(self) -> list[Effect]:
         if not self._draining:
             return self._ask()
-        if self._withdrawn and not self._where and not self._drained:
+        if self._withdrawn() and not self._where and not self._drained:
             self._drained = True
             return [Drained(self._released)]
         return []
+
+    def _withdrawn(self) -> bool:
+        """Return whether no claim is on its way to us any more."""
+        if self._gave_up or self._last_claim_number is None:
+            return self._gave_up
+        return self._claim_number is None or self._claim_number >= self._last_claim_number
 
     def _give_up(self) -> list[Effect]:
         row_ids = tuple(self._where)
         stops = self._stops(row_ids)
         self._forget(row_ids)
         self._released += len(row_ids)
-        self._withdrawn = True
+        self._gave_up = True
         release: list[Effect] = [Release(row_ids)] if row_ids else []
         return [*stops, *release, *self._after_end()]

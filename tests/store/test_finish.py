@@ -8,8 +8,9 @@ import pytest
 
 from relaymesh.core.retry import POISON_WORKER_DEATHS
 from relaymesh.store.admin import CancelMode
+from relaymesh.wire.store import WriteNode
 from relaymesh.wire.work import LogLine
-from tests.store.bench import NOON, Bench, report_of
+from tests.store.bench import NOON, POLICY, Bench, report_of
 
 
 def test_a_success_ends_its_step_and_its_task_with_the_map_of_outputs(bench: Bench) -> None:
@@ -252,3 +253,38 @@ def test_a_retry_that_would_lie_behind_the_end_of_time_is_stored_all_the_same(be
     bench.snooze(lease, (1 << 64) - 1)
 
     assert bench.step(step_id)["status"] == "RETRYING"
+
+
+def test_a_restarted_node_takes_back_what_its_former_generations_ran_and_nothing_else(bench: Bench) -> None:
+    mine, theirs, now = bench.one(), bench.one(), bench.one()
+    bench.claim("n1", limit=1, generation=1)
+    bench.claim("n2", limit=1, generation=1)
+    bench.claim("n1", limit=1, generation=2)
+
+    with bench.store.write():
+        count = bench.store.requeue_former_generation(
+            node_id="n1", generation=2, policy_of=lambda _: POLICY, now_ms=bench.now_ms
+        )
+
+    assert count.reclaimed == 1
+    assert [bench.step(step_id)["status"] for step_id in (mine, theirs, now)] == ["PENDING", "RUNNING", "RUNNING"]
+    # The first death of an owner costs no wait: it is ready at once, and counts no attempt.
+    assert (bench.step(mine)["attempt"], bench.step(mine)["owner_deaths"]) == (0, 1)
+
+
+def test_a_node_that_starts_again_is_alive_again_under_a_new_generation(bench: Bench) -> None:
+    def register() -> int:
+        with bench.store.write():
+            return bench.store.register_node("n1", pid=1, host="h", agents="{}", now_ms=bench.now_ms)
+
+    assert register() == 1
+    bench.store.conn.execute("UPDATE mesh_nodes SET status='DEAD'")
+    bench.now_ms += 10
+
+    assert register() == 2
+
+    (row,) = bench.rows("SELECT * FROM mesh_nodes")
+    assert (row["status"], row["status_changed_at_ms"], row["last_heartbeat_ms"]) == ("ALIVE", NOON + 10, NOON + 10)
+    with bench.store.write():
+        assert not bench.store.write_heartbeat(WriteNode("n1", 1, "ALIVE", "{}"), now_ms=NOON + 20)
+        assert bench.store.write_heartbeat(WriteNode("n1", 2, "ALIVE", "{}"), now_ms=NOON + 20)

@@ -1,0 +1,419 @@
+"""The books of one node: plain cases, and with a store and workers whose words arrive late, in any order of events."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from relaymesh.core.dispatch import (
+    Ask,
+    Claimed,
+    Close,
+    Dispatch,
+    Drain,
+    Drained,
+    DrainTimeout,
+    Effect,
+    Ended,
+    Event,
+    GaveBack,
+    Lost,
+    Release,
+    Revoke,
+    Run,
+    SetCapacity,
+    Stop,
+    TookOver,
+    Withdraw,
+    Withdrawn,
+    WorkerUp,
+)
+
+
+def node(**capacities: int) -> Dispatch:
+    """Return the books of a node that the store knows, with one worker per name, all in the pool ``p``."""
+    books = Dispatch()
+    books.handle(TookOver(0))
+    for name, capacity in capacities.items():
+        books.handle(WorkerUp(name, "p", capacity))
+    return books
+
+
+def claimed(number: int, *row_ids: int) -> Claimed:
+    return Claimed(number, tuple((row_id, "p") for row_id in row_ids))
+
+
+def test_the_first_demand_waits_until_the_store_knows_the_node() -> None:
+    books = Dispatch()
+
+    assert books.handle(WorkerUp("a", "p", 2)) == []
+    assert books.handle(TookOver(7)) == [Ask(7, {"p": 2})]
+
+
+def test_a_demand_names_the_free_slots_of_every_pool() -> None:
+    books = Dispatch()
+    books.handle(TookOver(0))
+
+    assert books.handle(WorkerUp("a", "inline", 3)) == [Ask(0, {"inline": 3})]
+    assert books.handle(WorkerUp("b", "process", 1)) == [Ask(0, {"inline": 3, "process": 1})]
+
+
+def test_what_was_claimed_is_handed_to_idle_workers_first() -> None:
+    books = node(a=3, b=3)
+    books.handle(claimed(1, 1))
+
+    assert books.handle(claimed(2, 2, 3)) == [Run("b", (2,)), Run("a", (3,)), Ask(2, {"p": 3})]
+
+
+def test_a_step_that_ends_frees_its_slot_and_asks_again() -> None:
+    books = node(a=1)
+    books.handle(claimed(1, 1))
+
+    assert books.handle(Ended((1,))) == [Ask(1, {"p": 1})]
+    assert books.held() == ()
+
+
+def test_the_same_demand_is_not_made_twice() -> None:
+    books = node(a=2)
+
+    assert books.handle(Ended((99,))) == []
+    assert books.handle(SetCapacity("a", 2)) == []
+    assert books.handle(SetCapacity("a", 3)) == [Ask(0, {"p": 3})]
+
+
+def test_a_demand_that_no_slot_backs_any_more_is_taken_back() -> None:
+    books = node(a=2)
+
+    assert books.handle(SetCapacity("a", 0)) == [Ask(0, {})]
+    assert books.handle(SetCapacity("a", 0)) == []
+
+
+def test_what_finds_no_slot_goes_back() -> None:
+    books = node(a=2)
+    books.handle(SetCapacity("a", 1))
+
+    assert books.handle(claimed(1, 1, 2)) == [Run("a", (1,)), Release((2,))]
+
+
+def test_a_claim_that_was_made_for_a_former_queue_goes_back() -> None:
+    books = Dispatch()
+    books.handle(WorkerUp("a", "p", 2))
+
+    assert books.handle(claimed(4, 1, 2)) == [Release((1, 2))]
+    assert books.handle(TookOver(4)) == [Ask(4, {"p": 2})]
+
+
+def test_a_worker_that_starts_again_gives_back_what_it_held() -> None:
+    books = node(a=2)
+    books.handle(claimed(1, 1, 2))
+
+    assert books.handle(WorkerUp("a", "p", 2)) == [Release((1, 2)), Ask(1, {"p": 2})]
+
+
+def test_a_lost_lease_stops_its_step_and_frees_the_slot() -> None:
+    books = node(a=2)
+    books.handle(claimed(1, 1, 2))
+
+    assert books.handle(Lost((2, 99))) == [Stop("a", (2,)), Ask(1, {"p": 1})]
+    assert books.handle(Ended((2,))) == []
+
+
+def test_what_is_given_back_after_its_lease_was_lost_is_nobodys_to_release() -> None:
+    books = node(a=2)
+    books.handle(claimed(1, 1, 2))
+    books.handle(Lost((1,)))
+
+    assert books.handle(GaveBack((1,))) == []
+    assert books.handle(GaveBack((1, 2))) == [Release((2,)), Ask(1, {"p": 2})]
+
+
+def test_a_drain_gives_back_what_has_not_begun_and_ends_with_what_runs() -> None:
+    books = node(a=2)
+    books.handle(claimed(1, 1, 2))
+
+    assert books.handle(Drain()) == [Withdraw()]
+    assert books.handle(Withdrawn(1)) == [Revoke("a", (1, 2))]
+    assert books.handle(GaveBack((2,))) == [Release((2,))]
+    assert books.handle(Ended((1,))) == [Drained(1)]
+    assert books.handle(Ended((2,))) == []
+
+
+def test_a_close_lets_all_that_was_taken_end() -> None:
+    books = node(a=2)
+    books.handle(claimed(1, 1, 2))
+
+    assert books.handle(Close()) == [Withdraw()]
+    assert books.handle(Withdrawn(1)) == []
+    assert books.handle(Ended((1, 2))) == [Drained(0)]
+
+
+def test_a_drain_after_a_close_gives_back_what_has_not_begun_and_a_close_does_not_undo_it() -> None:
+    books = node(a=2)
+    books.handle(claimed(1, 1, 2))
+    books.handle(Close())
+    books.handle(Withdrawn(1))
+
+    assert books.handle(Drain()) == [Withdraw()]
+    assert books.handle(Close()) == [Withdraw()]
+    assert books.handle(Withdrawn(1)) == [Revoke("a", (1, 2))]
+
+
+def test_a_claim_that_comes_while_draining_goes_back_and_is_counted() -> None:
+    books = node(a=2)
+    books.handle(Drain())
+
+    assert books.handle(claimed(1, 1, 2)) == [Release((1, 2))]
+    assert books.handle(Withdrawn(1)) == [Drained(2)]
+
+
+def test_a_word_of_withdrawal_that_overtakes_the_last_claim_counts_once_the_claim_is_here() -> None:
+    books = node(a=2)
+    books.handle(Drain())
+
+    assert books.handle(Withdrawn(1)) == []
+    assert books.handle(claimed(1, 1)) == [Release((1,)), Drained(1)]
+
+
+def test_a_node_that_the_store_does_not_know_yet_drains_at_once() -> None:
+    books = Dispatch()
+    books.handle(WorkerUp("a", "p", 2))
+    books.handle(Drain())
+
+    assert books.handle(Withdrawn(0)) == [Drained(0)]
+    assert books.handle(TookOver(0)) == []
+
+
+def test_when_the_time_is_over_what_runs_is_stopped_and_given_back() -> None:
+    books = node(a=1, b=1)
+    books.handle(claimed(1, 1, 2))
+    books.handle(Drain())
+    books.handle(Withdrawn(1))
+
+    assert books.handle(DrainTimeout()) == [Stop("a", (1,)), Stop("b", (2,)), Release((1, 2)), Drained(2)]
+    assert books.handle(DrainTimeout()) == []
+
+
+def test_the_end_of_a_drain_that_was_not_begun_changes_nothing() -> None:
+    books = node(a=1)
+    books.handle(claimed(1, 1))
+
+    assert books.handle(DrainTimeout()) == []
+    assert books.held() == (1,)
+
+
+# Any order of events -------------------------------------------------------------------------------------------------
+
+WORKERS = {"inline": "inline", "w1": "process", "w2": "process"}
+
+
+@dataclass
+class FakeStore:
+    """Claims for the standing demand as the StoreActor does; both directions are first in, first out."""
+
+    number: int = 0
+    demand: Ask | None = None
+    rows: int = 0
+    inbox: deque[Effect | str] = field(default_factory=deque)
+    outbox: deque[Event] = field(default_factory=deque)
+    # What a step came to: once for each row that was claimed.
+    out: Counter[int] = field(default_factory=Counter)
+
+    def take(self) -> None:
+        match self.inbox.popleft():
+            case "take over":
+                self.demand = None
+                self.outbox.append(TookOver(self.number))
+            case Ask() as ask:
+                self.demand = ask
+            case Withdraw():
+                self.demand = None
+                self.outbox.append(Withdrawn(self.number))
+            case Release(row_ids) | Ended(row_ids):  # type: ignore[misc]
+                self.out.update(row_ids)
+                self.outbox.append(Ended(row_ids))
+
+    def claim(self, limit: int) -> Claimed | None:
+        if self.demand is None or self.demand.after_claim != self.number:
+            return None
+        pools = [pool for pool, free in self.demand.free.items() for _ in range(free)][:limit]
+        if not pools:
+            return None
+        self.demand = None
+        self.number += 1
+        steps = tuple((self.rows + number, pool) for number, pool in enumerate(pools, 1))
+        self.rows += len(steps)
+        claimed = Claimed(self.number, steps)
+        self.outbox.append(claimed)
+        return claimed
+
+
+class DispatchMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.books = Dispatch()
+        self.store = FakeStore()
+        self.store.inbox.append("take over")
+        self.capacity: dict[str, int] = {}
+        self.running: dict[str, list[int]] = {name: [] for name in WORKERS}
+        self.to_workers: deque[Effect] = deque()
+        self.run: Counter[int] = Counter()
+        self.released: Counter[int] = Counter()
+        self.lost: set[int] = set()
+        self.draining = self.shrunk = self.timed_out = False
+        self.drained: list[Drained] = []
+
+    def tell(self, event: Event) -> None:
+        effects = self.books.handle(event)
+        if isinstance(event, Claimed):
+            placed = Counter(r for e in effects if isinstance(e, Run | Release) for r in e.row_ids)
+            assert placed == Counter(row_id for row_id, _ in event.steps), "each is run or given back, once"
+            homeless = [e for e in effects if isinstance(e, Release)]
+            assert not homeless or self.draining or self.shrunk, "a slot was promised twice"
+        for effect in effects:
+            match effect:
+                case Ask(_, free):
+                    assert not self.draining
+                    assert free == self.books.free()
+                    self.store.inbox.append(effect)
+                case Withdraw():
+                    self.store.inbox.append(effect)
+                case Run(worker, row_ids):
+                    assert not self.draining
+                    assert len(self.books.held_by(worker)) <= self.capacity[worker]
+                    self.run.update(row_ids)
+                    self.to_workers.append(effect)
+                case Release(row_ids):
+                    self.released.update(row_ids)
+                    self.store.inbox.append(effect)
+                case Revoke() | Stop():
+                    self.to_workers.append(effect)
+                case Drained():
+                    self.drained.append(effect)
+
+    # -- workers
+
+    @rule(name=st.sampled_from(sorted(WORKERS)), capacity=st.integers(1, 3))
+    def worker_starts(self, name: str, capacity: int) -> None:
+        self.running[name] = []
+        self.to_workers = deque(e for e in self.to_workers if getattr(e, "worker", None) != name)
+        self.shrunk |= capacity < self.capacity.get(name, 0)
+        self.capacity[name] = capacity
+        self.tell(WorkerUp(name, WORKERS[name], capacity))
+
+    @precondition(lambda self: self.capacity)
+    @rule(pick=st.integers(0, 2), capacity=st.integers(0, 4))
+    def capacity_changes(self, pick: int, capacity: int) -> None:
+        name = sorted(self.capacity)[pick % len(self.capacity)]
+        self.shrunk |= capacity < self.capacity[name]
+        self.capacity[name] = capacity
+        self.tell(SetCapacity(name, capacity))
+
+    @precondition(lambda self: self.to_workers)
+    @rule(begun=st.integers(0, 3))
+    def worker_takes(self, begun: int) -> None:
+        match self.to_workers.popleft():
+            case Run(worker, row_ids):
+                self.running[worker] += row_ids
+            case Revoke(worker, row_ids):
+                back = tuple(row_id for row_id in self.running[worker][begun:] if row_id in row_ids)
+                self.running[worker] = [row_id for row_id in self.running[worker] if row_id not in back]
+                self.tell(GaveBack(back))
+            case Stop(worker, row_ids):
+                self.running[worker] = [row_id for row_id in self.running[worker] if row_id not in row_ids]
+
+    @precondition(lambda self: any(self.running.values()))
+    @rule(pick=st.integers(0, 99), count=st.integers(1, 3))
+    def steps_end(self, pick: int, count: int) -> None:
+        busy = [name for name, rows in self.running.items() if rows]
+        name = busy[pick % len(busy)]
+        ended, self.running[name] = self.running[name][:count], self.running[name][count:]
+        self.store.inbox.append(Ended(tuple(ended)))  # type: ignore[arg-type]
+
+    @precondition(lambda self: len(self.books))
+    @rule(pick=st.integers(0, 99))
+    def lease_is_lost(self, pick: int) -> None:
+        row_id = self.books.held()[pick % len(self.books)]
+        self.lost.add(row_id)
+        self.tell(Lost((row_id,)))
+
+    # -- the store
+
+    @precondition(lambda self: self.store.inbox)
+    @rule()
+    def store_takes(self) -> None:
+        self.store.take()
+
+    @rule(limit=st.integers(1, 9))
+    def store_claims(self, limit: int) -> None:
+        self.store.claim(limit)
+
+    @precondition(lambda self: self.store.outbox)
+    @rule()
+    def store_is_heard(self) -> None:
+        self.tell(self.store.outbox.popleft())
+
+    # -- the end
+
+    @precondition(lambda self: self.store.rows > 3)
+    @rule(how=st.sampled_from([Drain(), Drain(), Close()]))
+    def drain(self, how: Drain | Close) -> None:
+        self.draining = True
+        self.tell(how)
+
+    @precondition(lambda self: self.draining)
+    @rule()
+    def time_is_over(self) -> None:
+        self.timed_out = True
+        self.tell(DrainTimeout())
+
+    # -- what always holds
+
+    @invariant()
+    def nothing_is_given_back_twice(self) -> None:
+        assert all(count == 1 for count in self.released.values())
+        assert all(count == 1 for count in self.run.values())
+
+    @invariant()
+    def the_books_hold_each_step_once(self) -> None:
+        by_worker = [row_id for name in WORKERS for row_id in self.books.held_by(name)]
+        assert sorted(by_worker) == sorted(self.books.held())
+        assert all(self.books.worker_of(row_id) is not None for row_id in by_worker)
+        assert not self.draining or self.books.draining
+
+    @invariant()
+    def a_drain_is_over_once_and_then_nothing_is_held(self) -> None:
+        assert len(self.drained) <= 1
+        assert not self.drained or len(self.books) == 0
+
+    def teardown(self) -> None:
+        """Everybody says what he has to say, and what runs ends: then nothing is held, and nothing was lost."""
+        for _ in range(10_000):
+            if self.store.inbox:
+                self.store.take()
+            elif self.store.outbox:
+                self.tell(self.store.outbox.popleft())
+            elif self.to_workers:
+                self.worker_takes(0)
+            elif any(self.running.values()):
+                self.steps_end(0, 3)
+            else:
+                break
+        self.nothing_is_given_back_twice()
+        assert len(self.books) == 0
+        assert {row_id for row_id in range(1, self.store.rows + 1) if not self.store.out[row_id]} <= self.lost
+        if self.draining:
+            assert len(self.drained) == 1
+            return
+        # Free slots are asked for, all of them and with the right number, or nothing would ever run again.
+        if free := self.books.free():
+            assert self.store.demand == Ask(self.store.number, free)
+        else:
+            assert self.store.demand is None or self.store.demand.free == {}
+
+
+TestDispatchMachine = DispatchMachine.TestCase
+TestDispatchMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
