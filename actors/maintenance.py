@@ -61,12 +61,14 @@ class MaintenanceActor(Actor):
         self._lease_timeout_ms = lease_timeout_ms
         self._judge = Reclaim(lease_timeout_ms=lease_timeout_ms, expire_max=reclaim_max)
         self._clock: clock_guard.ClockState | None = None
+        self._set_back = False
         self._ticks = 0
 
     def started(self) -> None:
         self._reads = Store.open(self._facts.root, namespace=self._facts.namespace, now_ms=self._needs.now_ms())
         # What the process before us knew: without it, one that starts right after a jump would believe the wall clock.
         self._clock = load_clock(self._reads.conn)
+        self._read_clocks()
         self._timers.every(TICK_NS, self.address, MaintenanceTick(), key="tick")
 
     def stopping(self) -> None:
@@ -80,13 +82,14 @@ class MaintenanceActor(Actor):
     def receive(self, message: Any) -> None:
         match message:
             case MaintenanceTick():
-                self._ticks += 1
-                if self._ticks % HEARTBEAT_TICKS == 0 and self._needs.current_generation():
-                    self._store.tell(self._heartbeat())
                 try:
                     self._scan()
                 except RelayMeshError as error:
                     log.warning("a round of maintenance could not read the store (%s): %s", error.code, error)
+                # The first one soon, so that the clock's state is there for whoever starts next.
+                if self._ticks % HEARTBEAT_TICKS == 0 and self._needs.current_generation():
+                    self._store.tell(self._heartbeat())
+                self._ticks += 1
             case _:
                 assert_never(message)
 
@@ -102,7 +105,8 @@ class MaintenanceActor(Actor):
             return None
         return (clock.wall_ms, clock.mono_ns, clock.boot_id, clock.doubted_ticks, clock.doubted_until_ns)
 
-    def _scan(self) -> None:
+    def _read_clocks(self) -> tuple[clock_guard.Reading, bool]:
+        """Read both clocks; return the reading, and whether its wall time may be used to judge leases."""
         reading = self._needs.reading()
         verdict = clock_guard.tick(self._clock, reading, self._lease_timeout_ms)
         self._clock = verdict.state
@@ -111,6 +115,11 @@ class MaintenanceActor(Actor):
                 "the wall clock jumped by %d ms: leases are judged by the monotonic clock only for a while",
                 verdict.jumped_by_ms,
             )
+            self._set_back |= verdict.jumped_by_ms < 0
+        return reading, verdict.believed
+
+    def _scan(self) -> None:
+        reading, believed = self._read_clocks()
         # Our own as well: a lease that we stopped trusting, or that an old cluster epoch holds, is renewed by nobody.
         seen = self._reads.running_elsewhere(node_id="", limit=ROWS_MAX)
         rows = [RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch) for s in seen]
@@ -119,7 +128,7 @@ class MaintenanceActor(Actor):
         scanned = Scanned(
             rows=rows,
             asked_at_ns=reading.mono_ns,
-            wall_ms=reading.wall_ms if verdict.believed else None,
+            wall_ms=reading.wall_ms if believed else None,
             dead_owners=frozenset(owner for owner in owners if owner in marked or self._is_dead(owner)),
         )
         by_row = {s.row_id: s for s in seen}
@@ -127,11 +136,12 @@ class MaintenanceActor(Actor):
         expired: list[SeenLease] = []
         for expire in self._judge.handle(self._timers.now_ns(), scanned):
             (dead if expire.cause is Cause.DEAD_OWNER else expired).append(by_row[expire.row.row_id])
-        if dead or expired or self._reads.has_expired(now_ms=reading.wall_ms):
+        if dead or expired or self._set_back or self._reads.has_expired(now_ms=reading.wall_ms):
             for cause, leases in (("died", dead), ("went silent", expired)):
                 if leases:
                     log.warning("taking %d steps from nodes that %s: %s", len(leases), cause, _owners(leases))
-            self._store.tell(RunMaintenance(tuple(expired), tuple(dead)))
+            self._store.tell(RunMaintenance(tuple(expired), tuple(dead), self._set_back))
+            self._set_back = False
 
     def _is_dead(self, owner: str) -> bool:
         return owner != self._facts.node_id and is_alive(self._facts.root / "run", owner, self._facts.host) is False

@@ -370,6 +370,8 @@ class StoreActor(Actor):
         policy_of = self._facts.policy_of
         expired = self._store.reclaim(message.expired, cause="lease_expired", policy_of=policy_of, now_ms=now_ms)
         dead = self._store.reclaim(message.dead, cause="owner_dead", policy_of=policy_of, now_ms=now_ms)
+        if message.clock_set_back:
+            self._store.restart_waits(now_ms=now_ms)
         return MaintenanceDone(
             expired_reclaimed=expired.reclaimed,
             dead_reclaimed=dead.reclaimed,

@@ -23,6 +23,7 @@ __all__ = [
     "release",
     "renew",
     "requeue_former_generation",
+    "restart_waits",
     "running_elsewhere",
 ]
 
@@ -320,6 +321,18 @@ def promote_due(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
         (now_ms, now_ms, now_ms, limit),
     ).rowcount
     return retried + delayed
+
+
+def restart_waits(conn: sqlite3.Connection, *, now_ms: int) -> int:
+    """Let backoffs begin anew that were set by a wall clock which was then set back; return how many.
+
+    Without it a backoff of a second would last as long as the jump. A wait that was set after the jump is left alone.
+    """
+    return conn.execute(
+        "UPDATE steps SET next_retry_at_ms=?+max(0, next_retry_at_ms-updated_at_ms), updated_at_ms=updated_at_ms+1"
+        " WHERE status='RETRYING' AND updated_at_ms>?",
+        (now_ms, now_ms),
+    ).rowcount
 
 
 def expire_tasks(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:

@@ -198,6 +198,10 @@ class Store(Database):
         """Make steps ready whose time has come."""
         return recover.promote_due(self.conn, now_ms=now_ms, limit=limit)
 
+    def restart_waits(self, *, now_ms: int) -> int:
+        """Let backoffs begin anew that were set by a wall clock which was then set back."""
+        return recover.restart_waits(self.conn, now_ms=now_ms)
+
     def expire_tasks(self, *, now_ms: int, limit: int) -> int:
         """Cancel what has not been started of tasks whose expiry has passed."""
         return recover.expire_tasks(self.conn, now_ms=now_ms, limit=limit)

@@ -278,10 +278,14 @@ class MaintenanceTick(Message, frozen=True):
 
 @message("maintenance.run")
 class RunMaintenance(Message, frozen=True):
-    """One round of maintenance, done by the store; answered by ``MaintenanceDone``."""
+    """One round of maintenance, done by the store; answered by ``MaintenanceDone``.
+
+    clock_set_back: the wall clock was; waits that were set by the former one begin anew.
+    """
 
     expired: tuple[SeenLease, ...] = ()
     dead: tuple[SeenLease, ...] = ()
+    clock_set_back: bool = False
 
 
 @message("maintenance.done")

@@ -99,6 +99,7 @@ def use_everything(bench: Bench) -> None:
     bench.one(expires_at_ms=NOON)
     with store.write():
         store.expire_tasks(now_ms=bench.now_ms, limit=3)
+        store.restart_waits(now_ms=bench.now_ms)
     store.next_due_ms()
     store.has_expired(now_ms=NOON)
     store.has_ready(lambda _: False)
