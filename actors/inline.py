@@ -8,13 +8,13 @@ from typing import Any, assert_never
 
 from actors.address import Address
 from actors.base import Actor
+from actors.finish import report_finished
 from relaymesh.agents.execute import run_inline
 from relaymesh.agents.order import order_for
 from relaymesh.agents.spec import AgentSpec
 from relaymesh.wire.store import (
     CancelGrants,
     FinishedStep,
-    FinishSteps,
     GrantsRefused,
     RevokeGrants,
     RunGrants,
@@ -38,12 +38,16 @@ class InlineWorkerActor(Actor):
         self._specs = specs
         self._store = store
         self._queue = queue
+        self._start = 0
 
     def started(self) -> None:
-        self._queue.tell(WorkerUp(self.address.name))
+        self._start = time.monotonic_ns()
+        self._queue.tell(WorkerUp(self.address.name, self._start))
 
     def receive(self, message: Any) -> None:
         match message:
+            case RunGrants(_, start) if start != self._start:
+                pass  # meant for the incarnation before us; the queue has given them back since
             case RunGrants(grants):
                 self._run_all(grants)
             case CancelGrants() | RevokeGrants():
@@ -63,7 +67,7 @@ class InlineWorkerActor(Actor):
             report = run_inline(spec, order_for(grant, spec), now_ms)
             finished.append(FinishedStep(grant.lease, report, name))
             if len(finished) == _REPORT_EVERY:
-                self._store.tell(FinishSteps(tuple(finished)))
+                report_finished(self._store, finished)
                 finished = []
         if finished:
-            self._store.tell(FinishSteps(tuple(finished)))
+            report_finished(self._store, finished)

@@ -43,6 +43,7 @@ class LeaseActor(Actor):
     def __init__(self, lease_timeout_ms: int, store: Address, queue: Address, timers: Timers) -> None:
         super().__init__()
         self._machine = rules.Leases(lease_timeout_ms=lease_timeout_ms)
+        self._renew_period_ns = rules.renew_period_ns(lease_timeout_ms)
         self._store = store
         self._queue = queue
         self._timers = timers
@@ -57,6 +58,8 @@ class LeaseActor(Actor):
         now_ns = self._timers.now_ns()
         match message:
             case LeasesTaken(leases, asked_at_ns):
+                # Resent to a new LeaseActor, which does not know when they were last confirmed: it asks at once.
+                asked_at_ns = asked_at_ns or now_ns - self._renew_period_ns
                 for row_id, token, lease_epoch, cluster_epoch in leases:
                     claimed = rules.Claimed(row_id, token, lease_epoch, cluster_epoch, asked_at_ns)
                     self._perform(self._machine.handle(now_ns, claimed))

@@ -97,6 +97,7 @@ class QueueActor(Actor):
         self._one_step = one_step
         self._books = dispatch.Dispatch()
         self._grants: dict[int, Grant] = {}
+        self._starts: dict[str, int] = {}
         self._position = self._high_run = 0
         self._out_of_time = False
 
@@ -113,9 +114,11 @@ class QueueActor(Actor):
                 self._on_committed(message)
             case Claimed(number, grants, position, high_run, asked_at_ns):
                 self._position, self._high_run = position, high_run
-                self._take(grants, asked_at_ns)
+                self._grants.update((grant.lease.row_id, grant) for grant in grants)
                 steps = tuple((grant.lease.row_id, grant.pool) for grant in grants)
                 self._perform(self._books.handle(dispatch.Claimed(number, steps)))
+                # The workers come first: a lease is first looked after when it is a third over.
+                self._tell_taken(grants, asked_at_ns)
                 if self._one_step:
                     self._on_claimed(grants[0].lease) if grants else None
                     self._perform(self._books.handle(dispatch.Close()))
@@ -125,7 +128,8 @@ class QueueActor(Actor):
                 row_ids = self._ours(leases)
                 self._perform(self._books.handle(dispatch.Lost(row_ids)))
                 self._forget(row_ids)
-            case WorkerUp(name):
+            case WorkerUp(name, start):
+                self._starts[name] = start
                 slot = self._workers[name]
                 self._perform(self._books.handle(dispatch.WorkerUp(name, slot.pool, slot.capacity)))
             case WorkerCapacity(name, capacity):
@@ -135,9 +139,8 @@ class QueueActor(Actor):
                     log.warning("generation %d took back %d steps of its former self", generation, requeued)
                 self._perform(self._books.handle(dispatch.TookOver(claim_number)))
             case ResendLeases():
-                # It starts anew; trust counts from now at the earliest when the store says so, so it renews at once.
                 if self._grants:
-                    self._take(tuple(self._grants.values()), self._timers.now_ns())
+                    self._tell_taken(self._grants.values(), 0)
             case DrainQueue(within_ms):
                 self._timers.after(within_ms * 1_000_000, self.address, DrainOver(), key="drain")
                 self._perform(self._books.handle(dispatch.Drain()))
@@ -150,13 +153,10 @@ class QueueActor(Actor):
                 assert_never(message)
         return None
 
-    def _take(self, grants: Iterable[Grant], asked_at_ns: int) -> None:
-        leases = []
-        for grant in grants:
-            lease = grant.lease
-            self._grants[lease.row_id] = grant
-            leases.append((lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch))
-        self._lease.tell(LeasesTaken(tuple(leases), asked_at_ns))
+    def _tell_taken(self, grants: Iterable[Grant], asked_at_ns: int) -> None:
+        leases = (grant.lease for grant in grants)
+        taken = tuple((held.row_id, held.lease_token, held.lease_epoch, held.cluster_epoch) for held in leases)
+        self._lease.tell(LeasesTaken(taken, asked_at_ns))
 
     def _ours(self, leases: Iterable[tuple[int, int]]) -> tuple[int, ...]:
         """Return the rows whose lease is in our books: a late word about a former lease of a step must not end it."""
@@ -173,12 +173,13 @@ class QueueActor(Actor):
         for effect in effects:
             match effect:
                 case dispatch.Ask(after_claim, free):
+                    limit = 1 if self._one_step else DEMAND_MAX
                     self._store.tell(
-                        Demand(after_claim, free, 1 if self._one_step else DEMAND_MAX, self._position, self._high_run)
+                        Demand(after_claim, free, limit, self._position, self._high_run, once=self._one_step)
                     )
                 case dispatch.Run(worker, row_ids):
                     grants = tuple(self._grants[row_id] for row_id in row_ids)
-                    self._workers[worker].address.tell(RunGrants(grants))
+                    self._workers[worker].address.tell(RunGrants(grants, self._starts[worker]))
                 case dispatch.Release(row_ids):
                     leases = tuple(self._grants[row_id].lease for row_id in row_ids if row_id in self._grants)
                     self._store.tell(ReleaseSteps(leases))

@@ -23,6 +23,7 @@ from relaymesh.core.fairness import Fairness
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import RelayMeshError
+from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.connection import Durability
 from relaymesh.store.store import Store
@@ -59,11 +60,16 @@ log = logging.getLogger("relaymesh.store")
 
 CLAIM_MAX = 256
 """Steps per claim. A larger batch makes a commit cheaper per step and everybody else wait longer."""
+CLAIM_CHARS_MAX = 16 * 1024 * 1024
+"""Payload characters per claim, exceeded by one payload at most: what a claim holds is in memory several times."""
 BATCH_MESSAGES_MAX = 256
 BATCH_STEPS_MAX = 1024
+BATCH_CHARS_MAX = 32 * 1024 * 1024
+"""Output characters that one transaction collects before it is written."""
 # How long a refused write waits before it is tried again: the disk may be full for hours.
 RETRY_NS = (100_000_000, 250_000_000, 500_000_000, 1_000_000_000)
 PROMOTE_MAX = 512
+KEYS_PER_HEARTBEAT = 500
 CHECKPOINT_NS = 30_000_000_000
 
 
@@ -92,6 +98,7 @@ class StoreNeeds(Protocol):
     def now_ms(self) -> int: ...
     def lease_token(self) -> str: ...
     def generation(self, number: int) -> None: ...
+    def current_generation(self) -> int: ...
     def lost_generation(self) -> None: ...
 
 
@@ -161,9 +168,10 @@ class StoreActor(Actor):
         self._queue = queue
         self._lease = lease
         self._batch = _Batch()
-        self._steps = 0
+        self._steps = self._chars = 0
         self._demand: Demand | None = None
         self._claim_number = 0
+        self._claim_max = CLAIM_MAX
         self._generation = 0
         self._maybe_ready = True
         self._data_version = -1
@@ -174,6 +182,7 @@ class StoreActor(Actor):
         self._failures = 0
         self._retry_at_ns = 0
         self._checkpoint_at_ns = 0
+        self._wrote = False
 
     def started(self) -> None:
         self._store = Store.open(
@@ -202,6 +211,7 @@ class StoreActor(Actor):
             case FinishSteps(steps):
                 batch.finished.extend(steps)
                 self._steps += len(steps)
+                self._chars += sum(len(step.report.output) for step in steps)
             case SubmitTasks(tasks):
                 batch.submits.append((message, self.reply_later()))
                 self._steps += len(tasks)
@@ -227,11 +237,13 @@ class StoreActor(Actor):
             case WithdrawDemand():
                 self._demand = None
                 self._queue.tell(Withdrawn(self._claim_number))
-        if batch.messages >= BATCH_MESSAGES_MAX or self._steps >= BATCH_STEPS_MAX:
+        if batch.messages >= BATCH_MESSAGES_MAX or self._steps >= BATCH_STEPS_MAX or self._chars >= BATCH_CHARS_MAX:
             self._flush()
 
     def went_idle(self) -> None:
         self._flush()
+        if self._demand is not None and self._demand.once and self._generation and not self._retry_at_ns:
+            self._answer(self._demand, (), 0)
 
     # What is due, or came from outside.
 
@@ -268,7 +280,9 @@ class StoreActor(Actor):
             self._due_known = True
         if now_ns >= self._checkpoint_at_ns:
             self._checkpoint_at_ns = now_ns + CHECKPOINT_NS
-            self._store.checkpoint()
+            # A log that was cut has to grow again, which makes every commit dearer: only while nothing is going on.
+            self._store.checkpoint(cut=not self._wrote)
+            self._wrote = False
 
     # The transaction.
 
@@ -276,7 +290,7 @@ class StoreActor(Actor):
         asked = self._batch.submits or self._batch.maintenance
         if not asked and self._retry_at_ns > self._timers.now_ns():
             return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
-        batch, self._batch, self._steps = self._batch, _Batch(), 0
+        batch, self._batch, self._steps, self._chars = self._batch, _Batch(), 0, 0
         due = self._due_ms is not None and self._due_ms <= self._needs.now_ms()
         asked_at_ns = self._timers.now_ns()
         try:
@@ -289,6 +303,7 @@ class StoreActor(Actor):
             self._failed(batch, error)
             return
         self._failures = self._retry_at_ns = 0
+        self._wrote = True
         self._tell_about(done, asked_at_ns)
 
     def _wants_claim(self) -> bool:
@@ -340,6 +355,7 @@ class StoreActor(Actor):
             # A heartbeat that was on its way while we took over from ourselves says nothing about others.
             if node.generation == self._generation and not store.write_heartbeat(node, now_ms=now_ms):
                 self._needs.lost_generation()
+            store.forget_keys(before_ms=now_ms - KEY_TTL_MS, limit=KEYS_PER_HEARTBEAT)
         for order, reply in batch.maintenance:
             done.answers.append((reply, self._maintain(order, now_ms)))
             done.ready = done.due_changed = True
@@ -358,8 +374,13 @@ class StoreActor(Actor):
         generation = self._store.register_node(
             facts.node_id, pid=facts.pid, host=facts.host, agents=facts.agents, now_ms=now_ms
         )
+        # An actor that was started anew in this process says nothing about the steps that ran: only a death counts.
         requeued = self._store.requeue_former_generation(
-            node_id=facts.node_id, generation=generation, policy_of=facts.policy_of, now_ms=now_ms
+            node_id=facts.node_id,
+            generation=generation,
+            policy_of=facts.policy_of,
+            now_ms=now_ms,
+            died=self._needs.current_generation() == 0,
         )
         self._generation = generation
         self._needs.generation(generation)
@@ -387,7 +408,7 @@ class StoreActor(Actor):
             free=demand.free,
             room={},
             limits=self._facts.limits,
-            limit=min(demand.limit, CLAIM_MAX),
+            limit=min(demand.limit, self._claim_max),
         )
         claim = self._store.claim(
             slots,
@@ -420,7 +441,12 @@ class StoreActor(Actor):
             return
         assert self._demand is not None
         grants: list[Grant] = []
+        late: list[LeaseRef] = []
+        room = CLAIM_CHARS_MAX
         for row in claim.rows:
+            if room <= 0:
+                late.append(row.lease)
+                continue
             try:
                 rendered = self._store.render(row)
             except RelayMeshError as error:
@@ -429,14 +455,25 @@ class StoreActor(Actor):
                 continue
             if isinstance(rendered, Grant):
                 grants.append(rendered)
+                room -= len(rendered.payload)
             else:
                 self._batch.finished.append(self._refused_input(*rendered))
+        # What did not fit goes back at once, and the next claim takes no more than did; then it may grow again.
+        self._claim_max = min(CLAIM_MAX, 2 * self._claim_max) if not late else max(1, len(claim.rows) - len(late))
+        if late:
+            self._batch.released.append(ReleaseSteps(tuple(late)))
+        self._answer(self._demand, tuple(grants), asked_at_ns, claim.state)
+        if self._batch.writes:
+            self._flush()
+
+    def _answer(
+        self, demand: Demand, grants: tuple[Grant, ...], asked_at_ns: int, state: Fairness | None = None
+    ) -> None:
+        """Tell the queue what its demand brought; the demand is used up with it."""
+        state = state or Fairness(demand.position, demand.high_run)
         self._demand = None
         self._claim_number += 1
-        state = claim.state
-        self._queue.tell(Claimed(self._claim_number, tuple(grants), state.position, state.high_run, asked_at_ns))
-        if self._batch.finished:
-            self._flush()
+        self._queue.tell(Claimed(self._claim_number, grants, state.position, state.high_run, asked_at_ns))
 
     def _refused_input(self, lease: LeaseRef, failed: Failed) -> FinishedStep:
         now_ms = self._needs.now_ms()

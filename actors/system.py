@@ -43,7 +43,7 @@ from actors.tree import Tree
 from actors.wake import WakeActor
 from actors.worker import WorkerActor, process_factory
 from relaymesh.agents.registry import Registry, load_registry
-from relaymesh.agents.spec import AgentSpec, Isolation
+from relaymesh.agents.spec import USER_INLINE_POOL, AgentSpec, Isolation
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.retry import RetryPolicy
@@ -239,6 +239,7 @@ class Node:
             },
             slots={
                 "inline": INLINE_SLOTS,
+                USER_INLINE_POOL: 1,
                 "thread": self._options.threads or THREAD_SLOTS,
                 "process": self._concurrency,
             },
@@ -302,6 +303,12 @@ class Node:
         children = [
             self._worker("inline", "inline", INLINE_SLOTS, lambda: InlineWorkerActor(inline, at["store"], at["queue"])),
             self._worker(
+                USER_INLINE_POOL,
+                USER_INLINE_POOL,
+                1,
+                lambda: InlineWorkerActor(inline, at["store"], at["queue"]),
+            ),
+            self._worker(
                 "thread",
                 "thread",
                 threads,
@@ -332,7 +339,10 @@ class Node:
     # Ending.
 
     def _committed(self, message: Committed) -> None:
-        self._on_committed(message)
+        try:
+            self._on_committed(message)
+        except Exception:  # code of the program around the node: its faults are not the queue's
+            log.exception("the program's callback for committed steps failed")
 
     def _claimed(self, lease: LeaseRef) -> None:
         if self.claimed is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, assert_never
 
@@ -43,11 +44,13 @@ class ThreadWorkerActor(Actor):
         self._queue = queue
         self._lease = lease
         self._held: dict[int, Grant] = {}
+        self._start = 0
         self._runner: ThreadRunner | None = None
 
     def started(self) -> None:
         self._runner = ThreadRunner(self._specs.get, threads_max=self._threads)
-        self._queue.tell(WorkerUp(self.address.name))
+        self._start = time.monotonic_ns()
+        self._queue.tell(WorkerUp(self.address.name, self._start))
 
     def stopping(self) -> None:
         if self._runner is not None:
@@ -59,6 +62,8 @@ class ThreadWorkerActor(Actor):
     def receive(self, message: Any) -> None:
         assert self._runner is not None
         match message:
+            case RunGrants(_, start) if start != self._start:
+                pass  # meant for the incarnation before us; the queue has given them back since
             case RunGrants(grants):
                 for grant in grants:
                     self._start_one(self._runner, grant)

@@ -22,6 +22,7 @@ from typing import Any, assert_never
 
 from actors.address import Address
 from actors.base import Actor
+from actors.finish import report_finished
 from actors.timer import Timers
 from relaymesh.agents.order import order_for
 from relaymesh.agents.process import KILL_MARGIN_MS, WorkerProcess
@@ -70,6 +71,8 @@ _MS = 1_000_000
 _SLACK_NS = KILL_MARGIN_MS * _MS
 # After a process that could not load its agents: how long nothing is sent to this worker.
 _REFUSED_PAUSE_NS = 5_000_000_000
+READY_NS_MAX = 60_000_000_000
+"""How long a worker process may take to load its agents; then it is killed and the worker pauses."""
 BLAMELESS_MAX = 3
 """After so many deaths in a row without a step to blame, nothing is sent to this worker for a while."""
 
@@ -132,11 +135,14 @@ class WorkerActor(Actor):
         self._idle_since_ns = 0
         self._paused_until_ns = 0
         self._blameless = 0
+        self._start = 0
+        self._started_at_ns = 0
 
     def started(self) -> None:
         self._idle_since_ns = self._timers.now_ns()
         self._timers.every(_IDLE_LOOK_NS, self.address, WorkerTick(), key="idle")
-        self._queue.tell(WorkerUp(self.address.name))
+        self._start = time.monotonic_ns()
+        self._queue.tell(WorkerUp(self.address.name, self._start))
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "idle")
@@ -149,6 +155,8 @@ class WorkerActor(Actor):
 
     def receive(self, message: Any) -> None:
         match message:
+            case RunGrants(_, start) if start != self._start:
+                pass  # meant for the incarnation before us; the queue has given them back since
             case RunGrants(grants):
                 self._run_all(grants)
             case StepReports(reports):
@@ -213,6 +221,7 @@ class WorkerActor(Actor):
             self._pause()
             return None
         self._process, self._ready = process, False
+        self._started_at_ns = self._timers.now_ns()
         return process
 
     def _send(self, message: Any) -> None:
@@ -256,7 +265,7 @@ class WorkerActor(Actor):
                 finished.append(FinishedStep(held.grant.lease, report, name))
         if finished:
             self._blameless = 0
-            self._store.tell(FinishSteps(tuple(finished)))
+            report_finished(self._store, finished)
         self._mark_first()
         self._set_capacity(credit(self._pace))
 
@@ -307,6 +316,11 @@ class WorkerActor(Actor):
                 self._retired.append(self._process)
                 self._process = None
             return
+        process = self._process
+        if process is not None and not self._ready and now_ns - self._started_at_ns > READY_NS_MAX:
+            log.error("worker process %d has not loaded its agents in time and is killed", process.pid)
+            self._pause()
+            process.kill()
         entries = iter(self._held.items())
         row_id, first = next(entries)
         waiting = [Ahead(other, held.sent_at_ns) for other, held in entries if not held.revoked]

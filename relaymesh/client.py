@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from relaymesh.core.limit import PAYLOAD_BYTES_MAX
+from relaymesh.core.limit import INSTANT_MS_MAX, PAYLOAD_BYTES_MAX
 from relaymesh.errors import InputError, TaskFailedError, TaskNotFoundError, UnknownAgentError
 from relaymesh.store import read
 from relaymesh.store.database import Database
@@ -354,7 +354,7 @@ class Client:
             TaskNotFoundError: there is none of this id.
         """
         store = self._readable()
-        with store.reading():
+        with store.snapshot():
             detail = read.workflow_detail(store.conn, task_id)
         if detail is None:
             raise TaskNotFoundError(task_id)
@@ -475,7 +475,7 @@ class Client:
         from relaymesh.store.why import explanations
 
         store = self._readable()
-        with store.reading():
+        with store.snapshot():
             if read.task_status(store.conn, task_id) is None:
                 raise TaskNotFoundError(task_id)
             return explanations(
@@ -491,7 +491,7 @@ class Client:
         from relaymesh.store.stats import stats
 
         store = self._readable()
-        with store.reading():
+        with store.snapshot():
             return stats(store.conn, self.root, namespace=self.namespace, now_ms=self._now_ms())
 
     def health(self) -> HealthOutcome:
@@ -673,8 +673,8 @@ def _not_before(now_ms: int, delay_ms: int, at_ms: int | None) -> int | None:
     if delay_ms < 0:
         raise BadTimeError(f"a delay of {delay_ms} ms lies in the past: use 0 or more")
     if at_ms is not None:
-        return at_ms if at_ms > now_ms else None
-    return now_ms + delay_ms if delay_ms else None
+        return _instant(at_ms) if at_ms > now_ms else None
+    return _instant(now_ms + delay_ms) if delay_ms else None
 
 
 def _expires_at(now_ms: int, expires_in_ms: int | None) -> int | None:
@@ -682,7 +682,13 @@ def _expires_at(now_ms: int, expires_in_ms: int | None) -> int | None:
         return None
     if expires_in_ms < 1:
         raise BadTimeError(f"an expiry of {expires_in_ms} ms would end the task before it starts: use 1 or more")
-    return now_ms + expires_in_ms
+    return _instant(now_ms + expires_in_ms)
+
+
+def _instant(at_ms: int) -> int:
+    if at_ms > INSTANT_MS_MAX:
+        raise BadTimeError("the time lies behind the year 9999: use an earlier one")
+    return at_ms
 
 
 def _traceparent(text: str | None) -> str:

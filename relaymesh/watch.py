@@ -154,19 +154,19 @@ def read_logs(store: Database, task_id: str, *, follow: bool) -> Iterator[LogEnt
         TaskNotFoundError
     """
     looks = _Looks(store, None)
-    after = (0, "", 0, 0)
+    # An attempt brings all its lines when it ends, so they may be older than what others have told by then.
+    told: set[tuple[str, int]] = set()
     while looks.changed():
         with store.reading():
             status = read.task_status(store.conn, task_id)
-        if status is None:
-            raise TaskNotFoundError(task_id)
-        while True:
+            if status is None:
+                raise TaskNotFoundError(task_id)
+            fresh = read.log_attempts(store.conn, task_id) - told
+            keys = read.log_keys(store.conn, fresh) if fresh else []
+        told |= fresh
+        for start in range(0, len(keys), _LOG_LINES):
             with store.reading():
-                entries = read.log_entries(store.conn, task_id, after, _LOG_LINES)
-            for cursor, entry in entries:
-                after = cursor
-                yield entry
-            if len(entries) < _LOG_LINES:
-                break
+                entries = read.log_entries(store.conn, keys[start : start + _LOG_LINES])
+            yield from entries
         if not follow or status in TERMINAL:
             return

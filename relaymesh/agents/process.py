@@ -97,20 +97,23 @@ class WorkerProcess:
             AgentError: the platform cannot start a process now.
         """
         assert self._child is None, "a worker process is started once"
-        orders_read, orders_write = os.pipe()
-        reports_read, reports_write = os.pipe()
-        mark_fd = create_mark_file()
-        self._running = RunningMark(mark_fd)
-        self._running.clear()
+        ours, theirs = contextlib.ExitStack(), contextlib.ExitStack()
         try:
-            self._child = self._popen(orders_read, reports_write, mark_fd)
+            with theirs:
+                orders_read, orders_write = os.pipe()
+                theirs.callback(os.close, orders_read)
+                ours.callback(os.close, orders_write)
+                reports_read, reports_write = os.pipe()
+                theirs.callback(os.close, reports_write)
+                ours.callback(os.close, reports_read)
+                mark_fd = create_mark_file()
+                theirs.callback(os.close, mark_fd)
+                self._running = RunningMark(mark_fd)
+                self._running.clear()
+                self._child = self._popen(orders_read, reports_write, mark_fd)
         except OSError as error:
-            for fd in (orders_write, reports_read):
-                os.close(fd)
+            ours.close()
             raise AgentError(f"cannot start a worker process ({error.strerror}): free memory or processes") from error
-        finally:
-            for fd in (orders_read, reports_write, mark_fd):
-                os.close(fd)
         self._outbox.put(self._start_message)
         reader = self._thread("read", lambda: self._read(FrameReader(reports_read)))
         listener = self._thread("stderr", self._listen)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_GRACE_MS",
     "DEFAULT_TIMEOUT_MS",
+    "USER_INLINE_POOL",
     "AgentSpec",
     "HttpTarget",
     "Isolation",
@@ -28,6 +29,7 @@ __all__ = [
 
 DEFAULT_TIMEOUT_MS = 60_000
 DEFAULT_GRACE_MS = 2_000
+USER_INLINE_POOL = "inline-python"
 
 
 class Isolation(enum.Enum):
@@ -119,5 +121,11 @@ class AgentSpec:
 
     @property
     def pool(self) -> str:
-        """The name of the slot pool that steps of this agent wait for."""
+        """The name of the slot pool that steps of this agent wait for.
+
+        A Python agent that runs inline has a pool of its own with a single slot: it takes as long as it takes, and
+        built-ins must not wait behind it.
+        """
+        if self.isolation is Isolation.INLINE and self.kind is not Kind.BUILTIN:
+            return USER_INLINE_POOL
         return self.isolation.value

@@ -29,9 +29,12 @@ class WakeListener:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._port = int(self._socket.getsockname()[1])
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        # Written aside: a rename changes the folder, which is how senders notice that a node was started anew.
+        aside = self._path.with_suffix(f".{os.getpid()}.tmp")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(f"{self._port} {self._token.hex()}\n")
+        os.replace(aside, self._path)
 
     def wait(self) -> bool:
         """Block until somebody wakes us; False when the listener was closed."""
@@ -39,9 +42,9 @@ class WakeListener:
             try:
                 data = self._socket.recv(_TOKEN_BYTES + 1)
             except OSError:
-                return False
-            if data == b"" and self._socket.fileno() == -1:
-                return False
+                if self._socket.fileno() == -1:
+                    return False
+                continue  # Windows reports a datagram that is too long as an error
             if hmac.compare_digest(data, self._token):
                 return self._socket.fileno() != -1
 

@@ -8,6 +8,7 @@ from enum import Enum
 from relaymesh.store.bulk import id_list
 
 __all__ = [
+    "KEY_TTL_MS",
     "CancelMode",
     "Cancelled",
     "add_counter",
@@ -18,6 +19,10 @@ __all__ = [
     "replay",
     "write_heartbeat",
 ]
+
+
+KEY_TTL_MS = 7 * 24 * 3_600_000
+"""How long the idempotency key of a task is held after its end."""
 
 
 class CancelMode(Enum):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from relaymesh.store.connection import Durability, connect, write_transaction
-from relaymesh.store.error import RootMissingError, translate
+from relaymesh.store.error import BadNumberError, BadTextError, RootMissingError, translate
 from relaymesh.store.migration import migrate
 from relaymesh.store.payload import PayloadFiles
 from relaymesh.store.root import DATABASE, create_layout, has_database
@@ -93,8 +93,13 @@ class Database:
         Raises:
             StoreError, RootError: nothing was changed.
         """
-        with write_transaction(self.conn, self._path):
-            yield
+        try:
+            with write_transaction(self.conn, self._path):
+                yield
+        except UnicodeEncodeError as error:
+            raise BadTextError from error
+        except OverflowError as error:
+            raise BadNumberError from error
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -103,6 +108,20 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise translate(error, str(self._path)) from error
+        except UnicodeEncodeError as error:
+            raise BadTextError from error
+        except OverflowError as error:
+            raise BadNumberError from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all reads see one state, whatever others commit meanwhile. Keep it short: it holds the log back."""
+        with self.reading():
+            self.conn.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.conn.execute("ROLLBACK")
 
     def data_version(self) -> int:
         """Return a number that changes when another connection commits."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from relaymesh.errors import RootError, StoreError
+from relaymesh.errors import InputError, RootError, StoreError
 
 __all__ = [
+    "BadNumberError",
+    "BadTextError",
     "PragmaMismatchError",
     "RootCorruptError",
     "RootMissingError",
@@ -19,6 +21,24 @@ __all__ = [
     "StoreIOError",
     "translate",
 ]
+
+
+class BadNumberError(InputError):
+    """A number that does not fit into 64 bits."""
+
+    code = "bad_number"
+
+    def __str__(self) -> str:
+        return "a number is too large to be stored or looked for: use one of at most 18 digits"
+
+
+class BadTextError(InputError):
+    """A text that is not Unicode, such as half of a surrogate pair out of an argument's raw bytes."""
+
+    code = "bad_text_value"
+
+    def __str__(self) -> str:
+        return "one of the texts given is not valid Unicode: write it as UTF-8; nothing was changed"
 
 
 class RootMissingError(RootError):

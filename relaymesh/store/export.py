@@ -33,7 +33,7 @@ class OutputFileError(InputError):
 
 def export_task(store: Database, task_id: str, out: Path, *, now_ms: int) -> TaskExportOutcome:
     """Write one task, its steps and its log to ``out``."""
-    with store.reading():
+    with store.snapshot():
         task = read.task_view(store.conn, task_id, store.payloads.read)
         workflow = read.workflow_detail(store.conn, task_id)
     if task is None or workflow is None:

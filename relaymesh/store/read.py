@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from relaymesh.errors import InputError
@@ -22,7 +23,9 @@ from relaymesh.view import (
 __all__ = [
     "ResultTooLargeError",
     "lease_conflicts",
+    "log_attempts",
     "log_entries",
+    "log_keys",
     "task_status",
     "task_summaries",
     "task_view",
@@ -32,6 +35,8 @@ __all__ = [
 RESULT_BYTES_MAX = 67_108_864
 
 ReadOutput = Callable[[str], str]
+LogKey = tuple[int, str, int, int]
+"""``(at_ms, step id, lease epoch, line)``"""
 
 
 class ResultTooLargeError(InputError):
@@ -184,26 +189,38 @@ def outputs(
         yield step_id, text if path is None else read_output(path)
 
 
-def log_entries(
-    conn: sqlite3.Connection, task_id: str, after: tuple[int, str, int, int], limit: int
-) -> list[tuple[tuple[int, str, int, int], LogEntry]]:
-    """Return log lines behind a cursor, oldest first, each with the cursor that stands behind it.
+def log_attempts(conn: sqlite3.Connection, task_id: str) -> set[tuple[str, int]]:
+    """Return ``(step id, lease epoch)`` of the attempts of a task that have log lines: all of them or none yet."""
+    return set(
+        conn.execute(
+            "SELECT l.step_id, l.lease_epoch FROM steps s JOIN attempt_logs l ON l.step_id=s.step_id"
+            " WHERE s.task_id=? AND l.line=0",
+            (task_id,),
+        )
+    )
 
-    A cursor is ``(at_ms, step_id, lease_epoch, line)``; ``(0, "", 0, 0)`` stands before everything.
-    """
+
+def log_keys(conn: sqlite3.Connection, attempts: Iterable[tuple[str, int]]) -> list[LogKey]:
+    """Return the keys of all lines of these attempts, oldest first."""
+    return conn.execute(
+        "SELECT l.at_ms, l.step_id, l.lease_epoch, l.line FROM json_each(?) w JOIN attempt_logs l"
+        " ON l.step_id=json_extract(w.value, '$[0]') AND l.lease_epoch=json_extract(w.value, '$[1]')"
+        " ORDER BY l.at_ms, l.step_id, l.lease_epoch, l.line",
+        (json.dumps(list(attempts)),),
+    ).fetchall()
+
+
+def log_entries(conn: sqlite3.Connection, keys: Sequence[LogKey]) -> list[LogEntry]:
+    """Return the lines of these keys, in their order."""
     rows = conn.execute(
-        "SELECT l.at_ms, l.step_id, l.lease_epoch, l.line, l.attempt, l.level, l.text FROM steps s"
-        " JOIN attempt_logs l ON l.step_id=s.step_id WHERE s.task_id=?"
-        " AND (l.at_ms, l.step_id, l.lease_epoch, l.line) > (?,?,?,?)"
-        " ORDER BY l.at_ms, l.step_id, l.lease_epoch, l.line LIMIT ?",
-        (task_id, *after, limit),
+        "SELECT l.step_id, l.attempt, l.at_ms, l.level, l.text FROM json_each(?) w JOIN attempt_logs l"
+        " ON l.step_id=json_extract(w.value, '$[1]') AND l.lease_epoch=json_extract(w.value, '$[2]')"
+        " AND l.line=json_extract(w.value, '$[3]') ORDER BY w.key",
+        (json.dumps(keys),),
     )
     return [
-        (
-            (at_ms, step_id, epoch, line),
-            LogEntry(step_id=step_id, attempt=attempt, at_ms=at_ms, level=level, text=text),
-        )
-        for at_ms, step_id, epoch, line, attempt, level, text in rows
+        LogEntry(step_id=step_id, attempt=attempt, at_ms=at_ms, level=level, text=text)
+        for step_id, attempt, at_ms, level, text in rows
     ]
 
 

@@ -158,8 +158,8 @@ def reclaim(
 ) -> Reclaimed:
     """Take steps from owners that are dead or silent; a row that has changed since it was seen is left alone.
 
-    cause: ``lease_expired``, ``owner_dead`` or ``owner_restarted``. at_once: PENDING instead of RETRYING, for a node
-    that takes back its own.
+    cause: a key of ``_CAUSES``; ``actors_restarted`` is nobody's death and is not counted.
+    at_once: PENDING instead of RETRYING, for a node that takes back its own.
     """
     count = Reclaimed()
     for seen in leases:
@@ -186,7 +186,9 @@ def reclaim(
         lease = LeaseRef(
             seen.row_id, step_id, task_id, agent_id, attempt, seen.lease_token or "", seen.lease_epoch, cluster_epoch, 0
         )
-        _reclaim_one(conn, lease, seen, deaths + 1, cause, policy_of, rng, now_ms, at_once, count)
+        _reclaim_one(
+            conn, lease, seen, deaths + (cause != "actors_restarted"), cause, policy_of, rng, now_ms, at_once, count
+        )
     return count
 
 
@@ -194,6 +196,7 @@ _CAUSES = {
     "lease_expired": "the lease of node {owner} expired",
     "owner_dead": "node {owner} died",
     "owner_restarted": "node {owner} was restarted",
+    "actors_restarted": "an actor of node {owner} was restarted",
 }
 
 
@@ -221,22 +224,22 @@ def _reclaim_one(
     elif isinstance(decision, DeadLetter):
         text = f"{error}; the step was there at {deaths} such ends and is not run again ({decision.reason_code})"
         conn.execute(
-            f"UPDATE steps SET status='DEAD_LETTER', last_error=?, owner_deaths=owner_deaths+1, {clear} {guard}",
-            (text, now_ms, *believed),
+            f"UPDATE steps SET status='DEAD_LETTER', last_error=?, owner_deaths=?, {clear} {guard}",
+            (text, deaths, now_ms, *believed),
         )
         task_dead(conn, lease.task_id, text, now_ms)
         count.dead_lettered += 1
-    elif at_once and decision.at_ms <= now_ms:
+    elif at_once:
         conn.execute(
-            "UPDATE steps SET status='PENDING', attempt=max(0, attempt-1), owner_deaths=owner_deaths+1, last_error=?,"
+            "UPDATE steps SET status='PENDING', attempt=max(0, attempt-1), owner_deaths=?, last_error=?,"
             f" {clear} {guard}",
-            (error, now_ms, *believed),
+            (deaths, error, now_ms, *believed),
         )
     else:
         conn.execute(
             "UPDATE steps SET status='RETRYING', next_retry_at_ms=?, attempt=max(0, attempt-1),"
-            f" owner_deaths=owner_deaths+1, last_error=?, {clear} {guard}",
-            (min(decision.at_ms, INSTANT_MS_MAX), error, now_ms, *believed),
+            f" owner_deaths=?, last_error=?, {clear} {guard}",
+            (min(decision.at_ms, INSTANT_MS_MAX), deaths, error, now_ms, *believed),
         )
         conn.execute(
             "UPDATE tasks SET status='RETRYING', last_error=?, updated_at_ms=max(?, updated_at_ms+1)"
@@ -272,15 +275,27 @@ def requeue_former_generation(
     policy_of: PolicyOf,
     rng: random.Random,
     now_ms: int,
+    died: bool = True,
 ) -> Reclaimed:
-    """Fence what an earlier generation of this node ran; its steps are ready again at once."""
+    """Fence what an earlier generation of this node ran; its steps are ready again at once.
+
+    died: the process did, which counts against its steps; False when only its actors were started anew.
+    """
     rows = conn.execute(
         "SELECT id, lease_token, lease_epoch, updated_at_ms FROM steps WHERE status='RUNNING' AND lease_owner=?"
         " AND owner_generation<?",
         (node_id, generation),
     ).fetchall()
     leases = [SeenLease(row_id, token, epoch, at, node_id) for row_id, token, epoch, at in rows]
-    return reclaim(conn, leases, cause="owner_restarted", policy_of=policy_of, rng=rng, now_ms=now_ms, at_once=True)
+    return reclaim(
+        conn,
+        leases,
+        cause="owner_restarted" if died else "actors_restarted",
+        policy_of=policy_of,
+        rng=rng,
+        now_ms=now_ms,
+        at_once=True,
+    )
 
 
 def running_elsewhere(conn: sqlite3.Connection, *, node_id: str, limit: int) -> list[SeenLease]:

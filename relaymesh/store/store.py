@@ -21,6 +21,7 @@ from relaymesh.core.workflow_error import StepInputError
 from relaymesh.store import admin, recover
 from relaymesh.store.claim import Claim, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.clock import save_clock
+from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.database import Database
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
 from relaymesh.store.payload import PayloadMissingError
@@ -169,11 +170,17 @@ class Store(Database):
         return recover.reclaim(self.conn, leases, cause=cause, policy_of=policy_of, rng=self.rng, now_ms=now_ms)
 
     def requeue_former_generation(
-        self, *, node_id: str, generation: int, policy_of: PolicyOf, now_ms: int
+        self, *, node_id: str, generation: int, policy_of: PolicyOf, now_ms: int, died: bool = True
     ) -> recover.Reclaimed:
-        """Fence what an earlier generation of this node ran."""
+        """Fence what an earlier generation of this node ran; a death of its process counts against the steps."""
         return recover.requeue_former_generation(
-            self.conn, node_id=node_id, generation=generation, policy_of=policy_of, rng=self.rng, now_ms=now_ms
+            self.conn,
+            node_id=node_id,
+            generation=generation,
+            policy_of=policy_of,
+            rng=self.rng,
+            now_ms=now_ms,
+            died=died,
         )
 
     def running_elsewhere(self, *, node_id: str, limit: int) -> list[SeenLease]:
@@ -218,10 +225,21 @@ class Store(Database):
                 is not None
             )
 
-    def checkpoint(self) -> None:
-        """Copy the write-ahead log into the database and cut it, as far as readers let us."""
+    def checkpoint(self, *, cut: bool) -> None:
+        """Copy the write-ahead log into the database as far as readers let us; ``cut``: and give its space back."""
         with self.reading():
-            self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self.conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            if cut:
+                # A reader that holds an old view keeps it from being cut: try, do not wait for it.
+                self.conn.execute("PRAGMA busy_timeout=0")
+                try:
+                    self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                finally:
+                    self.conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
+    def forget_keys(self, *, before_ms: int, limit: int) -> int:
+        """Let go of the idempotency keys of tasks that ended before this; return how many."""
+        return admin.forget_keys(self.conn, before_ms=before_ms, limit=limit)
 
     # -- nodes and counters ------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.settings import Settings
-from relaymesh.store import admin
+from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.clock import boot_id, load_clock, save_clock
 from relaymesh.store.presence import host_name, is_alive
 from relaymesh.store.store import Store
@@ -17,7 +17,6 @@ from relaymesh.wire.store import SeenLease
 
 __all__ = ["maintenance_tick"]
 
-_KEY_TTL_MS = 7 * 24 * 3_600_000
 _KEYS_PER_TICK = 1_000
 
 
@@ -38,7 +37,7 @@ def maintenance_tick(store: Store, node_id: str, settings: Settings, *, now_ms: 
         by_time = store.reclaim(expired, cause="lease_expired", policy_of=policy_of, now_ms=now_ms)
         promoted = store.promote_due(now_ms=now_ms, limit=limit)
         store.expire_tasks(now_ms=now_ms, limit=limit)
-        admin.forget_keys(store.conn, before_ms=now_ms - _KEY_TTL_MS, limit=_KEYS_PER_TICK)
+        store.forget_keys(before_ms=now_ms - KEY_TTL_MS, limit=_KEYS_PER_TICK)
         if by_death.reclaimed:
             store.add_counter("dead_owner_reclaimed", by_death.reclaimed)
     return MaintenanceOutcome(

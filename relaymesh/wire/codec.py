@@ -24,14 +24,16 @@ __all__ = [
     "MESSAGE_BYTES_MAX",
     "MalformedMessageError",
     "Message",
+    "MessageTooLargeError",
     "UnknownMessageError",
     "decode",
     "encode",
     "message",
 ]
 
-# A batch of steps with the largest payloads must pass; what is larger than this is refused before it is parsed.
-MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+# The largest workflow file, split into rows, must pass. Larger is neither sent nor parsed; claims and results are split
+# long before.
+MESSAGE_BYTES_MAX = 256 * 1024 * 1024
 
 
 class UnknownMessageError(MessageError):
@@ -58,6 +60,22 @@ class MalformedMessageError(MessageError):
 
     def __str__(self) -> str:
         return f"these bytes are not a message: {self.reason}"
+
+
+class MessageTooLargeError(MessageError):
+    """A message of ours that no reader would take."""
+
+    code = "message_too_large"
+
+    def __init__(self, tag: str, size_bytes: int) -> None:
+        super().__init__(tag, size_bytes)
+        self.tag, self.size_bytes = tag, size_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"the message {self.tag!r} would have {self.size_bytes:,} bytes, the limit is {MESSAGE_BYTES_MAX:,}: "
+            "hand in less at once"
+        )
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -91,8 +109,14 @@ def message(tag: str, version: int = 1) -> Callable[[M], M]:
 
 
 def encode(msg: Message) -> bytes:
-    """Return the envelope of ``msg``."""
+    """Return the envelope of ``msg``.
+
+    Raises:
+        MessageTooLargeError: nobody would take it; whoever makes large messages splits them.
+    """
     packed: bytes = msgpack.packb((msg.TAG, msg.VERSION, msgspec.to_builtins(msg, builtin_types=(bytes,))))
+    if len(packed) > MESSAGE_BYTES_MAX:
+        raise MessageTooLargeError(msg.TAG, len(packed))
     return packed
 
 

@@ -137,6 +137,7 @@ class Demand(Message, frozen=True):
     after_claim: number of the last ``Claimed`` that the queue has taken in. One that was sent before the queue knew of
         a claim counts slots twice, so the store ignores it; the queue sends another with each claim.
     free: free slots per pool. position, high_run: where dispatch stands (relaymesh.core.fairness).
+    once: answer now, also when there is nothing to claim.
     """
 
     after_claim: int
@@ -144,6 +145,7 @@ class Demand(Message, frozen=True):
     limit: int
     position: int
     high_run: int
+    once: bool = False
 
 
 @message("store.claimed")
@@ -189,9 +191,13 @@ class Withdrawn(Message, frozen=True):
 
 @message("work.worker_up")
 class WorkerUp(Message, frozen=True):
-    """A worker actor has started and holds nothing; what an earlier incarnation of it held was not run to its end."""
+    """A worker actor has started and holds nothing; what an earlier incarnation of it held was not run to its end.
+
+    start: names this start; grants that were meant for an earlier one are not run.
+    """
 
     worker: str
+    start: int
 
 
 @message("work.capacity")
@@ -366,7 +372,10 @@ class Renewed(Message, frozen=True):
 
 @message("lease.taken")
 class LeasesTaken(Message, frozen=True):
-    """The node holds these leases from ``asked_at_ns`` on: ``(row_id, token, lease_epoch, cluster_epoch)``."""
+    """The node holds these leases: ``(row_id, token, lease_epoch, cluster_epoch)``.
+
+    asked_at_ns: since when they are trusted; 0 when nobody remembers it.
+    """
 
     leases: tuple[tuple[int, str, int, int], ...]
     asked_at_ns: int
@@ -389,9 +398,10 @@ class LeasesLost(Message, frozen=True):
 
 @message("work.run_grants")
 class RunGrants(Message, frozen=True):
-    """Run these steps."""
+    """Run these steps; ``start`` is that of the worker they are meant for."""
 
     grants: tuple[Grant, ...]
+    start: int
 
 
 @message("store.node")
