@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 
-from tests.integration.harness import Site
+from tests.integration.harness import REPO, Site
 from tests.integration.storm import Storm
 
 SEED = int(os.environ.get("RELAYMESH_TEST_SEED", "20260101"))
@@ -27,3 +30,17 @@ def test_killing_nodes_workers_and_clients_at_random_moments_loses_and_repeats_n
     # A step may have been there at its third death of a worker process; nothing else ends in a dead letter.
     reasons = {row[0] for row in site.rows("SELECT last_error FROM steps WHERE status='DEAD_LETTER'")}
     assert all("poison" in reason for reason in reasons), reasons
+
+
+def test_the_long_form_runs_and_reports_what_it_did() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/soak.py", "kill", "--cycles", "3"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    figures = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert figures["ok"] and figures["cycles"] == 3 and figures["tasks"]["SUCCESS"] > 0
