@@ -141,7 +141,7 @@ class WorkerActor(Actor):
     def started(self) -> None:
         self._idle_since_ns = self._timers.now_ns()
         self._timers.every(_IDLE_LOOK_NS, self.address, WorkerTick(), key="idle")
-        self._start = time.monotonic_ns()
+        self._start = self._timers.now_ns()
         self._queue.tell(WorkerUp(self.address.name, self._start))
 
     def stopping(self) -> None:

@@ -57,6 +57,9 @@ class Needs:
     def generation(self, number: int) -> None:
         self.generations.append(number)
 
+    def current_generation(self) -> int:
+        return self.generations[-1] if self.generations else 0
+
     def lost_generation(self) -> None:
         self.lost += 1
 

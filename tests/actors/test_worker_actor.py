@@ -22,6 +22,7 @@ from relaymesh.wire.store import (
     LeaseRef,
     RunGrants,
     WorkerCapacity,
+    WorkerUp,
 )
 from relaymesh.wire.work import StepReport, StepReports, WorkerExited, WorkerReady, WorkerRetiring
 from tests.actors.fakes import PATIENCE_S, ManualTimers
@@ -59,6 +60,12 @@ class Desk:
         self.address = Address("worker-1")
         self.actor = WorkerActor(SPECS, self._make, self.timers, self.store, self.queue, self.lease)
         self.actor.launch(self.address)
+        self.start = self._start_of(self.queue)
+
+    def _start_of(self, queue: Address) -> int:
+        assert self.address.ask(Ping(), PATIENCE_S) is True
+        (up,) = self.mail(queue, WorkerUp)
+        return int(up.start)
 
     def _make(self, _: Callable[[Any], object]) -> Any:
         self.processes.append(FakeProcess(100 + len(self.processes)))
@@ -96,7 +103,9 @@ def report(row_id: int, kind: str = "succeeded") -> StepReport:
 
 
 def test_a_success_that_comes_after_its_lease_was_lost_is_left_to_the_store_to_judge(desk: Desk) -> None:
-    desk.tell(RunGrants((grant(1), grant(2))), WorkerReady(100, ()), CancelGrants((1, 2), "the lease is lost"))
+    desk.tell(
+        RunGrants((grant(1), grant(2)), desk.start), WorkerReady(100, ()), CancelGrants((1, 2), "the lease is lost")
+    )
 
     desk.tell(StepReports((report(1), report(2, "failed"))))
 
@@ -104,8 +113,15 @@ def test_a_success_that_comes_after_its_lease_was_lost_is_left_to_the_store_to_j
     assert [step.lease.row_id for step in finished.steps] == [1]
 
 
+def test_grants_that_were_meant_for_the_worker_before_a_crash_are_not_run(desk: Desk) -> None:
+    desk.tell(RunGrants((grant(1),), desk.start - 1))
+
+    assert desk.processes == []
+    assert desk.mail(desk.queue, GrantsRefused) == []
+
+
 def test_a_death_is_blamed_on_the_step_that_ran_and_the_others_go_back(desk: Desk) -> None:
-    desk.tell(RunGrants((grant(1), grant(2), grant(3))), WorkerReady(100, ()))
+    desk.tell(RunGrants((grant(1), grant(2), grant(3)), desk.start), WorkerReady(100, ()))
 
     desk.tell(WorkerExited(100, -9, 2))
 
@@ -115,7 +131,7 @@ def test_a_death_is_blamed_on_the_step_that_ran_and_the_others_go_back(desk: Des
 
 
 def test_a_death_between_two_steps_is_blamed_on_nobody(desk: Desk) -> None:
-    desk.tell(RunGrants((grant(1),)), WorkerReady(100, ()))
+    desk.tell(RunGrants((grant(1),), desk.start), WorkerReady(100, ()))
 
     desk.tell(WorkerExited(100, -9, None))
 
@@ -124,10 +140,10 @@ def test_a_death_between_two_steps_is_blamed_on_nobody(desk: Desk) -> None:
 
 
 def test_steps_sent_to_a_process_that_is_gone_already_wait_for_word_of_its_end(desk: Desk) -> None:
-    desk.tell(RunGrants((grant(1),)), WorkerReady(100, ()))
+    desk.tell(RunGrants((grant(1),), desk.start), WorkerReady(100, ()))
     desk.processes[0].alive = False
 
-    desk.tell(RunGrants((grant(2),)))
+    desk.tell(RunGrants((grant(2),), desk.start))
     early = desk.mail(desk.queue, GrantsRefused)
     desk.tell(WorkerExited(100, -11, 1))
 
@@ -139,8 +155,8 @@ def test_steps_sent_to_a_process_that_is_gone_already_wait_for_word_of_its_end(d
 
 
 def test_what_a_retired_process_still_had_goes_back_when_it_dies(desk: Desk) -> None:
-    desk.tell(RunGrants((grant(1),)), WorkerReady(100, ()), WorkerRetiring(100, "steps", ()))
-    desk.tell(RunGrants((grant(2),)))
+    desk.tell(RunGrants((grant(1),), desk.start), WorkerReady(100, ()), WorkerRetiring(100, "steps", ()))
+    desk.tell(RunGrants((grant(2),), desk.start))
     assert len(desk.processes) == 2
 
     desk.tell(WorkerExited(100, 0, None))
@@ -153,7 +169,7 @@ def test_what_a_retired_process_still_had_goes_back_when_it_dies(desk: Desk) -> 
 
 def test_a_worker_whose_processes_keep_dying_with_nobody_to_blame_takes_a_pause(desk: Desk) -> None:
     for number in range(BLAMELESS_MAX):
-        desk.tell(RunGrants((grant(number + 1),)), WorkerExited(100 + number, -9, None))
+        desk.tell(RunGrants((grant(number + 1),), desk.start), WorkerExited(100 + number, -9, None))
 
     assert [message.capacity for message in desk.mail(desk.queue, WorkerCapacity)] == [0]
     desk.timers.advance(6_000_000_000)
