@@ -166,8 +166,9 @@ class Client:
         if store is not None:
             from relaymesh.store.node_row import live_nodes
 
-            for node in live_nodes(store.conn, self.root / "run", now_ms=self._now_ms()):
-                known.update(node.capabilities.pools)
+            with store.reading():
+                for node in live_nodes(store.conn, self.root / "run", now_ms=self._now_ms()):
+                    known.update(node.capabilities.pools)
         return sorted(known)
 
     # -- submit ------------------------------------------------------------------------------------------------------
@@ -583,14 +584,22 @@ class Client:
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def _writable(self, *, create: bool = True) -> Store:
+        from relaymesh.store.connection import Durability
         from relaymesh.store.store import Store
 
         if not isinstance(self._store, Store):
-            self._config()
+            durability = Durability(self._config().durability)
             if self._store is not None:
-                self._store.close()
-                self._store = None
-            self._store = Store.open(self.root, namespace=self.namespace, now_ms=self._now_ms(), create=create)
+                # On the same connection: an iterator that this client gave out may still be reading from it.
+                self._store = Store(self._store.conn, self.root, self.namespace, None)
+            else:
+                self._store = Store.open(
+                    self.root,
+                    namespace=self.namespace,
+                    now_ms=self._now_ms(),
+                    create=create,
+                    durability=durability,
+                )
         return self._store
 
     def _readable(self) -> Database:
@@ -618,7 +627,9 @@ class Client:
         self._waker.wake()
 
     def _existing(self) -> Database | None:
-        return self._readable() if (self.root / "relaymesh.db").exists() else None
+        from relaymesh.store.root import has_database
+
+        return self._readable() if has_database(self.root) else None
 
     def _config(self) -> Settings:
         if self._settings is None:
@@ -641,7 +652,7 @@ class Client:
         if missing:
             from relaymesh.core.nearest import did_you_mean
 
-            raise UnknownAgentError(missing[0], did_you_mean(missing[0], self.agents()))
+            raise UnknownAgentError(missing[0], did_you_mean(missing[0], sorted(self._node_agents())))
 
     def _node_agents(self) -> frozenset[str]:
         now = time.monotonic()

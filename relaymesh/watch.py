@@ -111,7 +111,9 @@ def watch(store: Database, task_id: str, timeout_ms: int | None) -> Iterator[Eve
                 raise TaskNotFoundError(task_id)
             steps = store.conn.execute(
                 "SELECT step_id, status, attempt, updated_at_ms, coalesce(progress, ''), coalesce(last_error, '')"
-                " FROM steps WHERE task_id=? ORDER BY updated_at_ms, step_id",
+                # What has ended comes first: it may be what let the others start, within the same millisecond.
+                " FROM steps WHERE task_id=? ORDER BY status NOT IN ('SUCCESS','DEAD_LETTER','CANCELLED'),"
+                " updated_at_ms, id",
                 (task_id,),
             ).fetchall()
         for step_id, step_status, attempt, at_ms, progress, error in steps:

@@ -147,7 +147,7 @@ def write_database(root: Path, script: str) -> None:
 def test_a_root_of_a_later_release_is_refused_in_one_sentence_and_left_alone(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "root")
     bench.store.conn.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-    bench.store.checkpoint()
+    bench.store.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     bench.close()
 
     error = refusal(tmp_path / "root")
@@ -172,7 +172,7 @@ def test_a_database_of_another_program_is_refused_whatever_version_it_says(tmp_p
 def test_a_migration_that_was_applied_in_another_form_is_refused(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "root")
     bench.store.conn.execute("UPDATE schema_migrations SET checksum='0'")
-    bench.store.checkpoint()
+    bench.store.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     bench.close()
 
     error = refusal(tmp_path / "root")
@@ -193,7 +193,7 @@ def test_a_truncated_database_never_answers_with_a_raw_error(tmp_path: Path) -> 
     bench = Bench(tmp_path / "root")
     for _ in range(200):
         bench.one(payload="x" * 2_000)
-    bench.store.checkpoint()
+    bench.store.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     bench.close()
     path = tmp_path / "root" / DATABASE
     whole = path.read_bytes()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relaymesh.client import Client
+from relaymesh.core.retry import RetryPolicy
+from relaymesh.settings import SETTINGS_FILE, Settings, SettingsError, load_settings
+
+
+def write(root: Path, content: str | bytes) -> None:
+    data = content if isinstance(content, bytes) else content.encode()
+    (root / SETTINGS_FILE).write_bytes(data)
+
+
+def test_without_a_file_everything_has_its_default(tmp_path: Path) -> None:
+    found = load_settings(tmp_path)
+
+    assert found == Settings()
+    assert (found.lease_timeout_ms, found.retry_dispatch_limit, found.durability) == (15_000, 32, "full")
+    assert found.retry_policy == RetryPolicy(3, 1_000, 60_000)
+
+
+def test_a_file_changes_what_it_names_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
+    for mark in (b"", b"\xef\xbb\xbf"):
+        write(tmp_path, mark + b'{"leaseTimeoutMs": 4000, "durability": "fast"}')
+
+        assert load_settings(tmp_path) == Settings(lease_timeout_ms=4_000, durability="fast")
+
+
+def test_a_value_below_its_floor_is_raised_to_it(tmp_path: Path) -> None:
+    low = dict.fromkeys(("leaseTimeoutMs", "maxAttempts", "baseBackoffMs", "maxBackoffMs", "retryDispatchLimit"), -5)
+    write(tmp_path, json.dumps(low))
+
+    found = load_settings(tmp_path)
+
+    assert (found.lease_timeout_ms, found.max_attempts, found.retry_dispatch_limit) == (100, 1, 1)
+    assert (found.base_backoff_ms, found.max_backoff_ms) == (1, 1)
+
+
+def test_the_longest_backoff_is_never_below_the_first(tmp_path: Path) -> None:
+    write(tmp_path, '{"baseBackoffMs": 90000}')
+
+    assert load_settings(tmp_path).retry_policy == RetryPolicy(3, 90_000, 90_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ('{"leaseTimeoutMS": 4000}', "leaseTimeoutMS"),
+        ('{"leaseTimeoutMs": "4000"}', "$.leaseTimeoutMs"),
+        ('{"maxAttempts": 2.5}', "$.maxAttempts"),
+        ('{"durability": "none"}', "$.durability"),
+        ('{"leaseTimeoutMs": null}', "$.leaseTimeoutMs"),
+        ("[]", "array"),
+        ("", "truncated"),
+        ('{"leaseTimeoutMs": 40', "truncated"),
+        (b"\xff\xfe{}", "malformed"),
+        ('{"durability": "\xff"}'.encode("latin-1"), ""),
+        (b" " * 1_048_577, "larger than"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_path_and_the_cause(tmp_path: Path, content: str | bytes, cause: str) -> None:
+    write(tmp_path, content)
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path)
+
+    sentence = str(caught.value)
+    assert str(tmp_path / SETTINGS_FILE) in sentence and cause in sentence and "\n" not in sentence
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / SETTINGS_FILE).mkdir()
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path)
+
+    assert str(tmp_path / SETTINGS_FILE) in str(caught.value)
+
+
+def test_a_client_with_a_bad_file_stores_nothing(tmp_path: Path) -> None:
+    with Client(tmp_path) as client:
+        client.submit("echo", "before")
+    write(tmp_path, "{")
+
+    with Client(tmp_path) as client, pytest.raises(SettingsError):
+        client.submit("echo", "after")
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("fast", 1)])
+def test_a_client_commits_at_the_durability_that_was_set(tmp_path: Path, durability: str, synchronous: int) -> None:
+    write(tmp_path, json.dumps({"durability": durability}))
+
+    with Client(tmp_path) as client:
+        client.submit("echo", "x")
+
+        assert client._writable().conn.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=60)
+    | st.dictionaries(st.sampled_from(["maxAttempts", "durability", "x"]), st.integers() | st.text() | st.none()).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
+def test_any_bytes_are_settings_or_one_sentence(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path, content)
+
+    try:
+        found = load_settings(tmp_path)
+    except SettingsError as error:
+        assert "\n" not in str(error)
+    else:
+        assert found.retry_policy.max_attempts >= 1
