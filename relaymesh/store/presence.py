@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from relaymesh.errors import InputError, UsageError
+from relaymesh.store.error import RootReadOnlyError
 
 if sys.platform == "win32":
     import msvcrt
@@ -83,6 +84,7 @@ def take_presence(run: Path, node_id: str | None, *, default: str = "node-local"
     Raises:
         BadNodeIdError: the id cannot be used.
         NodeIdTakenError: a live process has the id that was asked for.
+        RootReadOnlyError: its lock cannot be written.
     """
     if node_id is not None:
         deadline = time.monotonic() + tries_ms / 1000
@@ -124,15 +126,21 @@ def _try_take(run: Path, node_id: str) -> Presence | None:
     if not _ID.fullmatch(node_id):
         raise BadNodeIdError(node_id)
     path = run / f"{node_id}.lock"
-    run.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    if not _lock(descriptor, shared=False):
-        os.close(descriptor)
-        return None
-    content = json.dumps({"pid": os.getpid(), "host": host_name()}).encode()
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, content)
-    return Presence(path, descriptor, node_id)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if _lock(descriptor, shared=False):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, json.dumps({"pid": os.getpid(), "host": host_name()}).encode())
+                return Presence(path, descriptor, node_id)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise RootReadOnlyError(str(run), error.strerror or type(error).__name__) from error
+    os.close(descriptor)
+    return None
 
 
 def _holder(path: Path) -> tuple[int | None, str | None]:

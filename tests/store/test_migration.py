@@ -156,11 +156,14 @@ def test_a_root_of_a_later_release_is_refused_in_one_sentence_and_left_alone(tmp
     assert (error.found, error.known) == (SCHEMA_VERSION + 1, SCHEMA_VERSION)
 
 
+@pytest.mark.parametrize("mode", ["wal", "delete"])
 @pytest.mark.parametrize("their_version", [0, SCHEMA_VERSION, SCHEMA_VERSION + 7])
-def test_a_database_of_another_program_is_refused_whatever_version_it_says(tmp_path: Path, their_version: int) -> None:
+def test_a_database_of_another_program_is_refused_whatever_version_it_says_and_left_alone(
+    tmp_path: Path, their_version: int, mode: str
+) -> None:
     write_database(
         tmp_path / "root",
-        f"PRAGMA journal_mode=wal; CREATE TABLE notes(text); PRAGMA user_version={their_version};",
+        f"PRAGMA journal_mode={mode}; CREATE TABLE notes(text); PRAGMA user_version={their_version};",
     )
 
     error = refusal(tmp_path / "root")
