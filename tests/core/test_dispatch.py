@@ -416,4 +416,4 @@ class DispatchMachine(RuleBasedStateMachine):
 
 
 TestDispatchMachine = DispatchMachine.TestCase
-TestDispatchMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestDispatchMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

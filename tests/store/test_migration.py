@@ -55,7 +55,7 @@ def tables(root: Path) -> set[str]:
 
 
 def test_a_fresh_root_gets_every_table_of_the_reference_and_its_folders(tmp_path: Path) -> None:
-    Bench(tmp_path / "root").close()
+    Store.open(tmp_path / "root", now_ms=NOON).close()
 
     wanted = {"tasks", "steps", "step_dependencies", "messages", "idempotency", "mesh_nodes", "lease_conflicts"}
     assert wanted | {"cluster_state", "schema_migrations"} <= tables(tmp_path / "root")
@@ -63,7 +63,10 @@ def test_a_fresh_root_gets_every_table_of_the_reference_and_its_folders(tmp_path
         assert (tmp_path / "root" / folder).is_dir()
 
 
-def test_every_migration_leaves_its_checksum_and_the_cluster_epoch_starts_at_one(bench: Bench) -> None:
+def test_every_migration_leaves_its_checksum_and_the_cluster_epoch_starts_at_one(tmp_path: Path) -> None:
+    Store.open(tmp_path / "root", now_ms=NOON).close()
+    bench = Bench(tmp_path / "root")
+
     rows = bench.rows("SELECT version, checksum, applied_at_ms, success FROM schema_migrations")
 
     assert rows == [
@@ -71,6 +74,7 @@ def test_every_migration_leaves_its_checksum_and_the_cluster_epoch_starts_at_one
     ]
     (state,) = bench.rows("SELECT state_value, version FROM cluster_state WHERE state_key='cluster_epoch'")
     assert state == {"state_value": "1", "version": 1}
+    bench.close()
 
 
 def test_opening_again_runs_nothing_and_keeps_everything(tmp_path: Path) -> None:
