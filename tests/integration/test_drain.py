@@ -97,8 +97,9 @@ def test_a_killed_node_leaves_no_worker_and_no_script_behind(site: Site) -> None
         client.submit("script", "9" * 9 + "\n")
         client.submit("linger", {"ms": 60_000})
     _wait_running(site, 2)
-    family = [child.pid for child in psutil.Process(node.pid).children(recursive=True)]
-    assert len(family) >= 3
+    # RUNNING is said at the claim, a moment before the script is there: two workers, one script.
+    eventually(lambda: len(_family(node)) >= 3, what="the script has started")
+    family = _family(node)
 
     node.kill()
 
@@ -112,8 +113,8 @@ def test_a_worker_that_is_killed_leaves_neither_its_script_nor_a_zombie(site: Si
         client.submit("script", "9" * 9 + "\n")
     _wait_running(site, 1)
     (worker,) = node.workers()
+    eventually(lambda: bool(worker.children(recursive=True)), what="the script has started")
     below = [child.pid for child in worker.children(recursive=True)]
-    assert below
 
     worker.kill()
 
@@ -121,6 +122,10 @@ def test_a_worker_that_is_killed_leaves_neither_its_script_nor_a_zombie(site: Si
     eventually(lambda: not _zombies(node), within_s=4, what="no zombie below the node")
     error = eventually(lambda: site.one("SELECT error FROM attempts WHERE outcome='worker_died'"))
     assert "signal 9" in error
+
+
+def _family(node: NodeProcess) -> list[int]:
+    return [child.pid for child in psutil.Process(node.pid).children(recursive=True)]
 
 
 def _zombies(node: NodeProcess) -> list[psutil.Process]:
