@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -66,14 +67,19 @@ def _each_ran_once(site: Site, ids: list[str]) -> None:
 def test_a_jump_of_all_clocks_of_a_machine_costs_no_lease_even_for_a_node_that_starts_just_then(
     make_site: Callable[..., Site], clock: Clock, jump_s: int
 ) -> None:
-    site = make_site(settings={"leaseTimeoutMs": LEASE_MS})
-    for node_id in ("a", "b"):
-        site.node(node_id, environment=clock.environment).wait_up()
-    ids = _submit_long(site, 4, 4 * LEASE_MS)
+    site = make_site(settings={"leaseTimeoutMs": 12_000})
+    owners = [site.node(node_id, environment=clock.environment).wait_up() for node_id in ("a", "b")]
+    ids = _submit_long(site, 4, 9_000)
     eventually(lambda: site.one("SELECT count(*) FROM cluster_state WHERE state_key='clock'"), what="a heartbeat")
 
+    # The owners stand still for a moment, so that all that the newcomer sees is from before the jump.
+    for owner in owners:
+        owner.signal(signal.SIGSTOP)
     clock.set(jump_s)
     late = site.node("c", environment=clock.environment).wait_up()
+    time.sleep(2.5)  # it looks at the leases of others once a second
+    for owner in owners:
+        owner.signal(signal.SIGCONT)
 
     _each_ran_once(site, ids)
     (now_ms,) = {row[0] for row in site.rows("SELECT max(last_heartbeat_ms) FROM mesh_nodes")}

@@ -149,8 +149,11 @@ def _failing(node: NodeProcess, calls: str, error: str) -> Iterator[None]:
         ("pread64", "EIO", "store_io"),
     ],
 )
-def test_a_node_lives_through_a_disk_that_fails_for_a_while(site: Site, calls: str, error: str, code: str) -> None:
+def test_a_node_lives_through_a_disk_that_fails_for_a_while(
+    make_site: Callable[..., Site], calls: str, error: str, code: str
+) -> None:
     _strace()
+    site = make_site(settings={"leaseTimeoutMs": 30_000})  # no lease runs out meanwhile
     node = site.node().wait_up()
     with site.client() as client:
         acknowledged = [client.submit("stamp", {"ms": 400}, idempotency_key=str(n)).task_id for n in range(12)]
@@ -165,6 +168,7 @@ def test_a_node_lives_through_a_disk_that_fails_for_a_while(site: Site, calls: s
     site.wait_done()
 
     assert history(site, acknowledged) == {"SUCCESS": len(acknowledged)}
+    assert len(site.ran()) == 13, "a result was dropped and its step ran again"
     assert node.process.poll() is None
     if calls != "pread64":  # what is in the cache of a connection need not be read
         assert f"({code})" in node.log, node.log

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import pytest
 
+from relaymesh.client import Client
 from tests.integration.harness import Site, history, read_acknowledged
 
 PROCESSES = 8
+NEW_ROOTS = 20
 SECONDS = float(os.environ.get("RELAYMESH_TEST_HAMMER_S", "12"))
 
 
@@ -50,7 +53,12 @@ def test_eight_processes_submit_and_work_on_one_root_and_none_is_told_that_it_is
 
 def test_eight_processes_make_one_new_root_at_the_same_moment(site: Site) -> None:
     """The first of them makes the tables, under a lock that SQLite does not wait for by itself."""
-    for attempt in range(2):
-        fresh = str(site.folder / f"fresh-{attempt}")
-        started = [site.start("-m", "relaymesh", "--root", fresh, "init") for _ in range(PROCESSES)]
-        assert [process.wait(60) for process in started] == [0] * PROCESSES
+    begin = time.time() + 3.0  # all of them have been started by then
+    words = ("-m", "tests.integration.fresh", str(site.folder / "fresh"), str(NEW_ROOTS), str(begin))
+    started = [site.start(*words) for _ in range(PROCESSES)]
+
+    assert [process.wait(60) for process in started] == [0] * PROCESSES
+
+    for number in range(NEW_ROOTS):
+        with Client(site.folder / "fresh" / str(number)) as client:
+            assert client.query("SELECT count(*) FROM tasks") == [(1,)]
