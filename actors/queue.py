@@ -8,6 +8,7 @@ them on.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, assert_never
 
@@ -34,6 +35,7 @@ from relaymesh.wire.store import (
     RevokeGrants,
     RunGrants,
     TakeOver,
+    TellLeases,
     TookOver,
     WithdrawDemand,
     Withdrawn,
@@ -58,7 +60,10 @@ class WorkerSlot:
 
 
 class QueueActor(Actor):
-    """See the module. ``on_drained`` is called once, in this actor's thread, when a drain is over."""
+    """See the module. ``on_drained`` is called once, in this actor's thread, when a drain is over.
+
+    tell_after_ns: how old a lease is when the LeaseActor hears of it; well below the time to its first renewal.
+    """
 
     takes = (
         TookOver
@@ -72,6 +77,7 @@ class QueueActor(Actor):
         | DrainQueue
         | DrainOver
         | Withdrawn
+        | TellLeases
     )
 
     def __init__(
@@ -83,6 +89,7 @@ class QueueActor(Actor):
         on_drained: Callable[[QueueDrained], None],
         on_committed: Callable[[Committed], None] = lambda _: None,
         *,
+        tell_after_ns: int,
         on_claimed: Callable[[LeaseRef], None] = lambda _: None,
         one_step: bool = False,
     ) -> None:
@@ -98,6 +105,11 @@ class QueueActor(Actor):
         self._books = dispatch.Dispatch()
         self._grants: dict[int, Grant] = {}
         self._starts: dict[str, int] = {}
+        # Leases by age: young ones in batches as they were claimed, and the lease epoch of those the LeaseActor knows.
+        self._young: deque[tuple[int, tuple[tuple[int, int], ...]]] = deque()
+        self._told: dict[int, int] = {}
+        self._timer_set = False
+        self._tell_after_ns = tell_after_ns
         self._position = self._high_run = 0
         self._out_of_time = False
 
@@ -108,7 +120,7 @@ class QueueActor(Actor):
         match message:
             case Committed(leases):
                 row_ids = self._ours(leases)
-                self._lease.tell(LeasesEnded(leases))
+                self._tell_ended(leases)
                 self._perform(self._books.handle(dispatch.Ended(row_ids)))
                 self._forget(row_ids)
                 self._on_committed(message)
@@ -117,8 +129,7 @@ class QueueActor(Actor):
                 self._grants.update((grant.lease.row_id, grant) for grant in grants)
                 steps = tuple((grant.lease.row_id, grant.pool) for grant in grants)
                 self._perform(self._books.handle(dispatch.Claimed(number, steps)))
-                # The workers come first: a lease is first looked after when it is a third over.
-                self._tell_taken(grants, asked_at_ns)
+                self._keep_young(grants, asked_at_ns)
                 if self._one_step:
                     self._on_claimed(grants[0].lease) if grants else None
                     self._perform(self._books.handle(dispatch.Close()))
@@ -126,6 +137,8 @@ class QueueActor(Actor):
                 self._perform(self._books.handle(dispatch.GaveBack(row_ids)))
             case LeasesLost(leases):
                 row_ids = self._ours(leases)
+                for row_id in row_ids:
+                    self._told.pop(row_id, None)
                 self._perform(self._books.handle(dispatch.Lost(row_ids)))
                 self._forget(row_ids)
             case WorkerUp(name, start):
@@ -138,9 +151,12 @@ class QueueActor(Actor):
                 if requeued:
                     log.warning("generation %d took back %d steps of its former self", generation, requeued)
                 self._perform(self._books.handle(dispatch.TookOver(claim_number)))
+            case TellLeases():
+                self._timer_set = False
+                self._tell_taken()
             case ResendLeases():
-                if self._grants:
-                    self._tell_taken(self._grants.values(), 0)
+                if self._told:
+                    self._lease.tell(LeasesTaken(self._leases(self._told.items()), 0))
             case DrainQueue(within_ms):
                 self._timers.after(within_ms * 1_000_000, self.address, DrainOver(), key="drain")
                 self._perform(self._books.handle(dispatch.Drain()))
@@ -153,10 +169,41 @@ class QueueActor(Actor):
                 assert_never(message)
         return None
 
-    def _tell_taken(self, grants: Iterable[Grant], asked_at_ns: int) -> None:
-        leases = (grant.lease for grant in grants)
-        taken = tuple((held.row_id, held.lease_token, held.lease_epoch, held.cluster_epoch) for held in leases)
-        self._lease.tell(LeasesTaken(taken, asked_at_ns))
+    # Leases, as the LeaseActor hears of them.
+
+    def _keep_young(self, grants: tuple[Grant, ...], asked_at_ns: int) -> None:
+        """Remember new leases: most end before anybody has to look after them, and then nobody hears of them."""
+        if grants:
+            self._young.append((asked_at_ns, tuple((g.lease.row_id, g.lease.lease_epoch) for g in grants)))
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._young and not self._timer_set:
+            self._timer_set = True
+            self._timers.after(self._tell_after_ns, self.address, TellLeases(), key="leases")
+
+    def _tell_taken(self) -> None:
+        """Hand the leases that are still held after a while to the LeaseActor, trusted since they were asked for."""
+        old_ns = self._timers.now_ns() - self._tell_after_ns // 2
+        while self._young and self._young[0][0] <= old_ns:
+            asked_at_ns, leases = self._young.popleft()
+            ours = set(self._ours(leases))
+            held = [(row_id, epoch) for row_id, epoch in leases if row_id in ours]
+            if held:
+                self._told.update(held)
+                self._lease.tell(LeasesTaken(self._leases(held), asked_at_ns))
+        self._set_timer()
+
+    def _leases(self, held: Iterable[tuple[int, int]]) -> tuple[tuple[int, str, int, int], ...]:
+        leases = (self._grants[row_id].lease for row_id in self._ours(held))
+        return tuple((lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch) for lease in leases)
+
+    def _tell_ended(self, leases: tuple[tuple[int, int], ...]) -> None:
+        ended = tuple((row_id, epoch) for row_id, epoch in leases if self._told.get(row_id) == epoch)
+        if ended:
+            for row_id, _ in ended:
+                del self._told[row_id]
+            self._lease.tell(LeasesEnded(ended))
 
     def _ours(self, leases: Iterable[tuple[int, int]]) -> tuple[int, ...]:
         """Return the rows whose lease is in our books: a late word about a former lease of a step must not end it."""

@@ -22,10 +22,11 @@ from actors.timer import Timers
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
-from relaymesh.errors import RelayMeshError
+from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.connection import Durability
+from relaymesh.store.error import StoreDefectError
 from relaymesh.store.store import Store
 from relaymesh.wire.store import (
     AttemptLost,
@@ -116,6 +117,17 @@ class _Batch:
     maintenance: list[tuple[RunMaintenance, Reply]] = field(default_factory=list)
     take_over: bool = False
 
+    def split(self) -> list[_Batch]:
+        """Return batches of one write each, in the order in which this one would make them."""
+        parts = [_Batch(submits=[entry]) for entry in self.submits]
+        parts += [_Batch(finished=[step]) for step in self.finished]
+        parts += [_Batch(released=[message]) for message in self.released]
+        parts += [_Batch(lost=[message]) for message in self.lost]
+        parts += [_Batch(renewals=[message]) for message in self.renewals]
+        parts += [_Batch(nodes=[message]) for message in self.nodes]
+        parts += [_Batch(maintenance=[entry]) for entry in self.maintenance]
+        return parts + ([_Batch(take_over=True)] if self.take_over else [])
+
     @property
     def writes(self) -> bool:
         """Whether there is anything to write."""
@@ -140,6 +152,7 @@ class _Done:
     claim: Claim | None = None
     ready: bool = False
     due_changed: bool = False
+    generation: int = 0
 
 
 class StoreActor(Actor):
@@ -291,6 +304,9 @@ class StoreActor(Actor):
         if not asked and self._retry_at_ns > self._timers.now_ns():
             return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
         batch, self._batch, self._steps, self._chars = self._batch, _Batch(), 0, 0
+        self._commit(batch)
+
+    def _commit(self, batch: _Batch) -> None:
         due = self._due_ms is not None and self._due_ms <= self._needs.now_ms()
         asked_at_ns = self._timers.now_ns()
         try:
@@ -382,8 +398,7 @@ class StoreActor(Actor):
             now_ms=now_ms,
             died=self._needs.current_generation() == 0,
         )
-        self._generation = generation
-        self._needs.generation(generation)
+        self._generation = done.generation = generation
         done.ready = done.due_changed = True
         done.tells.append((self._queue, TookOver(generation, requeued.reclaimed, self._claim_number)))
 
@@ -425,6 +440,8 @@ class StoreActor(Actor):
     # After the commit.
 
     def _tell_about(self, done: _Done, asked_at_ns: int) -> None:
+        if done.generation:
+            self._needs.generation(done.generation)
         for reply, answer in done.answers:
             reply.answer(answer)
         # What ended goes first: the claim may bring the same step again, under its next lease.
@@ -491,6 +508,9 @@ class StoreActor(Actor):
 
     def _failed(self, batch: _Batch, error: RelayMeshError) -> None:
         """The database refused and nothing was changed: tell who asked, keep what must not be lost, try again later."""
+        if isinstance(error, StoreDefectError | InputError):
+            self._leave_out(batch, error)
+            return
         self._rest(error, "refused a commit")
         for _, reply in batch.submits:
             reply.fail(error)
@@ -503,6 +523,25 @@ class StoreActor(Actor):
         kept.released[:0] = batch.released
         kept.lost[:0] = batch.lost
         kept.take_over |= batch.take_over
+
+    def _leave_out(self, batch: _Batch, error: RelayMeshError) -> None:
+        """It is one write that cannot be made, not the disk: make the others one by one, and give up that one.
+
+        A result that cannot be stored becomes a failure that says so, and is not tried again. What else is given up
+        (a release, a lost attempt) leaves its step to the end of its lease.
+        """
+        parts = batch.split()
+        if len(parts) > 1:
+            for part in parts:
+                self._commit(part)
+            return
+        log.error("a write cannot be made and is left out (%s): %s", error.code, error)
+        for _, reply in (*batch.submits, *batch.maintenance):
+            reply.fail(error)
+        for step in batch.finished:
+            if step.report.code != error.code:
+                failed = Failed(error.code, str(error), retryable=False)
+                self._batch.finished.append(self._refused_input(step.lease, failed))
 
     def _rest(self, error: RelayMeshError, what: str) -> None:
         """Let the disk rest for a while, longer each time."""

@@ -46,6 +46,7 @@ from relaymesh.agents.registry import Registry, load_registry
 from relaymesh.agents.spec import USER_INLINE_POOL, AgentSpec, Isolation
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
+from relaymesh.core.lease import renew_period_ns
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.errors import ActorError
@@ -73,6 +74,7 @@ log = logging.getLogger("relaymesh.node")
 
 GRACE_MS = 5_000 if sys.platform == "win32" else 15_000
 THREAD_SLOTS = 32
+TELL_LEASES_NS = 200_000_000
 EXIT_GAVE_UP = 70
 _START_S = 30.0
 # After a drain: the last commit, the heartbeat that says LEFT, and the end of each actor.
@@ -261,6 +263,7 @@ class Node:
                     timers,
                     self._queue_drained,
                     self._committed,
+                    tell_after_ns=min(TELL_LEASES_NS, renew_period_ns(self._settings.lease_timeout_ms) // 2),
                     on_claimed=self._claimed,
                     one_step=self._options.one_step,
                 ),

@@ -15,7 +15,7 @@ from itertools import chain
 
 __all__ = ["id_list", "write_rows"]
 
-_CHUNKS = (128, 32, 8, 1)
+_CHUNKS = (256, 64, 16, 4, 1)
 
 
 @lru_cache(maxsize=64)

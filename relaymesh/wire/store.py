@@ -42,6 +42,7 @@ __all__ = [
     "StoreChanged",
     "SubmitTasks",
     "TakeOver",
+    "TellLeases",
     "TookOver",
     "VerifyLeases",
     "WithdrawDemand",
@@ -270,6 +271,11 @@ class VerifyLeases(Message, frozen=True):
 @message("lease.tick")
 class LeaseTick(Message, frozen=True):
     """Time for the leases: renew, or stop trusting."""
+
+
+@message("queue.tell_leases")
+class TellLeases(Message, frozen=True):
+    """Time to hand leases that are still held to the LeaseActor."""
 
 
 @message("lease.resend")
