@@ -26,6 +26,7 @@ from relaymesh.wire.store import (
     FinishedStep,
     FinishSteps,
     Grant,
+    LeaseRef,
     PollStore,
     StoreAnswer,
     SubmitTasks,
@@ -224,3 +225,23 @@ def test_a_database_that_cannot_be_read_for_a_while_crashes_nothing_and_loses_no
 
     assert while_away
     assert desk.rows("SELECT status FROM steps") == [("SUCCESS",)]
+
+
+def test_a_result_that_sqlite_cannot_take_does_not_keep_the_others_from_being_committed(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.submit("good")
+    desk.tell(Demand(0, {"inline": 8}, 8, 0, 0))
+    (grant,) = desk.claimed()
+    good = FinishedStep(
+        grant.lease, StepReport(grant.lease.row_id, grant.lease.lease_token, "succeeded", output="ok"), "w"
+    )
+    # No row has such a number: SQLite counts to 2^63.
+    lease = LeaseRef(2**63 + 1, "stp_x", "tsk_x", "echo", 1, "lse_x", 1, grant.lease.cluster_epoch, 1)
+    bad = FinishedStep(lease, StepReport(lease.row_id, lease.lease_token, "succeeded", output="no"), "w")
+
+    desk.tell(FinishSteps((bad, good)))
+
+    assert desk.rows("SELECT status FROM tasks") == [("SUCCESS",)]
+    assert desk.actor is not None
+    assert desk.actor.thread_alive
