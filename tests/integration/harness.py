@@ -53,19 +53,20 @@ MARK = "RELAYMESH_TEST_MARK"
 WITNESS = "RELAYMESH_TEST_WITNESS"
 PATIENCE_S = 60.0
 
+_SAY = f'printf "%s %s %s\\n" "$RELAYMESH_STEP_ID" "$RELAYMESH_FENCING_TOKEN" $$ >> "${WITNESS}"'
 SCRIPTS = {
     "agents": [
         {
+            # Takes as many hundredths of a second as its input says, a digit.
             "id": "script",
-            # One write, so that lines of many scripts do not mix.
             "command": [
                 "/bin/sh",
                 "-c",
-                'read -r ms; printf "%s %s %s\\n" "$RELAYMESH_STEP_ID" "$RELAYMESH_FENCING_TOKEN" $$'
-                f' >> "${WITNESS}"; sleep "0.0${{ms:-1}}"; printf "%s" "$RELAYMESH_FENCING_TOKEN"',
+                f'read -r ms; {_SAY}; sleep "0.0${{ms:-1}}"; printf "%s" "$RELAYMESH_FENCING_TOKEN"',
             ],
             "timeoutMs": 30_000,
-        }
+        },
+        {"id": "endless_script", "command": ["/bin/sh", "-c", f"{_SAY}; sleep 600"], "timeoutMs": 600_000},
     ]
 }
 

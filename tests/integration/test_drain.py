@@ -94,7 +94,7 @@ def _draining(site: Site) -> bool:
 def test_a_killed_node_leaves_no_worker_and_no_script_behind(site: Site) -> None:
     node = site.node(concurrency=2).wait_up()
     with site.client() as client:
-        client.submit("script", "9" * 9 + "\n")
+        client.submit("endless_script")
         client.submit("linger", {"ms": 60_000})
     _wait_running(site, 2)
     # RUNNING is said at the claim, a moment before the script is there: two workers, one script.
@@ -110,7 +110,7 @@ def test_a_killed_node_leaves_no_worker_and_no_script_behind(site: Site) -> None
 def test_a_worker_that_is_killed_leaves_neither_its_script_nor_a_zombie(site: Site) -> None:
     node = site.node(concurrency=1).wait_up()
     with site.client() as client:
-        client.submit("script", "9" * 9 + "\n")
+        client.submit("endless_script")
     _wait_running(site, 1)
     (worker,) = node.workers()
     eventually(lambda: bool(worker.children(recursive=True)), what="the script has started")

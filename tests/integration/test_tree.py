@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def _family(pids: Path, count: int) -> list[int]:
     family: list[int] = eventually(found, what="the family is there")
     assert list(processes(family))
     return family
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    # Nobody's lease runs out, and no renewal comes by chance right after the cancel.
+    return make_site(settings={"leaseTimeoutMs": 30_000})
 
 
 @pytest.fixture
