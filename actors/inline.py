@@ -23,9 +23,9 @@ from relaymesh.wire.store import (
 
 __all__ = ["INLINE_SLOTS", "InlineWorkerActor"]
 
-INLINE_SLOTS = 512
+INLINE_SLOTS = 1024
 """Two claims: one runs while the other is being committed."""
-_REPORT_EVERY = 64
+_REPORT_EVERY = 128
 
 
 class InlineWorkerActor(Actor):

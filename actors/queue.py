@@ -47,7 +47,7 @@ __all__ = ["DEMAND_MAX", "QueueActor", "WorkerSlot"]
 
 log = logging.getLogger("relaymesh.queue")
 
-DEMAND_MAX = 256
+DEMAND_MAX = 512
 
 
 class WorkerSlot:

@@ -59,12 +59,12 @@ __all__ = ["CLAIM_MAX", "NodeFacts", "StoreActor", "StoreNeeds"]
 
 log = logging.getLogger("relaymesh.store")
 
-CLAIM_MAX = 256
+CLAIM_MAX = 512
 """Steps per claim. A larger batch makes a commit cheaper per step and everybody else wait longer."""
 CLAIM_CHARS_MAX = 16 * 1024 * 1024
 """Payload characters per claim, exceeded by one payload at most: what a claim holds is in memory several times."""
 BATCH_MESSAGES_MAX = 256
-BATCH_STEPS_MAX = 1024
+BATCH_STEPS_MAX = 2048
 BATCH_CHARS_MAX = 32 * 1024 * 1024
 """Output characters that one transaction collects before it is written."""
 # How long a refused write waits before it is tried again: the disk may be full for hours.
