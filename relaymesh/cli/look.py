@@ -72,8 +72,22 @@ def logs(call: Call, task_id: str, follow: bool) -> None:
 @task_argument
 @pass_call
 def explain(call: Call, task_id: str) -> None:
+    import shlex
+
+    from msgspec.structs import replace
+
+    from relaymesh.cli.paste import command_line
+
     with call.client() as client:
-        call.show(client.explain(task_id), empty="no step of this task waits")
+        found = client.explain(task_id)
+    # A command that lacks our --root would look at another one when it is pasted.
+    told = [
+        why
+        if why.command is None
+        else replace(why, command=command_line(call.root, call.namespace, shlex.split(why.command)[1:]))
+        for why in found
+    ]
+    call.show(told, empty="no step of this task waits")
 
 
 @command("stats", example="relaymesh stats")

@@ -155,6 +155,14 @@ def test_ids_are_whole_on_a_narrow_terminal(terminal, monkeypatch) -> None:
     assert task_id in terminal.run("--output", "table", "tasks").out
 
 
+def test_the_command_of_an_explanation_names_the_root_that_was_asked(terminal) -> None:
+    terminal.answers(explain=[WAITS])
+
+    (why,) = terminal.run("--root", "elsewhere", "explain", "tsk_1").document
+
+    assert why["command"].endswith("--root elsewhere up")
+
+
 def test_explain_is_an_array(terminal) -> None:
     terminal.answers(explain=[Explanation(step_id="s", reason="delayed", since_ms=1, detail="d", command=None)])
 
@@ -223,7 +231,7 @@ def test_the_age_of_lease_conflicts_is_at_least_an_hour(terminal) -> None:
         (["tasks"], {"tasks": []}, ["no tasks here"]),
         (["workflow", "tsk_1"], {"workflow": DETAIL}, ["RUNNING", "stp_2", "echo"]),
         (["explain", "tsk_1"], {"explain": []}, ["no step of this task waits"]),
-        (["explain", "tsk_1"], {"explain": [WAITS]}, ["stp_1: no_node", "no node runs", "try: relaymesh up"]),
+        (["explain", "tsk_1"], {"explain": [WAITS]}, ["stp_1: no_node", "no node runs", "try: ", "--root ", " up"]),
         (["agents"], {"agents": ["echo", "fail"]}, ["echo\nfail\n"]),
         (["health"], {"health": HEALTH}, ["db ok", "yes"]),
         (
