@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, assert_never
@@ -15,13 +16,17 @@ from relaymesh.agents.spec import AgentSpec
 from relaymesh.wire.store import (
     CancelGrants,
     FinishedStep,
+    Grant,
     GrantsRefused,
     RevokeGrants,
     RunGrants,
     WorkerUp,
 )
+from relaymesh.wire.work import StepReport
 
 __all__ = ["INLINE_SLOTS", "InlineWorkerActor"]
+
+log = logging.getLogger("relaymesh.worker")
 
 INLINE_SLOTS = 1024
 """Two claims: one runs while the other is being committed."""
@@ -55,7 +60,7 @@ class InlineWorkerActor(Actor):
             case _:
                 assert_never(message)
 
-    def _run_all(self, grants: tuple[Any, ...]) -> None:
+    def _run_all(self, grants: tuple[Grant, ...]) -> None:
         name = self.address.name
         finished: list[FinishedStep] = []
         for grant in grants:
@@ -63,11 +68,29 @@ class InlineWorkerActor(Actor):
             if spec is None:  # claimed for an agent that was registered when we asked
                 self._queue.tell(GrantsRefused((grant.lease.row_id,)))
                 continue
-            now_ms = time.time_ns() // 1_000_000
-            report = run_inline(spec, order_for(grant, spec), now_ms)
-            finished.append(FinishedStep(grant.lease, report, name))
+            finished.append(FinishedStep(grant.lease, _run_one(grant, spec), name))
             if len(finished) == _REPORT_EVERY:
                 report_finished(self._store, finished)
                 finished = []
         if finished:
             report_finished(self._store, finished)
+
+
+def _run_one(grant: Grant, spec: AgentSpec) -> StepReport:
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        return run_inline(spec, order_for(grant, spec), now_ms)
+    except Exception as error:
+        # A crash would take all other steps of the batch along, and come again with the step until the node gives up.
+        log.exception("agent %s could not be run", spec.agent_id)
+        lease = grant.lease
+        reason = f"the agent could not be run ({type(error).__name__}), the log of the node says more"
+        return StepReport(
+            lease.row_id,
+            lease.lease_token,
+            "failed",
+            code="agent_error",
+            error=reason,
+            started_at_ms=now_ms,
+            finished_at_ms=now_ms,
+        )
