@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.harness import AGENTS, REPO, Site, history, plain_environment
+from tests.integration.harness import AGENTS, MARK, REPO, Site, eventually, history, marked, plain_environment
 
 # Ten steps: every kind of agent, a retry, a map over a list that a step puts out, two joins.
 WORKFLOW = {
@@ -33,15 +33,15 @@ KILLED = -9
 
 
 class KillServer:
-    """A process that forks nodes which die when they are told to."""
+    """A process that forks nodes which die when they are told to; they and all that they start carry the mark."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.kill_server", str(AGENTS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=REPO,
-            env=plain_environment(),
+            env={**plain_environment(), MARK: mark},
             text=True,
         )
 
@@ -57,17 +57,21 @@ class KillServer:
 
 
 @pytest.fixture
-def servers() -> Iterator[list[KillServer]]:
-    servers = [KillServer(), KillServer()]
+def template(make_site: Callable[..., Site]) -> Site:
+    return make_site("template")
+
+
+@pytest.fixture
+def servers(template: Site) -> Iterator[list[KillServer]]:
+    servers = [KillServer(template.mark), KillServer(template.mark)]
     yield servers
     for server in servers:
         server.close()
 
 
 def test_a_workflow_ends_right_whichever_write_its_node_is_killed_at(
-    make_site: Callable[..., Site], servers: list[KillServer]
+    make_site: Callable[..., Site], template: Site, servers: list[KillServer]
 ) -> None:
-    template = make_site("template")
     with template.client() as client:
         task_id = client.submit_workflow(WORKFLOW).task_id
 
@@ -90,6 +94,9 @@ def test_a_workflow_ends_right_whichever_write_its_node_is_killed_at(
 
     print(f"{before} and {after} writes")
     assert min(before, after) >= 10
+    for server in servers:
+        server.close()
+    eventually(lambda: not marked(template.mark), within_s=5, what=f"no worker is left of {marked(template.mark)}")
 
 
 def _check(site: Site, task_id: str, what: str) -> None:
