@@ -37,7 +37,13 @@ from relaymesh.agents.execute import report_of, run_attempt
 from relaymesh.agents.leftover import end_leftovers, watch_for_children
 from relaymesh.agents.memory import Memory
 from relaymesh.agents.pipe import FrameReader, import_fd, write_message
-from relaymesh.agents.process_tree import adopt_orphans, descendants, kill_descendants, reap_adopted
+from relaymesh.agents.process_tree import (
+    adopt_orphans,
+    descendants,
+    kill_descendants,
+    reap_adopted,
+    wake_when_parent_dies,
+)
 from relaymesh.agents.pulse import Pulse
 from relaymesh.agents.python import CoroutineLoop, one_line
 from relaymesh.agents.registry import Registry, load_registry
@@ -297,6 +303,7 @@ def main() -> None:
     _restore_import_path()
     _ignore_signals()
     faulthandler.enable()
+    wake_when_parent_dies()
     if not adopt_orphans():
         end_with_this_process()
     start = orders.read()

@@ -42,6 +42,7 @@ __all__ = [
     "kill_tree",
     "reap_adopted",
     "wait_unreaped",
+    "wake_when_parent_dies",
 ]
 
 
@@ -107,6 +108,11 @@ def wait_unreaped(child: subprocess.Popen[bytes]) -> None:
 def adopt_orphans() -> bool:
     """Make this process the one that orphans below it fall to; return whether the platform can."""
     return _tree.adopt_orphans()
+
+
+def wake_when_parent_dies() -> None:
+    """Do not stay frozen when the parent dies, where the platform freezes processes at all."""
+    _tree.wake_when_parent_dies()
 
 
 def adopting_for_a_moment() -> AbstractContextManager[list[int]]:

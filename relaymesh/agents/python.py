@@ -144,7 +144,7 @@ def _raised(target: PythonTarget, attempt: Attempt, error: BaseException) -> Out
         case AgentFailed():
             wait_s = error.retry_after_s
             usable = wait_s is not None and math.isfinite(wait_s) and wait_s >= 0
-            wait_ms = min(int(wait_s * 1000), SNOOZE_MS_MAX) if wait_s is not None and usable else None
+            wait_ms = int(min(wait_s * 1000, SNOOZE_MS_MAX)) if wait_s is not None and usable else None
             return Failed(one_line(str(error.code))[:64], one_line(str(error)), error.retryable, wait_ms)
     _log_traceback(attempt, error)
     retryable = not isinstance(error, target.no_retry_on) and (

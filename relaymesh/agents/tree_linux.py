@@ -32,9 +32,11 @@ __all__ = [
     "reap",
     "reap_adopted",
     "stop_root",
+    "wake_when_parent_dies",
 ]
 
 _FREEZE_ROUNDS_MAX: Final = 50
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_GET_CHILD_SUBREAPER: Final = 37
 
@@ -213,6 +215,17 @@ def _signal(process: Process, number: int) -> None:
 def _signal_pid(pid: int, number: int) -> None:
     with contextlib.suppress(OSError):
         os.kill(pid, number)
+
+
+def wake_when_parent_dies() -> None:
+    """Have the kernel continue this process when its parent dies.
+
+    A node freezes a worker before it kills it. Were the node killed in between, the worker would stay frozen for ever;
+    woken, it finds its pipe closed, ends what it started, and exits. SIGKILL would leave what it started behind.
+    """
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGCONT), 0, 0, 0)
 
 
 def _set_adopting(value: int) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "reap",
     "reap_adopted",
     "stop_root",
+    "wake_when_parent_dies",
 ]
 
 
@@ -77,6 +78,10 @@ def reap(pids: Collection[int]) -> None:
 
 def adopt_orphans() -> bool:
     return False
+
+
+def wake_when_parent_dies() -> None:
+    """Do nothing: only Linux can be asked to. On Windows the job object ends with the node."""
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaymesh.agents.builtin import BUILTINS, FAIL_ERROR, run_builtin
-from relaymesh.agents.context import Attempt, Context
+from relaymesh.agents.context import SNOOZE_MS_MAX, AgentFailed, Attempt, Context
 from relaymesh.agents.decorate import SPEC_ATTRIBUTE, agent
 from relaymesh.agents.execute import run_inline
 from relaymesh.agents.trace import span_id_of
@@ -100,3 +100,13 @@ def test_an_error_whose_text_cannot_be_made_is_still_reported(order: Order) -> N
     report = run_inline(getattr(breaks, SPEC_ATTRIBUTE), order("breaks"), 5)
 
     assert (report.code, report.error) == ("agent_error", "Broken")
+
+
+def test_a_wish_to_be_retried_after_more_time_than_there_is_is_cut_to_the_longest_wait(order: Order) -> None:
+    @agent(isolation="inline")
+    def patient(_: str) -> str:
+        raise AgentFailed("later", retry_after_s=1e308)
+
+    report = run_inline(getattr(patient, SPEC_ATTRIBUTE), order("patient"), 5)
+
+    assert (report.kind, report.retryable, report.retry_after_ms) == ("failed", True, SNOOZE_MS_MAX)

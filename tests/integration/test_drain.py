@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import psutil
-import pytest
 
 from tests.integration.harness import NodeProcess, Site, eventually, marked, processes
 
@@ -108,7 +107,6 @@ def test_a_killed_node_leaves_no_worker_and_no_script_behind(site: Site) -> None
     _nothing_is_left(site, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="nobody wakes a frozen worker: PR_SET_PDEATHSIG with SIGCONT in the host would")
 def test_a_worker_that_is_frozen_when_its_node_is_killed_does_not_stay_for_ever(site: Site) -> None:
     """A node freezes a worker before it kills it, so that it starts nothing more; the node may be killed in between."""
     node = site.node(concurrency=1).wait_up()
