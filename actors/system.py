@@ -358,7 +358,7 @@ class Node:
 
     def _end_after_drain(self, grace_ms: int) -> None:
         self._drained.wait(grace_ms / 1000 + _CLOSE_S)
-        with contextlib.suppress(Exception):  # the node ends either way; peers then learn of it from its lock
+        with contextlib.suppress(ActorError):  # the node ends either way; peers then learn of it from its lock
             facts = self.facts
             self.addresses["store"].tell(WriteNode(facts.node_id, self._generation, "LEFT", facts.agents))
         self._finish(exit_status=0, orderly=True)
