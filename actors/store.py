@@ -10,6 +10,7 @@ refuses, who asked gets the error, and what must not be lost (results, released 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from actors.address import Address
 from actors.base import Actor
 from actors.reply import Reply
 from actors.timer import Timers
+from relaymesh.core.demand import Standing
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
@@ -28,6 +30,7 @@ from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.connection import Durability
 from relaymesh.store.error import StoreDefectError
 from relaymesh.store.store import Store
+from relaymesh.store.submit import is_sole
 from relaymesh.wire.store import (
     AttemptLost,
     Claimed,
@@ -38,6 +41,7 @@ from relaymesh.wire.store import (
     Grant,
     LeaseRef,
     MaintenanceDone,
+    NewTask,
     PollStore,
     ReleaseSteps,
     Renewed,
@@ -150,6 +154,7 @@ class _Done:
     answers: list[tuple[Reply, object]] = field(default_factory=list)
     tells: list[tuple[Address, Any]] = field(default_factory=list)
     claim: Claim | None = None
+    free: Counter[str] = field(default_factory=Counter)
     ready: bool = False
     due_changed: bool = False
     generation: int = 0
@@ -182,8 +187,7 @@ class StoreActor(Actor):
         self._lease = lease
         self._batch = _Batch()
         self._steps = self._chars = 0
-        self._demand: Demand | None = None
-        self._claim_number = 0
+        self._demand = Standing()
         self._claim_max = CLAIM_MAX
         self._generation = 0
         self._maybe_ready = True
@@ -229,8 +233,7 @@ class StoreActor(Actor):
                 batch.submits.append((message, self.reply_later()))
                 self._steps += len(tasks)
             case Demand():
-                self._demand = message
-                self._maybe_ready = True
+                self._take_demand(message)
             case RenewLeases():
                 batch.renewals.append(message)
             case PollStore():
@@ -248,15 +251,15 @@ class StoreActor(Actor):
             case VerifyLeases(leases):
                 self._verify(leases)
             case WithdrawDemand():
-                self._demand = None
-                self._queue.tell(Withdrawn(self._claim_number))
+                self._demand.withdraw()
+                self._queue.tell(Withdrawn(self._demand.number))
         if batch.messages >= BATCH_MESSAGES_MAX or self._steps >= BATCH_STEPS_MAX or self._chars >= BATCH_CHARS_MAX:
             self._flush()
 
     def went_idle(self) -> None:
         self._flush()
-        if self._demand is not None and self._demand.once and self._generation and not self._retry_at_ns:
-            self._answer(self._demand, (), 0)
+        if self._demand.once and self._may_claim() and not self._retry_at_ns:
+            self._answer((), self._demand.state, 0)
 
     # What is due, or came from outside.
 
@@ -323,10 +326,9 @@ class StoreActor(Actor):
         self._tell_about(done, asked_at_ns)
 
     def _wants_claim(self) -> bool:
-        # Without a generation a claim could not be told from one of our former self.
-        if self._demand is None or not self._maybe_ready or not self._generation:
+        if not self._maybe_ready or not self._may_claim():
             return False
-        free, pools = self._demand.free, self._facts.pools
+        free, pools = self._demand.free(), self._facts.pools
         self._maybe_ready = self._store.has_ready(lambda agent: free.get(pools.get(agent, ""), 0) > 0)
         return self._maybe_ready
 
@@ -334,18 +336,17 @@ class StoreActor(Actor):
         done = _Done()
         now_ms = self._needs.now_ms()
         store, facts = self._store, self._facts
-        if batch.submits:
-            results = store.submit([task for message, _ in batch.submits for task in message.tasks], now_ms=now_ms)
-            start = 0
-            for message, reply in batch.submits:
-                end = start + len(message.tasks)
-                done.answers.append((reply, StoreAnswer(tuple(results[start:end]))))
-                start = end
-            done.ready = done.due_changed = True
+        ended: list[str] = []
+        tasks = [task for message, _ in batch.submits for task in message.tasks]
+        straight = bool(tasks) and all(map(is_sole, tasks)) and self._may_claim()
+        if tasks and not straight:
+            self._answer_submits(done, batch, store.submit(tasks, now_ms=now_ms))
         if batch.finished:
             finished = store.finish(
                 batch.finished, node_id=facts.node_id, spilled=spilled, policy_of=facts.policy_of, now_ms=now_ms
             )
+            refused = set(finished.refused)
+            ended = [facts.pools.get(s.lease.agent_id, "") for s in batch.finished if s.lease.row_id not in refused]
             done.ready |= finished.released
             done.due_changed |= finished.due_at_ms is not None
             done.tells.append((self._queue, Committed(_ended(step.lease for step in batch.finished), finished.refused)))
@@ -378,15 +379,16 @@ class StoreActor(Actor):
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
             done.ready = done.due_changed = True
-        if self._demand is not None and self._generation and (done.ready or self._maybe_ready):
-            done.claim = self._claim(self._demand, now_ms)
+        done.free = self._demand.free(ended)
+        if straight or (self._may_claim() and (done.ready or ended or self._maybe_ready)):
+            self._claim(done, batch, tasks if straight else [], now_ms)
         if done.due_changed:
             self._due_known = False
         return done
 
     def _take_over(self, done: _Done, now_ms: int) -> None:
         facts = self._facts
-        self._demand = None
+        self._demand.withdraw()
         generation = self._store.register_node(
             facts.node_id, pid=facts.pid, host=facts.host, agents=facts.agents, now_ms=now_ms
         )
@@ -400,7 +402,7 @@ class StoreActor(Actor):
         )
         self._generation = done.generation = generation
         done.ready = done.due_changed = True
-        done.tells.append((self._queue, TookOver(generation, requeued.reclaimed, self._claim_number)))
+        done.tells.append((self._queue, TookOver(generation, requeued.reclaimed, self._demand.number)))
 
     def _maintain(self, message: RunMaintenance, now_ms: int) -> MaintenanceDone:
         policy_of = self._facts.policy_of
@@ -415,33 +417,56 @@ class StoreActor(Actor):
             expired_tasks=self._store.expire_tasks(now_ms=now_ms, limit=PROMOTE_MAX),
         )
 
-    def _claim(self, demand: Demand, now_ms: int) -> Claim | None:
-        if demand.after_claim != self._claim_number:
-            return None
-        slots = Slots(
-            pools=self._facts.pools,
-            free=demand.free,
-            room={},
-            limits=self._facts.limits,
-            limit=min(demand.limit, self._claim_max),
+    def _may_claim(self) -> bool:
+        # Without a generation a claim could not be told from one of our former self.
+        return self._demand.stands and self._generation > 0
+
+    def _take_demand(self, demand: Demand) -> None:
+        state = Fairness(demand.position, demand.high_run)
+        self._maybe_ready |= self._demand.take(
+            demand.free, after_claim=demand.after_claim, limit=demand.limit, state=state, once=demand.once
         )
-        claim = self._store.claim(
-            slots,
-            Fairness(demand.position, demand.high_run),
-            node_id=self._facts.node_id,
-            generation=self._generation,
-            token=f"{self._needs.lease_token()}.",
-            now_ms=now_ms,
-        )
+
+    def _claim(self, done: _Done, batch: _Batch, tasks: list[NewTask], now_ms: int) -> None:
+        """Claim ready steps, or store new tasks and claim these or others."""
+        facts, state = self._facts, self._demand.state
+        limit = min(self._demand.limit, self._claim_max)
+        slots = Slots(pools=facts.pools, free=done.free, room={}, limits=facts.limits, limit=limit)
+        token = f"{self._needs.lease_token()}."
+        if tasks:
+            results, claim = self._store.submit_and_claim(
+                tasks,
+                slots,
+                state,
+                node_id=facts.node_id,
+                generation=self._generation,
+                token=token,
+                now_ms=now_ms,
+            )
+            self._answer_submits(done, batch, results)
+        else:
+            claim = self._store.claim(
+                slots, state, node_id=facts.node_id, generation=self._generation, token=token, now_ms=now_ms
+            )
         if claim.forced_low:
             self._store.add_counter("low_starvation", claim.forced_low)
-        return claim
+        done.claim = claim
+
+    @staticmethod
+    def _answer_submits(done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
+        start = 0
+        for message, reply in batch.submits:
+            end = start + len(message.tasks)
+            done.answers.append((reply, StoreAnswer(tuple(results[start:end]))))
+            start = end
+        done.ready = done.due_changed = True
 
     # After the commit.
 
     def _tell_about(self, done: _Done, asked_at_ns: int) -> None:
         if done.generation:
             self._needs.generation(done.generation)
+        self._demand.committed(done.free, (row.pool for row in done.claim.rows) if done.claim is not None else ())
         for reply, answer in done.answers:
             reply.answer(answer)
         # What ended goes first: the claim may bring the same step again, under its next lease.
@@ -456,7 +481,6 @@ class StoreActor(Actor):
         self._maybe_ready = bool(claim.rows)
         if not claim.rows:
             return
-        assert self._demand is not None
         grants: list[Grant] = []
         late: list[LeaseRef] = []
         room = CLAIM_CHARS_MAX
@@ -479,18 +503,14 @@ class StoreActor(Actor):
         self._claim_max = min(CLAIM_MAX, 2 * self._claim_max) if not late else max(1, len(claim.rows) - len(late))
         if late:
             self._batch.released.append(ReleaseSteps(tuple(late)))
-        self._answer(self._demand, tuple(grants), asked_at_ns, claim.state)
+        self._answer(tuple(grants), claim.state, asked_at_ns)
         if self._batch.writes:
             self._flush()
 
-    def _answer(
-        self, demand: Demand, grants: tuple[Grant, ...], asked_at_ns: int, state: Fairness | None = None
-    ) -> None:
-        """Tell the queue what its demand brought; the demand is used up with it."""
-        state = state or Fairness(demand.position, demand.high_run)
-        self._demand = None
-        self._claim_number += 1
-        self._queue.tell(Claimed(self._claim_number, grants, state.position, state.high_run, asked_at_ns))
+    def _answer(self, grants: tuple[Grant, ...], state: Fairness, asked_at_ns: int) -> None:
+        """Tell the queue what its demand brought."""
+        number = self._demand.answered(state)
+        self._queue.tell(Claimed(number, grants, state.position, state.high_run, asked_at_ns))
 
     def _refused_input(self, lease: LeaseRef, failed: Failed) -> FinishedStep:
         now_ms = self._needs.now_ms()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from json.encoder import encode_basestring
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from relaymesh.agents.spec import AgentSpec, Isolation, Kind
 from relaymesh.agents.trace import child_traceparent, span_id_of
@@ -33,6 +34,17 @@ BUILTINS: Final[Mapping[str, AgentSpec]] = MappingProxyType(
 )
 
 
+class _Echo(msgspec.Struct, frozen=True, rename="camel"):
+    agent: str
+    timestamp: str
+    task_id: str
+    step_id: str
+    trace_id: str
+    span_id: str
+    trace_parent: str
+    received: str
+
+
 def run_builtin_inline(order: StepOrder, now_ms: int) -> Outcome:
     """Run ``echo`` or ``fail``: a few microseconds, no waiting."""
     if order.agent_id == "echo":
@@ -56,15 +68,17 @@ def run_builtin(attempt: Attempt) -> Outcome:
 def _echo(order: StepOrder, now_ms: int) -> str:
     span_id = span_id_of(order.lease_token)
     seconds, ms = divmod(now_ms, 1000)
-    # Ids are checked where they enter, so only the payload needs escaping. A step id may hold any text of an operator's
-    # own row, though, and escaping it is as cheap as asking.
-    return (
-        f'{{"agent":"echo","timestamp":"{_second(seconds)}.{ms:03d}Z","taskId":{encode_basestring(order.task_id)},'
-        f'"stepId":{encode_basestring(order.step_id)},"traceId":{encode_basestring(order.trace_id)},'
-        f'"spanId":"{span_id}",'
-        f'"traceParent":{encode_basestring(child_traceparent(order.trace_id, span_id, order.traceparent))},'
-        f'"received":{encode_basestring(order.payload)}}}'
+    echo = _Echo(
+        order.agent_id,
+        f"{_second(seconds)}.{ms:03d}Z",
+        order.task_id,
+        order.step_id,
+        order.trace_id,
+        span_id,
+        child_traceparent(order.trace_id, span_id, order.traceparent),
+        order.payload,
     )
+    return msgspec.json.encode(echo).decode()
 
 
 @functools.lru_cache(maxsize=1)

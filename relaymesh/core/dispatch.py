@@ -272,8 +272,8 @@ class Dispatch:
         if self._draining or self._claim_number is None:
             return []
         free = self.free()
-        # No slot needs no demand, unless one is standing that promises more.
-        if self._asked == (self._claim_number, free) or (not free and self._asked is None):
+        # Without a free slot too: what the store commits frees some, and it claims for these in the same transaction.
+        if self._asked == (self._claim_number, free):
             return []
         self._asked = (self._claim_number, free)
         return [Ask(self._claim_number, free)]

@@ -41,6 +41,7 @@ HIGH_RUN_MAX: Final = 100
 _LANES: Final = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
 _HIGH, _LOW = 0, 2
 _PART_OF_SLOT: Final = tuple(_LANES.index(lane) for lane in CYCLE)
+_PART_BEGIN: Final = (0, 8, 11)
 _PART_END: Final = (8, 11, 12)
 
 
@@ -111,7 +112,7 @@ def plan(
     left = min(limit, sum(slots.values()))
     room = dict(agent_room)
     waiting = [iter(lanes.get(lane, ())) for lane in _LANES]
-    empty = [False, False, False]
+    empty = [not lanes.get(lane) for lane in _LANES]
     position, high_run, forced_low = state.position, state.high_run, 0
     picks: list[Candidate] = []
 
@@ -124,7 +125,9 @@ def plan(
             while empty[_PART_OF_SLOT[slot]]:
                 slot = _PART_END[_PART_OF_SLOT[slot]] % len(CYCLE)
             part = _PART_OF_SLOT[slot]
-            wanted = min(left, _PART_END[part] - slot)
+            alone = empty.count(True) == 2
+            # With nothing in the other lanes the cycle only turns within the part of this one.
+            wanted = left if alone else min(left, _PART_END[part] - slot)
             if part == _HIGH and not empty[_LOW]:
                 wanted = min(wanted, high_run_max - high_run)
         taken = _take(waiting[part], wanted, slots, room, picks)
@@ -136,7 +139,8 @@ def plan(
         if forced:
             forced_low += 1
         else:
-            position = (slot + taken) % len(CYCLE)
+            begin = _PART_BEGIN[part]
+            position = (begin + (slot - begin + taken - 1) % (_PART_END[part] - begin) + 1) % len(CYCLE)
     return Plan(Fairness(position, high_run), tuple(picks), forced_low)
 
 

@@ -24,14 +24,14 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Ids", "is_task_id", "is_trace_id", "trace_of", "workflow_step_id"]
+__all__ = ["Ids", "is_task_id", "is_trace_id", "sole_step_id", "trace_of", "workflow_step_id"]
 
 _HIGH_BITS: Final = 26
 _LOW_BITS: Final = 48
 _LOW_MAX: Final = (1 << _LOW_BITS) - 1
 
 _TASK_ID: Final = re.compile(r"tsk_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+_TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 
 class Ids:
@@ -53,10 +53,6 @@ class Ids:
 
     def task(self) -> str:
         return "tsk_" + self._uuid7()
-
-    def step(self) -> str:
-        """Return the id of a single-step task's step; see ``workflow_step_id`` for the others."""
-        return "stp_" + self._uuid7()
 
     def message(self) -> str:
         return "msg_" + self._uuid7()
@@ -101,6 +97,11 @@ class Ids:
         self._prefix = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-{version_group:04x}-{variant_group:04x}-"
 
 
+def sole_step_id(task_id: str) -> str:
+    """Return the id of a single-step task's step: it has the UUID of its task."""
+    return "stp_" + task_id[4:]
+
+
 def workflow_step_id(task_id: str, name: str) -> str:
     """Return the step id of the workflow step that the file calls ``name``."""
     return f"stp_{task_id}_{name}"
@@ -113,13 +114,12 @@ def is_task_id(text: str) -> bool:
 
 def is_trace_id(text: str) -> bool:
     """Say whether the text is a trace id: 32 lower-case hex digits, not all zero."""
-    return _TRACE_ID.fullmatch(text) is not None and text.strip("0") != ""
+    return _TRACE_ID.fullmatch(text) is not None
 
 
 def trace_of(task_id: str, traceparent: str = "") -> str:
     """Return the trace id of a task: that of the W3C trace context it came with, else the digits of its own id."""
-    given = traceparent[3:35]
-    if is_trace_id(given):
-        return given
+    if traceparent and is_trace_id(traceparent[3:35]):
+        return traceparent[3:35]
     digits = task_id[4:].replace("-", "")
-    return digits if is_trace_id(digits) else f"{1:032x}"
+    return digits if _TRACE_ID.fullmatch(digits) else f"{1:032x}"

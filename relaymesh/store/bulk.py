@@ -15,10 +15,10 @@ from itertools import chain
 
 __all__ = ["id_list", "write_rows"]
 
-_CHUNKS = (256, 64, 16, 4, 1)
+_CHUNKS = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _statement(template: str, columns: int, rows: int) -> str:
     row = "(" + ",".join("?" * columns) + ")"
     return template.replace("{rows}", ",".join([row] * rows))

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from heapq import merge
 from typing import Any, NamedTuple
 
-from relaymesh.core.fairness import Candidate, Fairness, Lane, plan
+import msgspec
+
+from relaymesh.core.fairness import Candidate, Fairness, Lane, Plan, plan
 from relaymesh.store.bulk import id_list
 from relaymesh.store.schema import READY
 from relaymesh.wire.store import LeaseRef
 
-__all__ = ["Claim", "ClaimedRow", "Slots", "claim", "ready_groups"]
+__all__ = ["Choice", "Claim", "Claimant", "ClaimedRow", "Slots", "choose", "claim", "ready_groups", "take"]
 
 _GROUPS = f"""
 WITH RECURSIVE pair(agent_id, priority) AS (
@@ -70,7 +72,7 @@ class Slots:
     limit: int
 
 
-class ClaimedRow(NamedTuple):
+class ClaimedRow(msgspec.Struct, frozen=True, gc=False):
     """A step that was claimed, as it was stored: its input may still have to be rendered."""
 
     lease: LeaseRef
@@ -81,6 +83,28 @@ class ClaimedRow(NamedTuple):
     map_item: str | None
     map_index: int | None
     traceparent: str | None
+
+
+class Claimant(NamedTuple):
+    """Who claims. ``token`` is the prefix of the lease tokens, new for each claim."""
+
+    node_id: str
+    generation: int
+    token: str
+    cluster_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to claim; ``rows`` holds what was read of the candidates: the row as selected, and its agent."""
+
+    planned: Plan
+    rows: Mapping[int, tuple[tuple[Any, ...], str]]
+
+    @property
+    def forced_low(self) -> int:
+        """How many picks were LOW only after a long run of HIGH."""
+        return self.planned.forced_low
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +121,26 @@ def ready_groups(conn: sqlite3.Connection) -> list[tuple[str, str]]:
     return conn.execute(_GROUPS).fetchall()
 
 
-def claim(
-    conn: sqlite3.Connection,
-    slots: Slots,
-    state: Fairness,
-    *,
-    node_id: str,
-    generation: int,
-    token: str,
-    cluster_epoch: int,
-    now_ms: int,
-) -> Claim:
-    """Claim up to ``slots.limit`` ready steps. ``token`` is the prefix of their lease tokens, new for each call."""
+def claim(conn: sqlite3.Connection, slots: Slots, state: Fairness, claimant: Claimant, now_ms: int) -> Claim:
+    """Claim up to ``slots.limit`` ready steps."""
+    choice = choose(conn, slots, state)
+    rows = take(conn, choice, claimant, now_ms)
+    return Claim(tuple(rows[pick.row_id] for pick in choice.planned.picks), choice.planned.state, choice.forced_low)
+
+
+def choose(
+    conn: sqlite3.Connection, slots: Slots, state: Fairness, fresh: Mapping[Lane, Sequence[Candidate]] | None = None
+) -> Choice:
+    """Plan a claim of up to ``slots.limit`` ready steps.
+
+    fresh: candidates that are not stored yet, behind all that are; their row ids are negative.
+    """
     groups = [(agent, lane) for agent, lane in ready_groups(conn) if slots.free.get(slots.pools.get(agent, ""), 0) > 0]
-    if not groups:
-        return Claim((), state, 0)
-    room = _room(conn, slots, {agent for agent, _ in groups})
+    agents = {agent for agent, _ in groups}
+    agents.update(candidate.agent_id for lane in (fresh or {}).values() for candidate in lane)
+    if not agents:
+        return Choice(Plan(state, (), 0), {})
+    room = _room(conn, slots, agents)
     rows: dict[int, tuple[tuple[Any, ...], str]] = {}
     lanes: dict[Lane, list[list[Candidate]]] = {}
     for agent_id, priority in groups:
@@ -123,19 +151,27 @@ def claim(
         heads = conn.execute(_HEADS, (agent_id, priority, wanted)).fetchall()
         rows.update((row[0], (row, agent_id)) for row in heads)
         lanes.setdefault(Lane(priority), []).append([Candidate(row[0], agent_id, pool, row[1]) for row in heads])
-    merged = {
+    merged: dict[Lane, Sequence[Candidate]] = {
         lane: queues[0] if len(queues) == 1 else list(merge(*queues, key=lambda c: (c.queued_at_ms, c.row_id)))
         for lane, queues in lanes.items()
     }
-    planned = plan(state, merged, slots.free, room, slots.limit)
-    if not planned.picks:
-        return Claim((), planned.state, 0)
-    ids = id_list(pick.row_id for pick in planned.picks)
+    for lane, candidates in (fresh or {}).items():
+        merged[lane] = [*merged.get(lane, ()), *candidates]
+    return Choice(plan(state, merged, slots.free, room, slots.limit), rows)
+
+
+def take(conn: sqlite3.Connection, choice: Choice, claimant: Claimant, now_ms: int) -> dict[int, ClaimedRow]:
+    """Take the leases of the stored steps of a plan; return them by row id."""
+    stored = [pick for pick in choice.planned.picks if pick.row_id >= 0]
+    if not stored:
+        return {}
+    node_id, generation, token, cluster_epoch = claimant
+    ids = id_list(pick.row_id for pick in stored)
     taken = conn.execute(_TAKE, (node_id, generation, token, cluster_epoch, now_ms, now_ms, node_id, ids)).rowcount
-    assert taken == len(planned.picks), "the write transaction keeps everybody else out"
-    claimed = tuple(_claimed_row(*rows[pick.row_id], pick.pool, token, cluster_epoch) for pick in planned.picks)
-    conn.execute(_TASK_RUNNING, (id_list({row.lease.task_id for row in claimed}),))
-    return Claim(claimed, planned.state, planned.forced_low)
+    assert taken == len(stored), "the write transaction keeps everybody else out"
+    claimed = {pick.row_id: _claimed_row(*choice.rows[pick.row_id], pick.pool, token, cluster_epoch) for pick in stored}
+    conn.execute(_TASK_RUNNING, (id_list({row.lease.task_id for row in claimed.values()}),))
+    return claimed
 
 
 def _room(conn: sqlite3.Connection, slots: Slots, agents: set[str]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from relaymesh.core.ident import Ids, trace_of, workflow_step_id
+from relaymesh.core.ident import Ids, sole_step_id, trace_of, workflow_step_id
 from relaymesh.core.workflow import PlanStep, WorkflowPlan
 from relaymesh.store.payload import PayloadFiles
 from relaymesh.wire.store import SHAPE_MAPS, SHAPE_SOLE, NewStep, NewTask
@@ -30,7 +30,7 @@ def draft_task(
     task_id = ids.task()
     path = files.spill(payload)
     step = NewStep(
-        step_id=ids.step(),
+        step_id=sole_step_id(task_id),
         agent_id=agent_id,
         priority=priority,
         payload=None if path else payload,

@@ -146,9 +146,14 @@ def _success_row(step: FinishedStep, spilled: Spilled) -> tuple[object, ...]:
 
 
 def _sole_task_row(step: FinishedStep, spilled: Spilled) -> tuple[object, ...]:
-    text = result_map([(step.lease.step_id, step.report.output)])
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    text, digest = _hashed_result([(step.lease.step_id, step.report.output)])
     return (step.lease.task_id, None if step.lease.lease_token in spilled else text, digest)
+
+
+def _hashed_result(outputs: Sequence[tuple[str, str | None]]) -> tuple[str, str]:
+    """Return a task's result map, and the SHA-256 of its UTF-8 bytes in hex."""
+    text = result_map(outputs)
+    return text, hashlib.sha256(text.encode()).hexdigest()
 
 
 def _not_succeeded(
@@ -299,8 +304,7 @@ def _finish_task(conn: sqlite3.Connection, task_id: str, now_ms: int) -> None:
         outputs = conn.execute(
             "SELECT step_id, result_payload FROM steps WHERE task_id=? ORDER BY step_id", (task_id,)
         ).fetchall()
-        text = result_map(outputs)
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        text, digest = _hashed_result(outputs)
     conn.execute(
         "UPDATE tasks SET status='SUCCESS', result_payload=?, result_hash=?, last_error=NULL, finished_at_ms=?,"
         " updated_at_ms=max(?, updated_at_ms+1) WHERE task_id=? AND status IN ('PENDING','RUNNING','RETRYING')",

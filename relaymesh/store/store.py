@@ -19,10 +19,11 @@ from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.template import render_stored
 from relaymesh.core.workflow_error import StepInputError
 from relaymesh.store import admin, recover
-from relaymesh.store.claim import Claim, ClaimedRow, Slots, claim, ready_groups
+from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.clock import save_clock
 from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.database import Database
+from relaymesh.store.direct import submit_and_claim
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
 from relaymesh.store.payload import PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
@@ -61,19 +62,28 @@ class Store(Database):
 
     def claim(self, slots: Slots, state: Fairness, *, node_id: str, generation: int, token: str, now_ms: int) -> Claim:
         """Claim ready steps for free slots."""
-        return claim(
-            self.conn,
-            slots,
-            state,
-            node_id=node_id,
-            generation=generation,
-            token=token,
-            cluster_epoch=admin.cluster_epoch(self.conn),
-            now_ms=now_ms,
-        )
+        claimant = Claimant(node_id, generation, token, admin.cluster_epoch(self.conn))
+        return claim(self.conn, slots, state, claimant, now_ms)
+
+    def submit_and_claim(
+        self,
+        tasks: Sequence[NewTask],
+        slots: Slots,
+        state: Fairness,
+        *,
+        node_id: str,
+        generation: int,
+        token: str,
+        now_ms: int,
+    ) -> tuple[list[tuple[str, bool]], Claim]:
+        """Store single-step tasks and claim ready steps, these or others; see ``submit`` and ``claim``."""
+        claimant = Claimant(node_id, generation, token, admin.cluster_epoch(self.conn))
+        return submit_and_claim(self.conn, tasks, slots, state, claimant, namespace=self.namespace, now_ms=now_ms)
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
         """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change."""
+        if not row.payload_path and not row.template:
+            return Grant(row.lease, row.payload or "", row.pool, row.traceparent or "")
         try:
             payload = row.payload if not row.payload_path else self.payloads.read(row.payload_path)
             if row.template:

@@ -6,17 +6,25 @@ import sqlite3
 from collections.abc import Sequence
 
 from relaymesh.store.bulk import write_rows
+from relaymesh.store.claim import Claimant
 from relaymesh.wire.store import SHAPE_SOLE, NewTask
 
-__all__ = ["insert_tasks"]
+__all__ = ["insert_claimed", "insert_tasks", "is_sole"]
 
-# What is the same for all rows of a batch is bound once (?1 namespace, ?2 now): binding a value for each row costs as
-# much as storing it. WHERE true keeps SQLite from reading ON CONFLICT as the ON of a join.
+# What is the same for all rows of a batch is bound once (?1 namespace, ?2 now, ?3 status): binding a value for each
+# row costs as much as storing it. WHERE true keeps SQLite from reading ON CONFLICT as the ON of a join.
 _TASKS = (
     "INSERT INTO tasks(task_id, namespace, status, idempotency_key, key_live, principal_id, trace_id, created_at_ms,"
     " updated_at_ms, open_steps, expires_at_ms, labels, traceparent)"
-    " SELECT column1, ?1, 'PENDING', column2, 1, 'principal:cli', column3, ?2, ?2, column4, column5, column6, column7"
+    " SELECT column1, ?1, ?3, column2, 1, 'principal:cli', column3, ?2, ?2, column4, column5, column6, column7"
     " FROM (VALUES {rows}) WHERE true ON CONFLICT(idempotency_key) WHERE key_live=1 DO NOTHING"
+)
+_SOLE_STEPS_RUNNING = (
+    "INSERT INTO steps(id, step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
+    " updated_at_ms, payload, shape, queued_at_ms, traceparent, attempt, lease_epoch, lease_owner, worker_id,"
+    " owner_generation, lease_token, cluster_epoch, started_at_ms)"
+    " SELECT column1, column2, ?1, column3, column4, column5, column6, 'RUNNING', ?2, ?2, column7, 1, ?2, column8,"
+    " 1, 1, ?3, ?3, ?4, ?5||column1, ?6, ?2 FROM (VALUES {rows})"
 )
 _SOLE_STEPS = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
@@ -47,15 +55,15 @@ def insert_tasks(
     rows = [_task_row(task) for task in tasks]
     shared = (namespace, now_ms)
     conn.execute("SAVEPOINT submit")
-    if write_rows(conn, _TASKS, rows, shared) == len(rows):
+    if write_rows(conn, _TASKS, rows, (*shared, "PENDING")) == len(rows):
         fresh: Sequence[NewTask] = tasks
         results = [(task.task_id, False) for task in tasks]
     else:
         # Some key is taken, perhaps by an earlier task of this very batch: find out which, one at a time.
         conn.execute("ROLLBACK TO submit")
-        fresh, results = _insert_one_by_one(conn, tasks, rows, shared)
-    write_rows(conn, _SOLE_STEPS, [_sole_step_row(task) for task in fresh if _is_sole(task)], shared)
-    write_rows(conn, _STEPS, [row for task in fresh if not _is_sole(task) for row in _step_rows(task)], shared)
+        fresh, results = _insert_one_by_one(conn, tasks, rows, (*shared, "PENDING"))
+    write_rows(conn, _SOLE_STEPS, [_sole_step_row(task) for task in fresh if is_sole(task)], shared)
+    write_rows(conn, _STEPS, [row for task in fresh if not is_sole(task) for row in _step_rows(task)], shared)
     write_rows(
         conn,
         _DEPENDENCIES,
@@ -68,6 +76,35 @@ def insert_tasks(
     )
     conn.execute("RELEASE submit")
     return results
+
+
+def insert_claimed(
+    conn: sqlite3.Connection,
+    running: Sequence[NewTask],
+    waiting: Sequence[NewTask],
+    claimant: Claimant,
+    *,
+    namespace: str,
+    now_ms: int,
+) -> int | None:
+    """Insert single-step tasks, those in ``running`` with their leases taken; return the row id of the first of these.
+
+    The others of ``running`` have the row ids that follow. Returns None, and changes nothing, when a key is taken.
+    """
+    shared = (namespace, now_ms)
+    conn.execute("SAVEPOINT submit")
+    stored = write_rows(conn, _TASKS, [_task_row(task) for task in running], (*shared, "RUNNING"))
+    stored += write_rows(conn, _TASKS, [_task_row(task) for task in waiting], (*shared, "PENDING"))
+    if stored != len(running) + len(waiting):
+        conn.execute("ROLLBACK TO submit")
+        conn.execute("RELEASE submit")
+        return None
+    (first,) = conn.execute("SELECT coalesce(max(id), 0) + 1 FROM steps").fetchone()
+    rows = [(row_id, *_running_step_row(task)) for row_id, task in enumerate(running, first)]
+    write_rows(conn, _SOLE_STEPS_RUNNING, rows, (*shared, *claimant))
+    write_rows(conn, _SOLE_STEPS, [_sole_step_row(task) for task in waiting], shared)
+    conn.execute("RELEASE submit")
+    return int(first)
 
 
 def _insert_one_by_one(
@@ -102,7 +139,8 @@ def _task_row(task: NewTask) -> tuple[object, ...]:
     )
 
 
-def _is_sole(task: NewTask) -> bool:
+def is_sole(task: NewTask) -> bool:
+    """Say whether the task is a single step, and no workflow."""
     return task.steps[0].shape == SHAPE_SOLE
 
 
@@ -116,6 +154,19 @@ def _sole_step_row(task: NewTask) -> tuple[object, ...]:
         step.payload_path,
         step.payload,
         step.not_before_ms,
+        step.traceparent,
+    )
+
+
+def _running_step_row(task: NewTask) -> tuple[object, ...]:
+    (step,) = task.steps
+    return (
+        step.step_id,
+        task.task_id,
+        step.agent_id,
+        step.priority,
+        step.payload_path,
+        step.payload,
         step.traceparent,
     )
 

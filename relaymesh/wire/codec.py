@@ -1,11 +1,11 @@
 """Messages to bytes and back.
 
 An envelope is one msgpack array: ``[tag, version, [field, field, ...]]``. msgpack (the package) reads and writes the
-bytes, with limits on nesting and sizes; msgspec checks the types of the fields. A message class is declared once, with
-its tag and version, by ``@message``; ``CATALOGUE`` is the list of all of them.
+head; the fields go from typed messages to bytes and back by msgspec, which builds nothing that was not declared. A
+message class is declared once, with its tag and version, by ``@message``; ``CATALOGUE`` is the list of all of them.
 
-    bytes ──▶ unpack with limits ──▶ tag and version known? ──▶ field types right? ──▶ frozen message
-                   │ MalformedMessageError   │ UnknownMessageError      │ MalformedMessageError
+    bytes ──▶ too long? ──▶ head ──▶ tag and version known? ──▶ field types right? ──▶ frozen message
+          MalformedMessageError       │ UnknownMessageError      │ MalformedMessageError
 """
 
 from __future__ import annotations
@@ -78,16 +78,25 @@ class MessageTooLargeError(MessageError):
         )
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
-    """Base of all messages: immutable, positional on the wire, new fields only at the end and with defaults."""
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of all messages: immutable, positional on the wire, new fields only at the end and with defaults.
+
+    Never part of a reference cycle, so the garbage collector is told not to look at them.
+    """
 
     TAG: ClassVar[str] = ""
     VERSION: ClassVar[int] = 0
+    HEAD: ClassVar[bytes] = b""
 
 
 M = TypeVar("M", bound=type[Message])
 
 CATALOGUE: dict[str, type[Message]] = {}
+
+_DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {}
+_ENCODER = msgspec.msgpack.Encoder()
+# No head of ours is longer, and a tag that is has not to be read to its end to be refused.
+_HEAD_BYTES_MAX = 128
 
 
 def message(tag: str, version: int = 1) -> Callable[[M], M]:
@@ -101,7 +110,8 @@ def message(tag: str, version: int = 1) -> Callable[[M], M]:
         if tag in CATALOGUE:
             raise ValueError(f"message tag {tag!r} is taken by {CATALOGUE[tag].__name__}")
         cls.TAG, cls.VERSION = tag, version
-        prepare(cls)  # before any thread decodes one
+        cls.HEAD = msgpack.Packer().pack_array_header(3) + msgpack.packb(tag) + msgpack.packb(version)
+        _DECODERS[tag] = prepare(cls)  # before any thread decodes one
         CATALOGUE[tag] = cls
         return cls
 
@@ -114,7 +124,7 @@ def encode(msg: Message) -> bytes:
     Raises:
         MessageTooLargeError: nobody would take it; whoever makes large messages splits them.
     """
-    packed: bytes = msgpack.packb((msg.TAG, msg.VERSION, msgspec.to_builtins(msg, builtin_types=(bytes,))))
+    packed = msg.HEAD + _ENCODER.encode(msg)
     if len(packed) > MESSAGE_BYTES_MAX:
         raise MessageTooLargeError(msg.TAG, len(packed))
     return packed
@@ -129,20 +139,25 @@ def decode(data: bytes) -> Message:
     """
     if len(data) > MESSAGE_BYTES_MAX:
         raise MalformedMessageError(f"{len(data)} bytes are more than the limit of {MESSAGE_BYTES_MAX}")
-    try:
-        envelope: Any = msgpack.unpackb(data, strict_map_key=True)
-    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise MalformedMessageError(f"not msgpack ({type(error).__name__})") from error
-    # Not a match statement: on Python 3.11 a class pattern on a built-in type costs 1 µs, and there would be three.
-    if not (isinstance(envelope, list) and len(envelope) == 3):
-        raise MalformedMessageError("not an array of tag, version and fields")
-    tag, version, fields = envelope
-    if not (isinstance(tag, str) and isinstance(version, int) and isinstance(fields, list)):
-        raise MalformedMessageError("not an array of tag, version and fields")
+    tag, version, size = _head(data)
     cls = CATALOGUE.get(tag)
     if cls is None or version != cls.VERSION:
         raise UnknownMessageError(tag[:80], version)
     try:
-        return msgspec.convert(fields, cls)
-    except (msgspec.ValidationError, RecursionError) as error:
+        fields: Message = _DECODERS[tag].decode(memoryview(data)[size:])
+    except (ValueError, RecursionError, MemoryError) as error:  # msgspec's own errors are ValueErrors
         raise MalformedMessageError(f"{tag}: {error}") from error
+    return fields
+
+
+def _head(data: bytes) -> tuple[str, int, int]:
+    """Return tag, version, and where the fields begin."""
+    unpacker = msgpack.Unpacker(max_buffer_size=_HEAD_BYTES_MAX, strict_map_key=True)
+    unpacker.feed(data[:_HEAD_BYTES_MAX])
+    try:
+        length, tag, version = unpacker.read_array_header(), unpacker.unpack(), unpacker.unpack()
+    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise MalformedMessageError(f"not msgpack ({type(error).__name__})") from error
+    if not (length == 3 and isinstance(tag, str) and isinstance(version, int)):
+        raise MalformedMessageError("not an array of tag, version and fields")
+    return tag, version, unpacker.tell()

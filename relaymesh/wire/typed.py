@@ -22,10 +22,10 @@ _PREPARING = threading.Lock()
 _TYPES_MAX = 512
 
 
-def prepare(kind: Any) -> None:  # any annotation
-    """Have msgspec work out the type now."""
+def prepare(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+    """Have msgspec work out the type now; return what decodes it from msgpack, in any thread."""
     with _PREPARING:
-        msgspec.msgpack.Decoder(kind)
+        return msgspec.msgpack.Decoder(kind)
 
 
 def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:

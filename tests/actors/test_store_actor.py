@@ -146,8 +146,8 @@ def finished(grant: Grant) -> FinishedStep:
     return FinishedStep(grant.lease, StepReport(grant.lease.row_id, grant.lease.lease_token, "succeeded", "out"), "w")
 
 
-def demand(after_claim: int = 0) -> Demand:
-    return Demand(after_claim, {"inline": 8}, 8, 0, 0)
+def demand(after_claim: int = 0, slots: int = 8) -> Demand:
+    return Demand(after_claim, {"inline": slots}, 8, 0, 0)
 
 
 def test_a_heartbeat_from_before_a_restart_of_our_own_does_not_end_the_node(desk: Desk) -> None:
@@ -189,6 +189,58 @@ def test_nothing_is_claimed_before_the_node_has_a_generation(desk: Desk) -> None
     assert early == []
     assert len(desk.claimed()) == 1
     assert desk.rows("SELECT owner_generation FROM steps") == [(1,)]
+
+
+def test_a_submit_that_a_slot_waits_for_is_claimed_by_the_transaction_that_stores_it(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.tell(demand(0, 2))
+
+    desk.submit("first")
+
+    # Nobody has told the store of a free slot since, and the answer says that the task is on disk.
+    assert [grant.payload for grant in desk.claimed()] == ["first"]
+    assert desk.rows("SELECT s.status, t.status, lease_epoch FROM steps s JOIN tasks t USING(task_id)") == [
+        ("RUNNING", "RUNNING", 1)
+    ]
+
+
+def test_what_a_claim_leaves_of_a_demand_stands(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.tell(demand(0, 2))
+
+    for payload in ("first", "second", "third"):
+        desk.submit(payload)
+
+    assert [grant.payload for grant in desk.claimed()] == ["first", "second"]
+
+
+def test_a_result_gives_its_slot_to_the_next_step_in_the_transaction_that_commits_it(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.tell(demand(0, 1))
+    desk.submit("first")
+    desk.submit("second")
+    (grant,) = desk.claimed()
+
+    desk.tell(FinishSteps((finished(grant),)))
+
+    assert [grant.payload for grant in desk.claimed()] == ["second"]
+
+
+def test_a_demand_from_before_the_last_claim_changes_nothing(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.tell(demand(0, 1))
+    desk.submit("first")
+
+    desk.tell(demand(0, 5))
+    desk.submit("second")
+
+    assert [grant.payload for grant in desk.claimed()] == ["first"]
+    desk.tell(demand(1, 1))
+    assert [grant.payload for grant in desk.claimed()] == ["second"]
 
 
 def test_results_that_came_before_the_queue_crashed_are_committed_and_not_run_again(desk: Desk) -> None:

@@ -416,6 +416,7 @@ class _Nonsense(RunSteps, frozen=True):
     """Encodes to an envelope that nobody knows."""
 
     TAG = "work.nonsense"
+    HEAD = RunSteps.HEAD.replace(b"work.run", b"work.non")
 
 
 def test_a_message_that_is_not_for_a_worker_is_reported_and_passed_over(new_worker, order) -> None:

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from relaymesh.core.demand import Standing
 from relaymesh.core.dispatch import (
     Ask,
     Claimed,
@@ -32,6 +33,7 @@ from relaymesh.core.dispatch import (
     Withdrawn,
     WorkerUp,
 )
+from relaymesh.core.fairness import Fairness
 
 
 def node(**capacities: int) -> Dispatch:
@@ -96,7 +98,7 @@ def test_what_finds_no_slot_goes_back() -> None:
     books = node(a=2)
     books.handle(SetCapacity("a", 1))
 
-    assert books.handle(claimed(1, 1, 2)) == [Run("a", (1,)), Release((2,))]
+    assert books.handle(claimed(1, 1, 2)) == [Run("a", (1,)), Release((2,)), Ask(1, {})]
 
 
 def test_a_claim_that_was_made_for_a_former_queue_goes_back() -> None:
@@ -214,9 +216,8 @@ WORKERS = {"inline": "inline", "w1": "process", "w2": "process"}
 class FakeStore:
     """Claims for the standing demand as the StoreActor does; both directions are first in, first out."""
 
-    number: int = 0
-    demand: Ask | None = None
-    rows: int = 0
+    demand: Standing = field(default_factory=Standing)
+    pools: dict[int, str] = field(default_factory=dict)
     inbox: deque[Effect | str] = field(default_factory=deque)
     outbox: deque[Event] = field(default_factory=deque)
     # What a step came to: once for each row that was claimed.
@@ -225,30 +226,33 @@ class FakeStore:
     def take(self) -> None:
         match self.inbox.popleft():
             case "take over":
-                self.demand = None
-                self.outbox.append(TookOver(self.number))
-            case Ask() as ask:
-                self.demand = ask
+                self.demand.withdraw()
+                self.outbox.append(TookOver(self.demand.number))
+            case Ask(after_claim, free):
+                self.demand.take(free, after_claim=after_claim, limit=9, state=Fairness())
             case Withdraw():
-                self.demand = None
-                self.outbox.append(Withdrawn(self.number))
-            case Release(row_ids) | Ended(row_ids):  # type: ignore[misc]
+                self.demand.withdraw()
+                self.outbox.append(Withdrawn(self.demand.number))
+            case Release(row_ids):
                 self.out.update(row_ids)
                 self.outbox.append(Ended(row_ids))
+            case Ended(row_ids):  # type: ignore[misc]
+                self.finish(row_ids, 0)
 
-    def claim(self, limit: int) -> Claimed | None:
-        if self.demand is None or self.demand.after_claim != self.number:
-            return None
-        pools = [pool for pool, free in self.demand.free.items() for _ in range(free)][:limit]
-        if not pools:
-            return None
-        self.demand = None
-        self.number += 1
-        steps = tuple((self.rows + number, pool) for number, pool in enumerate(pools, 1))
-        self.rows += len(steps)
-        claimed = Claimed(self.number, steps)
-        self.outbox.append(claimed)
-        return claimed
+    def finish(self, row_ids: tuple[int, ...], limit: int) -> None:
+        """Commit results and claim for the slots that they leave, in one transaction."""
+        self.out.update(row_ids)
+        self.outbox.append(Ended(row_ids))
+        self.claim(limit, row_ids)
+
+    def claim(self, limit: int, ended: tuple[int, ...] = ()) -> None:
+        free = self.demand.free(self.pools[row_id] for row_id in ended)
+        claimed = [pool for pool, count in free.items() for _ in range(count)][:limit]
+        self.demand.committed(free, claimed)
+        if claimed:
+            first = len(self.pools) + 1
+            self.pools.update(enumerate(claimed, first))
+            self.outbox.append(Claimed(self.demand.answered(Fairness()), tuple(enumerate(claimed, first))))
 
 
 class DispatchMachine(RuleBasedStateMachine):
@@ -272,7 +276,8 @@ class DispatchMachine(RuleBasedStateMachine):
             placed = Counter(r for e in effects if isinstance(e, Run | Release) for r in e.row_ids)
             assert placed == Counter(row_id for row_id, _ in event.steps), "each is run or given back, once"
             homeless = [e for e in effects if isinstance(e, Release)]
-            assert not homeless or self.draining or self.shrunk, "a slot was promised twice"
+            # A result that comes after its lease was given up leaves a slot that is free already.
+            assert not homeless or self.draining or self.shrunk or self.lost, "a slot was promised twice"
         for effect in effects:
             match effect:
                 case Ask(_, free):
@@ -343,9 +348,12 @@ class DispatchMachine(RuleBasedStateMachine):
     # -- the store
 
     @precondition(lambda self: self.store.inbox)
-    @rule()
-    def store_takes(self) -> None:
-        self.store.take()
+    @rule(limit=st.integers(0, 9))
+    def store_takes(self, limit: int) -> None:
+        if isinstance(self.store.inbox[0], Ended):
+            self.store.finish(self.store.inbox.popleft().row_ids, limit)
+        else:
+            self.store.take()
 
     @rule(limit=st.integers(1, 9))
     def store_claims(self, limit: int) -> None:
@@ -358,7 +366,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     # -- the end
 
-    @precondition(lambda self: self.store.rows > 3)
+    @precondition(lambda self: len(self.store.pools) > 3)
     @rule(how=st.sampled_from([Drain(), Drain(), Close()]))
     def drain(self, how: Drain | Close) -> None:
         self.draining = True
@@ -404,15 +412,12 @@ class DispatchMachine(RuleBasedStateMachine):
                 break
         self.nothing_is_given_back_twice()
         assert len(self.books) == 0
-        assert {row_id for row_id in range(1, self.store.rows + 1) if not self.store.out[row_id]} <= self.lost
+        assert {row_id for row_id in self.store.pools if not self.store.out[row_id]} <= self.lost
         if self.draining:
             assert len(self.drained) == 1
             return
         # Free slots are asked for, all of them and with the right number, or nothing would ever run again.
-        if free := self.books.free():
-            assert self.store.demand == Ask(self.store.number, free)
-        else:
-            assert self.store.demand is None or self.store.demand.free == {}
+        assert self.lost or self.store.demand.free() == self.books.free()
 
 
 TestDispatchMachine = DispatchMachine.TestCase

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.core.ident import Ids, is_task_id, is_trace_id, trace_of, workflow_step_id
+from relaymesh.core.ident import Ids, is_task_id, is_trace_id, sole_step_id, trace_of, workflow_step_id
 
 NOW_MS = 1_700_000_000_000
 
@@ -23,9 +23,7 @@ def uuid_of(text: str) -> uuid.UUID:
     return uuid.UUID(text.partition("_")[2])
 
 
-@pytest.mark.parametrize(
-    ("kind", "prefix"), [("task", "tsk_"), ("step", "stp_"), ("message", "msg_"), ("lease", "lease_")]
-)
+@pytest.mark.parametrize(("kind", "prefix"), [("task", "tsk_"), ("message", "msg_"), ("lease", "lease_")])
 def test_each_kind_has_its_prefix_and_a_version_7_uuid(kind: str, prefix: str) -> None:
     text: str = getattr(ids(), kind)()
 
@@ -82,7 +80,7 @@ def test_a_millisecond_that_is_full_borrows_the_next_one_and_the_ids_still_grow(
 def test_many_ids_of_one_millisecond_are_all_different_and_in_order() -> None:
     source = ids()
 
-    made = [source.step() for _ in range(5_000)]
+    made = [source.task() for _ in range(5_000)]
 
     assert made == sorted(set(made))
 
@@ -110,6 +108,7 @@ def test_a_trace_id_is_32_hex_digits_and_never_all_zero() -> None:
 
 def test_a_workflow_step_is_named_after_its_task_and_its_name_in_the_file() -> None:
     assert workflow_step_id("tsk_1", "join") == "stp_tsk_1_join"
+    assert sole_step_id("tsk_1") == "stp_1"
 
 
 GOOD = "tsk_018bcfe5-6800-7a3f-9c41-5d0c8e7b21aa"

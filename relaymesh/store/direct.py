@@ -1,0 +1,79 @@
+"""Store new tasks and claim them in the same breath.
+
+A task that a free slot waits for need not be stored as waiting, found, and taken: its row is written as RUNNING, with
+its lease. The dispatch rules decide over what waits already and what is new together, so nothing is overtaken that
+would not be if the tasks had been stored first.
+
+Only single-step tasks go this way. When a key is taken, the batch goes the long way, which costs more and does the
+same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from relaymesh.core.fairness import Candidate, Fairness, Lane
+from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, choose, claim, take
+from relaymesh.store.submit import insert_claimed, insert_tasks, is_sole
+from relaymesh.wire.store import SHAPE_SOLE, LeaseRef, NewTask
+
+__all__ = ["submit_and_claim"]
+
+_LANES = {str(lane): lane for lane in Lane}
+
+
+def submit_and_claim(
+    conn: sqlite3.Connection,
+    tasks: Sequence[NewTask],
+    slots: Slots,
+    state: Fairness,
+    claimant: Claimant,
+    *,
+    namespace: str,
+    now_ms: int,
+) -> tuple[list[tuple[str, bool]], Claim]:
+    """Insert single-step tasks and claim ready steps; return what each alone would return.
+
+    The caller holds the write transaction.
+    """
+    fresh: dict[Lane, list[Candidate]] = {}
+    for number, task in enumerate(tasks, 1):
+        assert is_sole(task), "workflows are stored first and claimed afterwards"
+        (step,) = task.steps
+        pool, lane = slots.pools.get(step.agent_id), _LANES.get(step.priority)
+        if pool is not None and lane is not None and step.not_before_ms is None:
+            fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms))
+    choice = choose(conn, slots, state, fresh)
+    picks = choice.planned.picks
+    running = [-pick.row_id - 1 for pick in picks if pick.row_id < 0]
+    chosen = set(running)
+    first = insert_claimed(
+        conn,
+        [tasks[index] for index in running],
+        [task for index, task in enumerate(tasks) if index not in chosen],
+        claimant,
+        namespace=namespace,
+        now_ms=now_ms,
+    )
+    if first is None:
+        results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms)
+        return results, claim(conn, slots, state, claimant, now_ms)
+    rows = take(conn, choice, claimant, now_ms)
+    claimed: list[ClaimedRow] = []
+    row_id = first
+    for pick in picks:
+        if pick.row_id >= 0:
+            claimed.append(rows[pick.row_id])
+        else:
+            claimed.append(_born_running(tasks[-pick.row_id - 1], row_id, pick.pool, claimant))
+            row_id += 1
+    results = [(task.task_id, False) for task in tasks]
+    return results, Claim(tuple(claimed), choice.planned.state, choice.planned.forced_low)
+
+
+def _born_running(task: NewTask, row_id: int, pool: str, claimant: Claimant) -> ClaimedRow:
+    (step,) = task.steps
+    token, epoch = f"{claimant.token}{row_id}", claimant.cluster_epoch
+    lease = LeaseRef(row_id, step.step_id, task.task_id, step.agent_id, 1, token, 1, epoch, SHAPE_SOLE)
+    return ClaimedRow(lease, pool, step.payload, step.payload_path, False, None, None, step.traceparent)
