@@ -42,7 +42,7 @@ def one_after_the_other(bench: Bench, tasks: Sequence[NewTask], slots: Slots) ->
 
 
 def rows(bench: Bench) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """Return all tasks and steps, without the numbers of their rows, and without when a step changed last: once is enough."""
+    """Return all tasks and steps, without the numbers of their rows, and without when a step changed last."""
     tasks = bench.rows("SELECT * FROM tasks ORDER BY task_id")
     steps = bench.rows("SELECT * FROM steps ORDER BY step_id")
     for row in steps:
