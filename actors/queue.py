@@ -118,17 +118,17 @@ class QueueActor(Actor):
 
     def receive(self, message: Any) -> object:
         match message:
-            case Committed(leases):
+            case Committed(leases, _, number, free):
                 row_ids = self._ours(leases)
                 self._tell_ended(leases)
-                self._perform(self._books.handle(dispatch.Ended(row_ids)))
+                self._perform(self._books.handle(dispatch.Ended(row_ids, number, free)))
                 self._forget(row_ids)
                 self._on_committed(message)
-            case Claimed(number, grants, position, high_run, asked_at_ns):
+            case Claimed(number, free, grants, position, high_run, asked_at_ns):
                 self._position, self._high_run = position, high_run
                 self._grants.update((grant.lease.row_id, grant) for grant in grants)
                 steps = tuple((grant.lease.row_id, grant.pool) for grant in grants)
-                self._perform(self._books.handle(dispatch.Claimed(number, steps)))
+                self._perform(self._books.handle(dispatch.Claimed(number, free, steps)))
                 self._keep_young(grants, asked_at_ns)
                 if self._one_step:
                     self._on_claimed(grants[0].lease) if grants else None
@@ -147,10 +147,10 @@ class QueueActor(Actor):
                 self._perform(self._books.handle(dispatch.WorkerUp(name, slot.pool, slot.capacity)))
             case WorkerCapacity(name, capacity):
                 self._perform(self._books.handle(dispatch.SetCapacity(name, capacity)))
-            case TookOver(generation, requeued, claim_number):
+            case TookOver(generation, requeued, number):
                 if requeued:
                     log.warning("generation %d took back %d steps of its former self", generation, requeued)
-                self._perform(self._books.handle(dispatch.TookOver(claim_number)))
+                self._perform(self._books.handle(dispatch.TookOver(number)))
             case TellLeases():
                 self._timer_set = False
                 self._tell_taken()
@@ -160,8 +160,8 @@ class QueueActor(Actor):
             case DrainQueue(within_ms):
                 self._timers.after(within_ms * 1_000_000, self.address, DrainOver(), key="drain")
                 self._perform(self._books.handle(dispatch.Drain()))
-            case Withdrawn(claim_number):
-                self._perform(self._books.handle(dispatch.Withdrawn(claim_number)))
+            case Withdrawn(number):
+                self._perform(self._books.handle(dispatch.Withdrawn(number)))
             case DrainOver():
                 self._out_of_time = len(self._books) > 0
                 self._perform(self._books.handle(dispatch.DrainTimeout()))
@@ -219,11 +219,9 @@ class QueueActor(Actor):
     def _perform(self, effects: list[dispatch.Effect]) -> None:
         for effect in effects:
             match effect:
-                case dispatch.Ask(after_claim, free):
+                case dispatch.Ask(after, free):
                     limit = 1 if self._one_step else DEMAND_MAX
-                    self._store.tell(
-                        Demand(after_claim, free, limit, self._position, self._high_run, once=self._one_step)
-                    )
+                    self._store.tell(Demand(after, free, limit, self._position, self._high_run, once=self._one_step))
                 case dispatch.Run(worker, row_ids):
                     grants = tuple(self._grants[row_id] for row_id in row_ids)
                     self._workers[worker].address.tell(RunGrants(grants, self._starts[worker]))

@@ -10,7 +10,6 @@ refuses, who asked gets the error, and what must not be lost (results, released 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,11 +152,14 @@ class _Done:
 
     answers: list[tuple[Reply, object]] = field(default_factory=list)
     tells: list[tuple[Address, Any]] = field(default_factory=list)
+    ended: list[LeaseRef] = field(default_factory=list)
+    refused: tuple[int, ...] = ()
     claim: Claim | None = None
-    free: Counter[str] = field(default_factory=Counter)
+    free: dict[str, int] = field(default_factory=dict)
     ready: bool = False
     due_changed: bool = False
     generation: int = 0
+    requeued: int = 0
 
 
 class StoreActor(Actor):
@@ -236,8 +238,11 @@ class StoreActor(Actor):
                 self._take_demand(message)
             case RenewLeases():
                 batch.renewals.append(message)
-            case PollStore():
-                self._poll()
+            case PollStore(hint):
+                if hint:
+                    self._maybe_ready = True  # the rest has time until the next look of our own
+                else:
+                    self._poll()
             case ReleaseSteps():
                 batch.released.append(message)
             case AttemptLost():
@@ -259,7 +264,7 @@ class StoreActor(Actor):
     def went_idle(self) -> None:
         self._flush()
         if self._demand.once and self._may_claim() and not self._retry_at_ns:
-            self._answer((), self._demand.state, 0)
+            self._tell_grants((), (), self._demand.state, 0)
 
     # What is due, or came from outside.
 
@@ -313,11 +318,14 @@ class StoreActor(Actor):
         due = self._due_ms is not None and self._due_ms <= self._needs.now_ms()
         asked_at_ns = self._timers.now_ns()
         try:
-            if not batch.writes and not due and not self._wants_claim():
-                return
+            groups = None
+            if not batch.writes and not due:
+                groups = self._ready_groups()
+                if not groups:
+                    return
             spilled = self._store.spill_outputs(batch.finished)
             with self._store.write():
-                done = self._apply(batch, spilled, due=due)
+                done = self._apply(batch, spilled, groups, due=due)
         except RelayMeshError as error:
             self._failed(batch, error)
             return
@@ -325,18 +333,21 @@ class StoreActor(Actor):
         self._wrote = True
         self._tell_about(done, asked_at_ns)
 
-    def _wants_claim(self) -> bool:
+    def _ready_groups(self) -> list[tuple[str, str]]:
+        """Return what could be claimed, by agent and lane: nobody takes the write lock only to find nothing."""
         if not self._maybe_ready or not self._may_claim():
-            return False
-        free, pools = self._demand.free(), self._facts.pools
-        self._maybe_ready = self._store.has_ready(lambda agent: free.get(pools.get(agent, ""), 0) > 0)
-        return self._maybe_ready
+            return []
+        free, pools = self._demand.free, self._facts.pools
+        found = [group for group in self._store.ready_groups() if free.get(pools.get(group[0], ""), 0) > 0]
+        self._maybe_ready = bool(found)
+        return found
 
-    def _apply(self, batch: _Batch, spilled: dict[str, str], *, due: bool) -> _Done:
+    def _apply(
+        self, batch: _Batch, spilled: dict[str, str], groups: list[tuple[str, str]] | None, *, due: bool
+    ) -> _Done:
         done = _Done()
         now_ms = self._needs.now_ms()
         store, facts = self._store, self._facts
-        ended: list[str] = []
         tasks = [task for message, _ in batch.submits for task in message.tasks]
         straight = bool(tasks) and all(map(is_sole, tasks)) and self._may_claim()
         if tasks and not straight:
@@ -345,21 +356,20 @@ class StoreActor(Actor):
             finished = store.finish(
                 batch.finished, node_id=facts.node_id, spilled=spilled, policy_of=facts.policy_of, now_ms=now_ms
             )
-            refused = set(finished.refused)
-            ended = [facts.pools.get(s.lease.agent_id, "") for s in batch.finished if s.lease.row_id not in refused]
             done.ready |= finished.released
             done.due_changed |= finished.due_at_ms is not None
-            done.tells.append((self._queue, Committed(_ended(step.lease for step in batch.finished), finished.refused)))
+            done.ended += [step.lease for step in batch.finished]
+            done.refused = finished.refused
         for released in batch.released:
             store.release(released.leases, worker_id=facts.node_id, now_ms=now_ms)
             done.ready = True
-            done.tells.append((self._queue, Committed(_ended(released.leases))))
+            done.ended += released.leases
         for lost in batch.lost:
             store.lose_attempts(
                 lost.leases, error=lost.error, worker_id=lost.worker_id, policy_of=facts.policy_of, now_ms=now_ms
             )
             done.due_changed = True
-            done.tells.append((self._queue, Committed(_ended(lost.leases))))
+            done.ended += lost.leases
         if batch.take_over:
             # After the results: what ended before the former queue crashed need not run again.
             self._take_over(done, now_ms)
@@ -379,12 +389,19 @@ class StoreActor(Actor):
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
             done.ready = done.due_changed = True
-        done.free = self._demand.free(ended)
-        if straight or (self._may_claim() and (done.ready or ended or self._maybe_ready)):
-            self._claim(done, batch, tasks if straight else [], now_ms)
+        ended = [facts.pools.get(lease.agent_id, "") for lease in done.ended]
+        done.free = self._demand.with_ended(ended)
+        if straight or (self._may_claim() and (done.ready or self._maybe_ready or self._makes_room(done.ended))):
+            self._claim(done, batch, tasks if straight else [], groups, now_ms)
         if done.due_changed:
             self._due_known = False
         return done
+
+    def _makes_room(self, ended: Iterable[LeaseRef]) -> bool:
+        """Whether something may wait for the room that these leave: where there was some before, nothing waited."""
+        free, pools, limits = self._demand.free, self._facts.pools, self._facts.limits
+        agents = {lease.agent_id for lease in ended}
+        return any(agent in limits or not free.get(pools.get(agent, "")) for agent in agents)
 
     def _take_over(self, done: _Done, now_ms: int) -> None:
         facts = self._facts
@@ -402,7 +419,7 @@ class StoreActor(Actor):
         )
         self._generation = done.generation = generation
         done.ready = done.due_changed = True
-        done.tells.append((self._queue, TookOver(generation, requeued.reclaimed, self._demand.number)))
+        done.requeued = requeued.reclaimed
 
     def _maintain(self, message: RunMaintenance, now_ms: int) -> MaintenanceDone:
         policy_of = self._facts.policy_of
@@ -424,10 +441,17 @@ class StoreActor(Actor):
     def _take_demand(self, demand: Demand) -> None:
         state = Fairness(demand.position, demand.high_run)
         self._maybe_ready |= self._demand.take(
-            demand.free, after_claim=demand.after_claim, limit=demand.limit, state=state, once=demand.once
+            demand.free, after=demand.after, limit=demand.limit, state=state, once=demand.once
         )
 
-    def _claim(self, done: _Done, batch: _Batch, tasks: list[NewTask], now_ms: int) -> None:
+    def _claim(
+        self,
+        done: _Done,
+        batch: _Batch,
+        tasks: list[NewTask],
+        groups: list[tuple[str, str]] | None,
+        now_ms: int,
+    ) -> None:
         """Claim ready steps, or store new tasks and claim these or others."""
         facts, state = self._facts, self._demand.state
         limit = min(self._demand.limit, self._claim_max)
@@ -446,7 +470,13 @@ class StoreActor(Actor):
             self._answer_submits(done, batch, results)
         else:
             claim = self._store.claim(
-                slots, state, node_id=facts.node_id, generation=self._generation, token=token, now_ms=now_ms
+                slots,
+                state,
+                node_id=facts.node_id,
+                generation=self._generation,
+                token=token,
+                now_ms=now_ms,
+                groups=groups,
             )
         if claim.forced_low:
             self._store.add_counter("low_starvation", claim.forced_low)
@@ -466,10 +496,14 @@ class StoreActor(Actor):
     def _tell_about(self, done: _Done, asked_at_ns: int) -> None:
         if done.generation:
             self._needs.generation(done.generation)
-        self._demand.committed(done.free, (row.pool for row in done.claim.rows) if done.claim is not None else ())
         for reply, answer in done.answers:
             reply.answer(answer)
         # What ended goes first: the claim may bring the same step again, under its next lease.
+        if done.ended:
+            number = self._demand.committed(done.free)
+            self._queue.tell(Committed(_ended(done.ended), done.refused, number, done.free))
+        if done.generation:
+            self._queue.tell(TookOver(done.generation, done.requeued, self._demand.number))
         for address, message in done.tells:
             address.tell(message)
         if done.claim is not None:
@@ -478,7 +512,8 @@ class StoreActor(Actor):
             self._maybe_ready = True
 
     def _tell_claimed(self, claim: Claim, asked_at_ns: int) -> None:
-        self._maybe_ready = bool(claim.rows)
+        # With slots to spare it took all that was ready for them; another slot, or news, is told apart.
+        self._maybe_ready = len(claim.rows) >= min(self._demand.limit, self._claim_max)
         if not claim.rows:
             return
         grants: list[Grant] = []
@@ -503,14 +538,15 @@ class StoreActor(Actor):
         self._claim_max = min(CLAIM_MAX, 2 * self._claim_max) if not late else max(1, len(claim.rows) - len(late))
         if late:
             self._batch.released.append(ReleaseSteps(tuple(late)))
-        self._answer(tuple(grants), claim.state, asked_at_ns)
+        self._tell_grants(tuple(grants), (row.pool for row in claim.rows), claim.state, asked_at_ns)
         if self._batch.writes:
             self._flush()
 
-    def _answer(self, grants: tuple[Grant, ...], state: Fairness, asked_at_ns: int) -> None:
-        """Tell the queue what its demand brought."""
-        number = self._demand.answered(state)
-        self._queue.tell(Claimed(number, grants, state.position, state.high_run, asked_at_ns))
+    def _tell_grants(self, grants: tuple[Grant, ...], pools: Iterable[str], state: Fairness, asked_at_ns: int) -> None:
+        """Tell the queue what its demand brought. pools: of all steps that were claimed."""
+        number = self._demand.claimed(pools, state)
+        free = dict(self._demand.free)
+        self._queue.tell(Claimed(number, free, grants, state.position, state.high_run, asked_at_ns))
 
     def _refused_input(self, lease: LeaseRef, failed: Failed) -> FinishedStep:
         now_ms = self._needs.now_ms()

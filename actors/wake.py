@@ -42,7 +42,7 @@ class WakeActor(Actor):
 
 
 def _listen(listener: WakeListener, store: Address) -> None:
-    data = PollStore()
+    data = PollStore(hint=True)
     while listener.wait():
         # A wake-up for which there is no room is no loss: the store is busy, so it looks soon anyway.
         if store.depth < 64:

@@ -1,17 +1,17 @@
 """The slots of a node that its store may claim for without asking.
 
-    queue ──Demand(free slots, after claim n)──▶ taken, if n is the last claim that was made; else it counts slots twice
-    store   claims k steps                       those slots are gone
-            commits results                      their slots are free again, and the same transaction may claim for them
+    queue ──Demand(free slots, after word n)──▶ taken, if n is the last word of the store; else it is older than that
+    store   claims k steps        these slots are gone         ──Claimed(n, free)────▶ queue
+            commits results       these slots are free again   ──Committed(n, free)──▶ queue
 
-The queue hears of results before it hears of the claim that uses their slots, so it always has the slot when a step
-comes. What it says later replaces this count, so an error here (a worker that shrank, a result that came after its
-lease was given up) does not last; a step that finds no slot is given back.
+Every word of the store that changes its count has a number and tells the count. The queue compares it with its books
+and makes a new demand when they differ: because a worker started, ended or changed its size, or because a result came
+after its lease was given up. So the two keep in step without a message, whatever the delays, and no slot is promised
+twice for longer than a word takes; a step that finds no slot is given back.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from relaymesh.core.fairness import Fairness
@@ -22,8 +22,8 @@ __all__ = ["Standing"]
 class Standing:
     """The standing demand of one node.
 
-    number: claims made so far. limit: steps per claim. state: where dispatch stands. once: an answer is wanted now,
-    also when there is nothing to claim, and ends the demand.
+    number: words said so far. limit: steps per claim. state: where dispatch stands. once: an answer is wanted now, also
+    when there is nothing to claim, and ends the demand.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Standing:
         self.limit = 0
         self.once = False
         self.state = Fairness()
-        self._free: Counter[str] = Counter()
+        self._free: dict[str, int] = {}
         self._stands = False
 
     @property
@@ -39,34 +39,50 @@ class Standing:
         """Whether there is a demand, be it for no slot at the moment."""
         return self._stands
 
-    def take(
-        self, free: Mapping[str, int], *, after_claim: int, limit: int, state: Fairness, once: bool = False
-    ) -> bool:
-        """Let the queue's count replace ours; return False, and change nothing, if it is older than our last claim."""
-        if after_claim != self.number:
+    @property
+    def free(self) -> Mapping[str, int]:
+        """The free slots per pool, for pools that have any."""
+        return self._free
+
+    def take(self, free: Mapping[str, int], *, after: int, limit: int, state: Fairness, once: bool = False) -> bool:
+        """Let the queue's count replace ours; return whether it has slots that we did not know of.
+
+        A count that is older than our last word changes nothing.
+        """
+        if after != self.number:
             return False
-        self._free, self.limit, self.state, self.once = Counter(free), limit, state, once
+        known = self._free
+        self._free, self.limit, self.state, self.once = dict(free), limit, state, once
         self._stands = True
-        return True
+        return any(count > known.get(pool, 0) for pool, count in free.items())
 
     def withdraw(self) -> None:
         """Claim nothing until the next demand."""
         self._stands = False
-        self._free = Counter()
+        self._free = {}
 
-    def free(self, ended: Iterable[str] = ()) -> Counter[str]:
-        """Return the free slots per pool, with those that steps of these pools leave when they are committed."""
-        return self._free + Counter(ended) if self._stands else Counter()
-
-    def committed(self, free: Counter[str], claimed: Iterable[str] = ()) -> None:
-        """A transaction that began with these free slots has claimed steps for these pools, and is on disk."""
+    def with_ended(self, ended: Iterable[str]) -> dict[str, int]:
+        """Return the free slots as they are when steps of these pools are committed."""
+        free = dict(self._free)
         if self._stands:
-            self._free = free - Counter(claimed)
+            for pool in ended:
+                free[pool] = free.get(pool, 0) + 1
+        return free
 
-    def answered(self, state: Fairness) -> int:
-        """A claim is told to the queue; return its number."""
+    def committed(self, free: dict[str, int]) -> int:
+        """What ended is on disk, which leaves these slots free; return the number of the word that says so."""
+        self._free = free
         self.number += 1
+        return self.number
+
+    def claimed(self, pools: Iterable[str], state: Fairness) -> int:
+        """Steps for these pools are claimed, and that is on disk; return the number of the word that says so."""
+        free = dict(self._free)
+        for pool in pools:
+            free[pool] -= 1
+        self._free = {pool: count for pool, count in free.items() if count > 0}
         self.state = state
+        self.number += 1
         if self.once:
             self.withdraw()
         return self.number

@@ -8,14 +8,15 @@ where. It asks the store for as many steps as there are free slots (a *demand*) 
                                                     │ the worker died:                    Release
     Drain ──▶ Withdraw ──▶ nothing new; what is not begun: Revoke ──▶ until nothing runs, or time is over: Release
 
-A demand is made with the number of the last claim that the machine knows. The store ignores one that is older than its
-last claim, so no slot is promised twice, and the machine sends a new one with each claim.
+The store keeps count of the slots by itself and tells its count with each word (``relaymesh.core.demand``). A demand is
+made when that count is not ours, with the number of the last word that we have heard: the store ignores one that is
+older than its last word, and we look again with the next.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -46,9 +47,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TookOver:
-    """The store knows us; its last claim has this number."""
+    """The store knows us; its last word has this number."""
 
-    claim_number: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,20 @@ class SetCapacity:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The store claimed these: ``(row_id, pool)``."""
+    """The store claimed these: ``(row_id, pool)``. number, free: of its word, and what it counts as free now."""
 
     number: int
+    free: Mapping[str, int]
     steps: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """These are committed, refused or given back: their slots are free."""
+    """These are committed, refused or given back: their slots are free. number, free: as in ``Claimed``."""
 
     row_ids: tuple[int, ...]
+    number: int
+    free: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,9 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The store claims nothing more; the last claim has this number."""
+    """The store claims nothing more; its last word has this number."""
 
-    claim_number: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ Event = TookOver | WorkerUp | SetCapacity | Claimed | Ended | GaveBack | Lost | 
 class Ask:
     """Send a demand for these free slots per pool."""
 
-    after_claim: int
+    after: int
     free: dict[str, int]
 
 
@@ -189,11 +193,12 @@ class Dispatch:
     def __init__(self) -> None:
         self._workers: dict[str, _Worker] = {}
         self._where: dict[int, str] = {}
-        self._claim_number: int | None = None
-        self._asked: tuple[int, dict[str, int]] | None = None
+        # The last word of the store that we have heard, and what it counts as free, or was told since.
+        self._number: int | None = None
+        self._standing: Mapping[str, int] | None = None
         self._draining = False
         self._revoking = False
-        self._last_claim_number: int | None = None
+        self._last_number: int | None = None
         self._gave_up = False
         self._drained = False
         self._released = 0
@@ -230,8 +235,8 @@ class Dispatch:
     def handle(self, event: Event) -> list[Effect]:
         """Take one event; return what to do about it, in order. No event depends on the time."""
         match event:
-            case TookOver(claim_number):
-                self._claim_number, self._asked = claim_number, None
+            case TookOver(number):
+                self._number, self._standing = number, None
                 return self._ask()
             case WorkerUp(worker, pool, capacity):
                 return self._worker_up(worker, pool, capacity)
@@ -239,10 +244,15 @@ class Dispatch:
                 if worker in self._workers:
                     self._workers[worker].capacity = capacity
                 return self._ask()
-            case Claimed(number, steps):
-                return self._claimed(number, steps)
-            case Ended(row_ids) | Lost(row_ids):
-                stops = self._stops(row_ids) if isinstance(event, Lost) else []
+            case Claimed(number, free, steps):
+                self._hear(number, free)
+                return self._claimed(steps)
+            case Ended(row_ids, number, free):
+                self._hear(number, free)
+                self._forget(row_ids)
+                return self._after_end()
+            case Lost(row_ids):
+                stops = self._stops(row_ids)
                 self._forget(row_ids)
                 return [*stops, *self._after_end()]
             case GaveBack(row_ids):
@@ -254,8 +264,8 @@ class Dispatch:
                 self._draining = True
                 self._revoking |= isinstance(event, Drain)
                 return [Withdraw()]
-            case Withdrawn(claim_number):
-                self._last_claim_number = claim_number
+            case Withdrawn(number):
+                self._last_number = number
                 revokes: list[Effect] = [
                     Revoke(name, tuple(worker.held))
                     for name, worker in self._workers.items()
@@ -268,22 +278,22 @@ class Dispatch:
                 return self._give_up()
         assert_never(event)
 
+    def _hear(self, number: int, free: Mapping[str, int]) -> None:
+        # Before the store knows us, a claim was made for the demand of a former queue, and will be fenced.
+        if self._number is not None:
+            self._number, self._standing = number, free
+
     def _ask(self) -> list[Effect]:
-        if self._draining or self._claim_number is None:
+        if self._draining or self._number is None:
             return []
         free = self.free()
-        # Without a free slot too: what the store commits frees some, and it claims for these in the same transaction.
-        if self._asked == (self._claim_number, free):
+        if self._standing == free:
             return []
-        self._asked = (self._claim_number, free)
-        return [Ask(self._claim_number, free)]
+        self._standing = free
+        return [Ask(self._number, free)]
 
-    def _claimed(self, number: int, steps: Sequence[tuple[int, str]]) -> list[Effect]:
-        # Before the store knows us, a claim was made for the demand of a former queue, and will be fenced.
-        takes = not self._draining and self._claim_number is not None
-        if self._claim_number is not None:
-            self._claim_number, self._asked = number, None
-        if takes:
+    def _claimed(self, steps: Sequence[tuple[int, str]]) -> list[Effect]:
+        if not self._draining and self._number is not None:
             return [*self._hand_out(steps), *self._ask()]
         self._released += len(steps) if self._draining else 0
         release: list[Effect] = [Release(tuple(row_id for row_id, _ in steps))] if steps else []
@@ -344,9 +354,9 @@ class Dispatch:
 
     def _withdrawn(self) -> bool:
         """Return whether no claim is on its way to us any more."""
-        if self._gave_up or self._last_claim_number is None:
+        if self._gave_up or self._last_number is None:
             return self._gave_up
-        return self._claim_number is None or self._claim_number >= self._last_claim_number
+        return self._number is None or self._number >= self._last_number
 
     def _give_up(self) -> list[Effect]:
         row_ids = tuple(self._where)

@@ -25,21 +25,28 @@ def _statement(template: str, columns: int, rows: int) -> str:
 
 
 def write_rows(
-    conn: sqlite3.Connection, template: str, rows: Sequence[Sequence[object]], shared: Sequence[object] = ()
+    conn: sqlite3.Connection,
+    template: str,
+    rows: Sequence[Sequence[object]],
+    shared: Sequence[object] = (),
+    *,
+    one: str | None = None,
 ) -> int:
     """Run ``template``, with ``{rows}`` as a VALUES list, over all rows; return how many rows were changed.
 
     All rows have the same number of columns. shared: values that the template names as ?1, ?2, ... before ``{rows}``.
+    one: the same for a single row whose columns follow as parameters, where a list would cost more than the row.
     """
     changed = start = 0
     if not rows:
         return 0
+    if one is not None and len(rows) == 1:
+        return conn.execute(one, (*shared, *rows[0])).rowcount
     columns = len(rows[0])
     for chunk in _CHUNKS:
-        statement = _statement(template, columns, chunk)
         while len(rows) - start >= chunk:
             values = chain(shared, *rows[start : start + chunk])
-            changed += conn.execute(statement, tuple(values)).rowcount
+            changed += conn.execute(_statement(template, columns, chunk), tuple(values)).rowcount
             start += chunk
     return changed
 

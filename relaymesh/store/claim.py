@@ -49,11 +49,14 @@ UPDATE steps SET status='RUNNING', lease_owner=?, owner_generation=?, lease_toke
     progress=NULL, worker_id=?
 WHERE id IN (SELECT value FROM json_each(?)) AND {READY}
 """
+# A list costs three times what the row does, and on an idle node there is one row.
+_TAKE_ONE = _TAKE.replace("id IN (SELECT value FROM json_each(?))", "id=?")
 # Leaves updated_at_ms, and so every index, alone: a claim is news about the step, whose row tells when it was.
 _TASK_RUNNING = """
 UPDATE tasks SET status='RUNNING'
 WHERE task_id IN (SELECT value FROM json_each(?)) AND status IN ('PENDING','RETRYING')
 """
+_TASK_RUNNING_ONE = _TASK_RUNNING.replace("task_id IN (SELECT value FROM json_each(?))", "task_id=?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +124,33 @@ def ready_groups(conn: sqlite3.Connection) -> list[tuple[str, str]]:
     return conn.execute(_GROUPS).fetchall()
 
 
-def claim(conn: sqlite3.Connection, slots: Slots, state: Fairness, claimant: Claimant, now_ms: int) -> Claim:
-    """Claim up to ``slots.limit`` ready steps."""
-    choice = choose(conn, slots, state)
+def claim(
+    conn: sqlite3.Connection,
+    slots: Slots,
+    state: Fairness,
+    claimant: Claimant,
+    now_ms: int,
+    groups: Sequence[tuple[str, str]] | None = None,
+) -> Claim:
+    """Claim up to ``slots.limit`` ready steps. groups: what ``ready_groups`` said a moment ago, if it was asked."""
+    choice = choose(conn, slots, state, groups=groups)
     rows = take(conn, choice, claimant, now_ms)
     return Claim(tuple(rows[pick.row_id] for pick in choice.planned.picks), choice.planned.state, choice.forced_low)
 
 
 def choose(
-    conn: sqlite3.Connection, slots: Slots, state: Fairness, fresh: Mapping[Lane, Sequence[Candidate]] | None = None
+    conn: sqlite3.Connection,
+    slots: Slots,
+    state: Fairness,
+    fresh: Mapping[Lane, Sequence[Candidate]] | None = None,
+    groups: Sequence[tuple[str, str]] | None = None,
 ) -> Choice:
     """Plan a claim of up to ``slots.limit`` ready steps.
 
     fresh: candidates that are not stored yet, behind all that are; their row ids are negative.
     """
-    groups = [(agent, lane) for agent, lane in ready_groups(conn) if slots.free.get(slots.pools.get(agent, ""), 0) > 0]
+    free, pools = slots.free, slots.pools
+    groups = [group for group in groups or ready_groups(conn) if free.get(pools.get(group[0], ""), 0) > 0]
     agents = {agent for agent, _ in groups}
     agents.update(candidate.agent_id for lane in (fresh or {}).values() for candidate in lane)
     if not agents:
@@ -166,11 +181,18 @@ def take(conn: sqlite3.Connection, choice: Choice, claimant: Claimant, now_ms: i
     if not stored:
         return {}
     node_id, generation, token, cluster_epoch = claimant
-    ids = id_list(pick.row_id for pick in stored)
-    taken = conn.execute(_TAKE, (node_id, generation, token, cluster_epoch, now_ms, now_ms, node_id, ids)).rowcount
+    take_all, which = (
+        (_TAKE_ONE, stored[0].row_id) if len(stored) == 1 else (_TAKE, id_list(pick.row_id for pick in stored))
+    )
+    values = (node_id, generation, token, cluster_epoch, now_ms, now_ms, node_id, which)
+    taken = conn.execute(take_all, values).rowcount
     assert taken == len(stored), "the write transaction keeps everybody else out"
     claimed = {pick.row_id: _claimed_row(*choice.rows[pick.row_id], pick.pool, token, cluster_epoch) for pick in stored}
-    conn.execute(_TASK_RUNNING, (id_list({row.lease.task_id for row in claimed.values()}),))
+    tasks = {row.lease.task_id for row in claimed.values()}
+    if len(tasks) == 1:
+        conn.execute(_TASK_RUNNING_ONE, (*tasks,))
+    else:
+        conn.execute(_TASK_RUNNING, (id_list(tasks),))
     return claimed
 
 

@@ -32,6 +32,8 @@ class Database:
         self.root = root
         self.namespace = namespace
         self.payloads = PayloadFiles(root)
+        # Write transactions begun so far: what was read in one stays true until it ends.
+        self.transactions = 0
         self._rng = rng
         self._path = root / DATABASE
 
@@ -93,6 +95,7 @@ class Database:
         Raises:
             StoreError, RootError: nothing was changed.
         """
+        self.transactions += 1
         try:
             with write_transaction(self.conn, self._path):
                 yield

@@ -52,10 +52,20 @@ FROM (VALUES {rows}) v
 WHERE steps.id=v.column1 AND steps.status='RUNNING' AND steps.lease_token=v.column2 AND steps.lease_epoch=v.column3
     AND steps.cluster_epoch=v.column4
 """
+_SUCCEED_ONE = """
+UPDATE steps SET status='SUCCESS', result_payload=?6, result_path=?7, lease_owner=NULL, lease_token=NULL,
+    last_error=NULL, updated_at_ms=max(?1, updated_at_ms+1)
+WHERE id=?2 AND status='RUNNING' AND lease_token=?3 AND lease_epoch=?4 AND cluster_epoch=?5
+"""
 _SOLE_TASK = """
 UPDATE tasks SET status='SUCCESS', result_payload=v.column2, result_hash=v.column3, last_error=NULL, open_steps=0,
     finished_at_ms=?1, updated_at_ms=max(?1, tasks.updated_at_ms+1)
 FROM (VALUES {rows}) v WHERE tasks.task_id=v.column1 AND tasks.status IN ('PENDING','RUNNING','RETRYING')
+"""
+_SOLE_TASK_ONE = """
+UPDATE tasks SET status='SUCCESS', result_payload=?3, result_hash=?4, last_error=NULL, open_steps=0,
+    finished_at_ms=?1, updated_at_ms=max(?1, updated_at_ms+1)
+WHERE task_id=?2 AND status IN ('PENDING','RUNNING','RETRYING')
 """
 _GUARD = "WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=? AND cluster_epoch=?"
 _LOG = "INSERT OR IGNORE INTO attempt_logs(step_id, lease_epoch, line, attempt, at_ms, level, text) VALUES {rows}"
@@ -124,17 +134,25 @@ def _succeed(
         return []
     rows, shared = [_success_row(step, spilled) for step in won], (now_ms,)
     refused: list[FinishedStep] = []
-    conn.execute("SAVEPOINT finish")
-    if write_rows(conn, _SUCCEED, rows, shared) != len(rows):
-        conn.execute("ROLLBACK TO finish")
-        refused = [step for step, row in zip(won, rows, strict=True) if not write_rows(conn, _SUCCEED, [row], shared)]
-    conn.execute("RELEASE finish")
+    if len(rows) == 1:
+        refused = [] if conn.execute(_SUCCEED_ONE, (*shared, *rows[0])).rowcount else [*won]
+    else:
+        conn.execute("SAVEPOINT finish")
+        if write_rows(conn, _SUCCEED, rows, shared) != len(rows):
+            conn.execute("ROLLBACK TO finish")
+            refused = [
+                step
+                for step, row in zip(won, rows, strict=True)
+                if not conn.execute(_SUCCEED_ONE, (*shared, *row)).rowcount
+            ]
+        conn.execute("RELEASE finish")
     lost = {id(step) for step in refused}
     write_rows(
         conn,
         _SOLE_TASK,
         [_sole_task_row(step, spilled) for step in won if step.lease.shape == SHAPE_SOLE and id(step) not in lost],
         shared,
+        one=_SOLE_TASK_ONE,
     )
     return refused
 

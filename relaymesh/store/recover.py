@@ -310,13 +310,11 @@ def running_elsewhere(conn: sqlite3.Connection, *, node_id: str, limit: int) -> 
 
 def next_due_ms(conn: sqlite3.Connection) -> int | None:
     """Return when the next delayed or retrying step is due, or None."""
-    (at_ms,) = conn.execute(
-        "SELECT min(at) FROM ("
-        " SELECT min(next_retry_at_ms) AS at FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'"
-        " UNION ALL SELECT min(not_before_ms) FROM steps INDEXED BY steps_delayed"
-        " WHERE status='PENDING' AND delayed=1)"
+    found = conn.execute(
+        "SELECT (SELECT min(next_retry_at_ms) FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'),"
+        " (SELECT min(not_before_ms) FROM steps INDEXED BY steps_delayed WHERE status='PENDING' AND delayed=1)"
     ).fetchone()
-    return None if at_ms is None else int(at_ms)
+    return min((int(at_ms) for at_ms in found if at_ms is not None), default=None)
 
 
 def promote_due(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:

@@ -38,6 +38,8 @@ PolicyOf = Callable[[str], RetryPolicy]
 class Store(Database):
     """A database that tasks are submitted to, claimed from and committed to."""
 
+    _epoch_of = (-1, 0)
+
     # -- submit ------------------------------------------------------------------------------------------------------
 
     def submit(self, tasks: Sequence[NewTask], *, now_ms: int) -> list[tuple[str, bool]]:
@@ -53,17 +55,39 @@ class Store(Database):
             finish_tasks(self.conn, settled, now_ms)
         return results
 
+    def _epoch(self) -> int:
+        """Return the cluster epoch, read once in a write transaction: nobody else can change it meanwhile."""
+        transaction, epoch = self._epoch_of
+        if transaction != self.transactions:
+            epoch = admin.cluster_epoch(self.conn)
+            self._epoch_of = self.transactions, epoch
+        return epoch
+
     # -- claim and commit --------------------------------------------------------------------------------------------
 
     def has_ready(self, pools: Callable[[str], bool]) -> bool:
         """Return whether something is ready whose agent passes ``pools``."""
-        with self.reading():
-            return any(pools(agent) for agent, _ in ready_groups(self.conn))
+        return any(pools(agent) for agent, _ in self.ready_groups())
 
-    def claim(self, slots: Slots, state: Fairness, *, node_id: str, generation: int, token: str, now_ms: int) -> Claim:
-        """Claim ready steps for free slots."""
-        claimant = Claimant(node_id, generation, token, admin.cluster_epoch(self.conn))
-        return claim(self.conn, slots, state, claimant, now_ms)
+    def ready_groups(self) -> list[tuple[str, str]]:
+        """Return the ``(agent_id, priority)`` pairs that have a ready step."""
+        with self.reading():
+            return ready_groups(self.conn)
+
+    def claim(
+        self,
+        slots: Slots,
+        state: Fairness,
+        *,
+        node_id: str,
+        generation: int,
+        token: str,
+        now_ms: int,
+        groups: Sequence[tuple[str, str]] | None = None,
+    ) -> Claim:
+        """Claim ready steps for free slots. groups: what ``ready_groups`` said a moment ago, if it was asked."""
+        claimant = Claimant(node_id, generation, token, self._epoch())
+        return claim(self.conn, slots, state, claimant, now_ms, groups)
 
     def submit_and_claim(
         self,
@@ -77,7 +101,7 @@ class Store(Database):
         now_ms: int,
     ) -> tuple[list[tuple[str, bool]], Claim]:
         """Store single-step tasks and claim ready steps, these or others; see ``submit`` and ``claim``."""
-        claimant = Claimant(node_id, generation, token, admin.cluster_epoch(self.conn))
+        claimant = Claimant(node_id, generation, token, self._epoch())
         return submit_and_claim(self.conn, tasks, slots, state, claimant, namespace=self.namespace, now_ms=now_ms)
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
@@ -116,7 +140,7 @@ class Store(Database):
             self.conn,
             steps,
             node_id=node_id,
-            cluster_epoch=admin.cluster_epoch(self.conn),
+            cluster_epoch=self._epoch(),
             spilled=spilled,
             policy_of=policy_of,
             rng=self.rng,
@@ -144,7 +168,7 @@ class Store(Database):
         now_ms: int,
     ) -> tuple[int, ...]:
         """Renew leases, keep what agents said of their progress; return the rows that are no longer ours."""
-        lost = recover.renew(self.conn, leases, cluster_epoch=admin.cluster_epoch(self.conn), now_ms=now_ms)
+        lost = recover.renew(self.conn, leases, cluster_epoch=self._epoch(), now_ms=now_ms)
         recover.store_progress(self.conn, [entry for entry in progress if entry[0] not in lost])
         return lost
 
@@ -155,8 +179,7 @@ class Store(Database):
 
     def release(self, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
         """Give steps back; no attempt is counted."""
-        epoch = admin.cluster_epoch(self.conn)
-        return recover.release(self.conn, leases, cluster_epoch=epoch, worker_id=worker_id, now_ms=now_ms)
+        return recover.release(self.conn, leases, cluster_epoch=self._epoch(), worker_id=worker_id, now_ms=now_ms)
 
     def lose_attempts(
         self, leases: Sequence[LeaseRef], *, error: str, worker_id: str, policy_of: PolicyOf, now_ms: int
@@ -166,7 +189,7 @@ class Store(Database):
             self.conn,
             leases,
             error=error,
-            cluster_epoch=admin.cluster_epoch(self.conn),
+            cluster_epoch=self._epoch(),
             worker_id=worker_id,
             policy_of=policy_of,
             rng=self.rng,

@@ -54,14 +54,7 @@ def insert_tasks(
     """
     rows = [_task_row(task) for task in tasks]
     shared = (namespace, now_ms)
-    conn.execute("SAVEPOINT submit")
-    if write_rows(conn, _TASKS, rows, (*shared, "PENDING")) == len(rows):
-        fresh: Sequence[NewTask] = tasks
-        results = [(task.task_id, False) for task in tasks]
-    else:
-        # Some key is taken, perhaps by an earlier task of this very batch: find out which, one at a time.
-        conn.execute("ROLLBACK TO submit")
-        fresh, results = _insert_one_by_one(conn, tasks, rows, (*shared, "PENDING"))
+    fresh, results = _insert_fresh(conn, tasks, rows, (*shared, "PENDING"))
     write_rows(conn, _SOLE_STEPS, [_sole_step_row(task) for task in fresh if is_sole(task)], shared)
     write_rows(conn, _STEPS, [row for task in fresh if not is_sole(task) for row in _step_rows(task)], shared)
     write_rows(
@@ -74,8 +67,26 @@ def insert_tasks(
             for other in step.depends_on
         ],
     )
-    conn.execute("RELEASE submit")
     return results
+
+
+def _insert_fresh(
+    conn: sqlite3.Connection,
+    tasks: Sequence[NewTask],
+    rows: Sequence[Sequence[object]],
+    shared: tuple[object, ...],
+) -> tuple[Sequence[NewTask], list[tuple[str, bool]]]:
+    """Insert the rows of tasks whose keys are not taken; return these tasks, and what became of each."""
+    if len(tasks) == 1:
+        return _insert_one_by_one(conn, tasks, rows, shared)
+    conn.execute("SAVEPOINT submit")
+    if write_rows(conn, _TASKS, rows, shared) == len(rows):
+        conn.execute("RELEASE submit")
+        return tasks, [(task.task_id, False) for task in tasks]
+    # Some key is taken, perhaps by an earlier task of this very batch: find out which, one at a time.
+    conn.execute("ROLLBACK TO submit")
+    conn.execute("RELEASE submit")
+    return _insert_one_by_one(conn, tasks, rows, shared)
 
 
 def insert_claimed(

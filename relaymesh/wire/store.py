@@ -135,13 +135,14 @@ class Grant(Message, frozen=True):
 class Demand(Message, frozen=True):
     """Standing order of the queue: claim for these free slots as soon as something is ready.
 
-    after_claim: number of the last ``Claimed`` that the queue has taken in. One that was sent before the queue knew of
-        a claim counts slots twice, so the store ignores it; the queue sends another with each claim.
+    after: number of the last word of the store (``Claimed``, ``Committed``) that the queue has taken in. The store
+        ignores a demand from before its last word: it tells its own count with each, and the queue answers if it is
+        wrong (relaymesh.core.demand).
     free: free slots per pool. position, high_run: where dispatch stands (relaymesh.core.fairness).
     once: answer now, also when there is nothing to claim.
     """
 
-    after_claim: int
+    after: int
     free: dict[str, int]
     limit: int
     position: int
@@ -153,11 +154,12 @@ class Demand(Message, frozen=True):
 class Claimed(Message, frozen=True):
     """Answer to a demand: what was claimed, and where dispatch stands now.
 
-    number: counts the claims of this incarnation of the store.
+    number: counts the words of this incarnation of the store. free: the slots per pool that it counts as free now.
     asked_at_ns: monotonic time at which the claim began, from which its leases are trusted.
     """
 
     number: int
+    free: dict[str, int]
     grants: tuple[Grant, ...]
     position: int
     high_run: int
@@ -175,7 +177,7 @@ class TookOver(Message, frozen=True):
 
     generation: int
     requeued: int
-    claim_number: int
+    number: int
 
 
 @message("store.withdraw")
@@ -185,9 +187,9 @@ class WithdrawDemand(Message, frozen=True):
 
 @message("store.withdrawn")
 class Withdrawn(Message, frozen=True):
-    """No claim follows; ``claim_number`` is that of the last one."""
+    """No claim follows; ``number`` is that of the last word of the store."""
 
-    claim_number: int
+    number: int
 
 
 @message("work.worker_up")
@@ -312,7 +314,12 @@ class MaintenanceDone(Message, frozen=True):
 
 @message("store.poll")
 class PollStore(Message, frozen=True):
-    """Look whether another process committed something, or something became due."""
+    """Look whether another process committed something, or something became due.
+
+    hint: somebody says so.
+    """
+
+    hint: bool = False
 
 
 class FinishedStep(Message, frozen=True):
@@ -332,10 +339,15 @@ class FinishSteps(Message, frozen=True):
 
 @message("store.committed")
 class Committed(Message, frozen=True):
-    """These leases, ``(row_id, lease_epoch)``, are off our hands: committed, or refused because we were fenced."""
+    """These leases, ``(row_id, lease_epoch)``, are off our hands: committed, or refused because we were fenced.
+
+    number, free: as in ``Claimed``.
+    """
 
     leases: tuple[tuple[int, int], ...]
-    refused: tuple[int, ...] = ()
+    refused: tuple[int, ...]
+    number: int
+    free: dict[str, int]
 
 
 @message("store.release")

@@ -146,8 +146,8 @@ def finished(grant: Grant) -> FinishedStep:
     return FinishedStep(grant.lease, StepReport(grant.lease.row_id, grant.lease.lease_token, "succeeded", "out"), "w")
 
 
-def demand(after_claim: int = 0, slots: int = 8) -> Demand:
-    return Demand(after_claim, {"inline": slots}, 8, 0, 0)
+def demand(after: int = 0, slots: int = 8) -> Demand:
+    return Demand(after, {"inline": slots}, 8, 0, 0)
 
 
 def test_a_heartbeat_from_before_a_restart_of_our_own_does_not_end_the_node(desk: Desk) -> None:

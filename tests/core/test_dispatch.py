@@ -45,8 +45,13 @@ def node(**capacities: int) -> Dispatch:
     return books
 
 
+def ended(row_ids: tuple[int, ...], number: int = 2, **free: int) -> Ended:
+    """These have ended; the store counts so many slots as free."""
+    return Ended(row_ids, number, free)
+
+
 def claimed(number: int, *row_ids: int) -> Claimed:
-    return Claimed(number, tuple((row_id, "p") for row_id in row_ids))
+    return Claimed(number, {}, tuple((row_id, "p") for row_id in row_ids))
 
 
 def test_the_first_demand_waits_until_the_store_knows_the_node() -> None:
@@ -71,18 +76,27 @@ def test_what_was_claimed_is_handed_to_idle_workers_first() -> None:
     assert books.handle(claimed(2, 2, 3)) == [Run("b", (2,)), Run("a", (3,)), Ask(2, {"p": 3})]
 
 
-def test_a_step_that_ends_frees_its_slot_and_asks_again() -> None:
+def test_a_step_that_ends_frees_its_slot_and_nothing_is_said_if_the_store_knows() -> None:
     books = node(a=1)
     books.handle(claimed(1, 1))
 
-    assert books.handle(Ended((1,))) == [Ask(1, {"p": 1})]
+    assert books.handle(ended((1,), 2, p=1)) == []
     assert books.held() == ()
+    assert books.free() == {"p": 1}
+
+
+def test_a_count_of_the_store_that_is_not_ours_is_answered_by_a_demand() -> None:
+    books = node(a=2)
+    books.handle(claimed(1, 1))
+
+    assert books.handle(ended((99,), 2, p=2)) == [Ask(2, {"p": 1})]
+    assert books.handle(ended((98,), 3, p=1)) == []
+    assert books.handle(ended((1,), 4)) == [Ask(4, {"p": 2})]
 
 
 def test_the_same_demand_is_not_made_twice() -> None:
     books = node(a=2)
 
-    assert books.handle(Ended((99,))) == []
     assert books.handle(SetCapacity("a", 2)) == []
     assert books.handle(SetCapacity("a", 3)) == [Ask(0, {"p": 3})]
 
@@ -98,7 +112,7 @@ def test_what_finds_no_slot_goes_back() -> None:
     books = node(a=2)
     books.handle(SetCapacity("a", 1))
 
-    assert books.handle(claimed(1, 1, 2)) == [Run("a", (1,)), Release((2,)), Ask(1, {})]
+    assert books.handle(claimed(1, 1, 2)) == [Run("a", (1,)), Release((2,))]
 
 
 def test_a_claim_that_was_made_for_a_former_queue_goes_back() -> None:
@@ -121,7 +135,7 @@ def test_a_lost_lease_stops_its_step_and_frees_the_slot() -> None:
     books.handle(claimed(1, 1, 2))
 
     assert books.handle(Lost((2, 99))) == [Stop("a", (2,)), Ask(1, {"p": 1})]
-    assert books.handle(Ended((2,))) == []
+    assert books.handle(ended((2,), 2, p=2)) == [Ask(2, {"p": 1})]
 
 
 def test_what_is_given_back_after_its_lease_was_lost_is_nobodys_to_release() -> None:
@@ -140,8 +154,8 @@ def test_a_drain_gives_back_what_has_not_begun_and_ends_with_what_runs() -> None
     assert books.handle(Drain()) == [Withdraw()]
     assert books.handle(Withdrawn(1)) == [Revoke("a", (1, 2))]
     assert books.handle(GaveBack((2,))) == [Release((2,))]
-    assert books.handle(Ended((1,))) == [Drained(1)]
-    assert books.handle(Ended((2,))) == []
+    assert books.handle(ended((1,))) == [Drained(1)]
+    assert books.handle(ended((2,))) == []
 
 
 def test_a_close_lets_all_that_was_taken_end() -> None:
@@ -150,7 +164,7 @@ def test_a_close_lets_all_that_was_taken_end() -> None:
 
     assert books.handle(Close()) == [Withdraw()]
     assert books.handle(Withdrawn(1)) == []
-    assert books.handle(Ended((1, 2))) == [Drained(0)]
+    assert books.handle(ended((1, 2))) == [Drained(0)]
 
 
 def test_a_drain_after_a_close_gives_back_what_has_not_begun_and_a_close_does_not_undo_it() -> None:
@@ -223,36 +237,39 @@ class FakeStore:
     # What a step came to: once for each row that was claimed.
     out: Counter[int] = field(default_factory=Counter)
 
-    def take(self) -> None:
+    def take(self, limit: int) -> None:
         match self.inbox.popleft():
             case "take over":
                 self.demand.withdraw()
                 self.outbox.append(TookOver(self.demand.number))
-            case Ask(after_claim, free):
-                self.demand.take(free, after_claim=after_claim, limit=9, state=Fairness())
+            case Ask(after, free):
+                self.demand.take(free, after=after, limit=9, state=Fairness())
             case Withdraw():
                 self.demand.withdraw()
                 self.outbox.append(Withdrawn(self.demand.number))
-            case Release(row_ids):
-                self.out.update(row_ids)
-                self.outbox.append(Ended(row_ids))
-            case Ended(row_ids):  # type: ignore[misc]
-                self.finish(row_ids, 0)
+            case Release(row_ids) | Results(row_ids):  # type: ignore[misc]
+                self.commit(row_ids, limit)
 
-    def finish(self, row_ids: tuple[int, ...], limit: int) -> None:
-        """Commit results and claim for the slots that they leave, in one transaction."""
+    def commit(self, row_ids: tuple[int, ...], limit: int) -> None:
+        """Commit what ended, and claim for the slots that it leaves in the same transaction."""
         self.out.update(row_ids)
-        self.outbox.append(Ended(row_ids))
-        self.claim(limit, row_ids)
+        number = self.demand.committed(self.demand.with_ended(self.pools[row_id] for row_id in row_ids))
+        self.outbox.append(Ended(row_ids, number, self.demand.free))
+        self.claim(limit)
 
-    def claim(self, limit: int, ended: tuple[int, ...] = ()) -> None:
-        free = self.demand.free(self.pools[row_id] for row_id in ended)
-        claimed = [pool for pool, count in free.items() for _ in range(count)][:limit]
-        self.demand.committed(free, claimed)
+    def claim(self, limit: int) -> None:
+        claimed = [pool for pool, count in self.demand.free.items() for _ in range(count)][:limit]
         if claimed:
-            first = len(self.pools) + 1
-            self.pools.update(enumerate(claimed, first))
-            self.outbox.append(Claimed(self.demand.answered(Fairness()), tuple(enumerate(claimed, first))))
+            steps = tuple(enumerate(claimed, len(self.pools) + 1))
+            self.pools.update(steps)
+            self.outbox.append(Claimed(self.demand.claimed(claimed, Fairness()), self.demand.free, steps))
+
+
+@dataclass(frozen=True)
+class Results:
+    """What workers tell the store."""
+
+    row_ids: tuple[int, ...]
 
 
 class DispatchMachine(RuleBasedStateMachine):
@@ -336,7 +353,7 @@ class DispatchMachine(RuleBasedStateMachine):
         busy = [name for name, rows in self.running.items() if rows]
         name = busy[pick % len(busy)]
         ended, self.running[name] = self.running[name][:count], self.running[name][count:]
-        self.store.inbox.append(Ended(tuple(ended)))  # type: ignore[arg-type]
+        self.store.inbox.append(Results(tuple(ended)))  # type: ignore[arg-type]
 
     @precondition(lambda self: len(self.books))
     @rule(pick=st.integers(0, 99))
@@ -350,10 +367,7 @@ class DispatchMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.store.inbox)
     @rule(limit=st.integers(0, 9))
     def store_takes(self, limit: int) -> None:
-        if isinstance(self.store.inbox[0], Ended):
-            self.store.finish(self.store.inbox.popleft().row_ids, limit)
-        else:
-            self.store.take()
+        self.store.take(limit)
 
     @rule(limit=st.integers(1, 9))
     def store_claims(self, limit: int) -> None:
@@ -401,7 +415,7 @@ class DispatchMachine(RuleBasedStateMachine):
         """Everybody says what he has to say, and what runs ends: then nothing is held, and nothing was lost."""
         for _ in range(10_000):
             if self.store.inbox:
-                self.store.take()
+                self.store.take(0)
             elif self.store.outbox:
                 self.tell(self.store.outbox.popleft())
             elif self.to_workers:
@@ -417,7 +431,8 @@ class DispatchMachine(RuleBasedStateMachine):
             assert len(self.drained) == 1
             return
         # Free slots are asked for, all of them and with the right number, or nothing would ever run again.
-        assert self.lost or self.store.demand.free() == self.books.free()
+        assert self.store.demand.stands
+        assert self.store.demand.free == self.books.free()
 
 
 TestDispatchMachine = DispatchMachine.TestCase

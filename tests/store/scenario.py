@@ -18,7 +18,7 @@ from relaymesh.store.why import explanations
 from relaymesh.watch import read_logs, watch
 from relaymesh.wire.store import WriteNode
 from relaymesh.wire.work import LogLine
-from tests.store.bench import NOON, Bench, policy_of
+from tests.store.bench import NOON, Bench, policy_of, report_of
 
 __all__ = ["Noting", "note_everything", "one_line"]
 
@@ -104,6 +104,8 @@ def use_everything(bench: Bench) -> None:
     store.has_expired(now_ms=NOON)
     store.has_ready(lambda _: False)
     bench.promote()
+    bench.one(), bench.one()
+    bench.finish(*((lease, report_of(lease, output="x")) for lease in bench.claim()))
     bench.run_all(output="[]")
     stats(conn, bench.root, namespace="default", now_ms=bench.now_ms)
     read.task_view(conn, flow, store.payloads.read)
