@@ -3,7 +3,8 @@
 by thread      CPU of a node under load, thread by thread
 statements     what the store's thread spends in SQLite, statement by statement: more wall than CPU is waiting, for the
                disk, for a processor, or for the interpreter lock, which every statement gives up and wins back
-stages         CPU of the same work in one thread without actors: the difference to the node is what threads cost
+stages         CPU of the same work in one thread without actors: the difference to the node is what threads cost;
+               once for tasks that are claimed as they are stored, once for tasks that waited
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import Any
 
 from bench.agent import ECHO
 from bench.backlog import now_ms
+from bench.counter import InstructionCounter
 from bench.figure import rounded
 from bench.place import new_root
+from bench.raw import RawLoop
 from bench.setting import settings
 from bench.throughput import Load, measure_node
 from relaymesh.agents.builtin import BUILTINS
@@ -32,18 +35,17 @@ from relaymesh.client import default_key
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.ident import Ids
 from relaymesh.core.retry import RetryPolicy
-from relaymesh.store.claim import Slots
+from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.connection import Durability
 from relaymesh.store.draft import draft_task
 from relaymesh.store.root import DATABASE
 from relaymesh.store.store import Store
 from relaymesh.wire.codec import decode, encode
-from relaymesh.wire.store import FinishedStep, FinishSteps, Grant, SubmitTasks
+from relaymesh.wire.store import Claimed, FinishedStep, FinishSteps, Grant, NewTask, RunGrants, SubmitTasks
 
 __all__ = ["run"]
 
 SUBMIT = 500
-CLAIM = 250
 STATEMENTS_MAX = 20
 _HEAD_CHARS = 64
 
@@ -56,7 +58,11 @@ def run(folder: Path, *, tasks: int, agent: str, durability: str = "full") -> di
         counted = measure_node(folder, load)
     done = tasks + load.warm_up
     table = sorted(statements.items(), key=lambda item: -item[1].wall_ns)[:STATEMENTS_MAX]
-    stages, wal_bytes = _stages(folder, max(SUBMIT, tasks // SUBMIT * SUBMIT), durability)
+    in_one_thread = {
+        name: _stages(folder, max(SUBMIT, tasks // SUBMIT * SUBMIT), durability, straight=straight)
+        for name, straight in (("claimed_as_stored", True), ("claimed_later", False))
+    }
+    in_one_thread["raw_loop"] = _raw(folder, tasks, durability)
     return {
         "benchmark": "profile",
         "agent": agent,
@@ -81,9 +87,8 @@ def run(folder: Path, *, tasks: int, agent: str, durability: str = "full") -> di
             for head, spent in table
         ],
         "tasks_per_s_while_counting": rounded(counted.tasks_per_s),
-        "stages_in_one_thread_cpu_us_per_task": stages,
-        "wal_bytes_per_task": wal_bytes,
-        "settings": settings(folder, durability, tasks=tasks, submit=SUBMIT, claim=CLAIM),
+        "in_one_thread": in_one_thread,
+        "settings": settings(folder, durability, tasks=tasks, submit=SUBMIT),
     }
 
 
@@ -120,49 +125,85 @@ def _counting() -> Iterator[dict[str, _Spent]]:
         sqlite3.connect = connect
 
 
-def _stages(folder: Path, tasks: int, durability: str) -> tuple[dict[str, float], float]:
-    """Return CPU per stage in µs a task, and how much each task adds to the write-ahead log in bytes."""
+class _Stages:
+    """CPU and instructions of this thread by stage."""
+
+    def __init__(self) -> None:
+        self._counter = InstructionCounter()
+        self._cpu_ns: dict[str, int] = defaultdict(int)
+        self._instructions: dict[str, int] = defaultdict(int)
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Count the body for this stage."""
+        before, began_ns = self._counter.read(), time.thread_time_ns()
+        yield
+        self._cpu_ns[name] += time.thread_time_ns() - began_ns
+        after = self._counter.read()
+        if before is not None and after is not None:
+            self._instructions[name] += after - before
+
+    def per_task(self, tasks: int) -> dict[str, Any]:
+        """Return both tables; the instructions are None where they cannot be counted."""
+        self._counter.close()
+        cpu = {name: rounded(ns / 1000 / tasks) for name, ns in self._cpu_ns.items()}
+        instructions = {name: round(count / tasks) for name, count in self._instructions.items()}
+        return {
+            "cpu_us_per_task": {**cpu, "all": rounded(sum(self._cpu_ns.values()) / 1000 / tasks)},
+            "instructions_per_task": {**instructions, "all": sum(instructions.values())} if instructions else None,
+        }
+
+
+def _raw(folder: Path, tasks: int, durability: str) -> dict[str, Any]:
+    loop, stages = RawLoop(new_root(folder, durability) / "raw.db", durability), _Stages()
+    with stages.of("insert, claim and complete with commits"):
+        loop.run(tasks)
+    loop.close()
+    return stages.per_task(tasks)
+
+
+def _stages(folder: Path, tasks: int, durability: str, *, straight: bool) -> dict[str, Any]:
+    """Return what each stage costs a task, and how much each task adds to the write-ahead log in bytes."""
     root = new_root(folder, durability)
     store = Store.open(root, now_ms=now_ms(), durability=Durability(durability))
     store.conn.execute("PRAGMA wal_autocheckpoint=0")
-    ids, policy = Ids(now_ms, random.Random()), RetryPolicy()
-    slots = Slots({ECHO: "inline"}, {"inline": CLAIM}, {}, {}, CLAIM)
-    spent: dict[str, int] = defaultdict(int)
+    ids, policy, stages = Ids(now_ms, random.Random()), RetryPolicy(), _Stages()
+    slots = Slots({ECHO: "inline"}, {"inline": SUBMIT}, {}, {}, SUBMIT)
 
-    @contextlib.contextmanager
-    def stage(name: str) -> Iterator[None]:
-        began = time.thread_time_ns()
-        yield
-        spent[name] += time.thread_time_ns() - began
+    def claimed(drafts: list[NewTask]) -> Claim:
+        owner: dict[str, Any] = {"node_id": "bench", "generation": 1, "token": f"{ids.lease()}.", "now_ms": now_ms()}
+        if straight:
+            with stages.of("submit and claim with commit"), store.write():
+                return store.submit_and_claim(drafts, slots, Fairness(), **owner)[1]
+        with stages.of("submit with commit"), store.write():
+            store.submit(drafts, now_ms=now_ms())
+        with stages.of("claim with commit"), store.write():
+            return store.claim(slots, Fairness(), **owner)
 
     for number in range(0, tasks, SUBMIT):
-        with stage("draft"):
+        with stages.of("draft"):
             payloads = [f"payload {number + offset}" for offset in range(SUBMIT)]
             drafts = [
                 draft_task(ids, store.payloads, ECHO, payload, priority="NORMAL", key=default_key(ECHO, payload))
                 for payload in payloads
             ]
-        with stage("message to the store and back"):
+        with stages.of("message to the store and back"):
             decode(encode(SubmitTasks(tuple(drafts))))
-        with stage("submit with commit"), store.write():
-            store.submit(drafts, now_ms=now_ms())
-        for _ in range(SUBMIT // CLAIM):
-            with stage("claim with commit"), store.write():
-                claim = store.claim(
-                    slots, Fairness(), node_id="bench", generation=1, token=f"{ids.lease()}.", now_ms=now_ms()
-                )
-            with stage("render"):
-                grants = [grant for row in claim.rows if isinstance(grant := store.render(row), Grant)]
-            with stage("run the built-in"):
-                steps = [
-                    FinishedStep(grant.lease, run_inline(BUILTINS[ECHO], order_for(grant, BUILTINS[ECHO]), 0), "bench")
-                    for grant in grants
-                ]
-            with stage("message of the results and back"):
-                decode(encode(FinishSteps(tuple(steps))))
-            with stage("finish with commit"), store.write():
-                store.finish(steps, node_id="bench", spilled={}, policy_of=lambda _: policy, now_ms=now_ms())
+        claim = claimed(drafts)
+        with stages.of("render"):
+            grants = tuple(grant for row in claim.rows if isinstance(grant := store.render(row), Grant))
+        with stages.of("messages to the queue and the worker and back"):
+            decode(encode(Claimed(1, {}, grants, 0, 0, 0)))
+            decode(encode(RunGrants(grants, 0)))
+        with stages.of("run the built-in"):
+            steps = [
+                FinishedStep(grant.lease, run_inline(BUILTINS[ECHO], order_for(grant, BUILTINS[ECHO]), 0), "bench")
+                for grant in grants
+            ]
+        with stages.of("message of the results and back"):
+            decode(encode(FinishSteps(tuple(steps))))
+        with stages.of("finish with commit"), store.write():
+            store.finish(steps, node_id="bench", spilled={}, policy_of=lambda _: policy, now_ms=now_ms())
     wal_bytes = os.path.getsize(root / f"{DATABASE}-wal")
     store.close()
-    stages = {name: rounded(ns / 1000 / tasks) for name, ns in spent.items()}
-    return {**stages, "all": rounded(sum(spent.values()) / 1000 / tasks)}, rounded(wal_bytes / tasks)
+    return {**stages.per_task(tasks), "wal_bytes_per_task": rounded(wal_bytes / tasks)}
