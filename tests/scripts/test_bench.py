@@ -123,9 +123,12 @@ def test_profile_prints_threads_statements_and_stages(tmp_path: Path) -> None:
 
     check_common(result, "profile")
     assert any(line["statement"] == "COMMIT" for line in result["statements_of_the_store_thread"])
-    assert {"submit with commit", "claim with commit", "finish with commit"} <= set(
-        result["stages_in_one_thread_cpu_us_per_task"]
-    )
+    later, stored = result["in_one_thread"]["claimed_later"], result["in_one_thread"]["claimed_as_stored"]
+    assert {"submit with commit", "claim with commit", "finish with commit"} <= set(later["cpu_us_per_task"])
+    assert "submit and claim with commit" in stored["cpu_us_per_task"]
+    counted = [stages["instructions_per_task"] for stages in (later, stored)]
+    # Not every machine lets us count; where it does, what is claimed as it is stored costs less, every time.
+    assert None in counted or counted[1]["all"] < counted[0]["all"]
 
 
 @pytest.mark.slow
