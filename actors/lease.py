@@ -6,6 +6,8 @@ a step that ends sooner is never written about.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from actors.address import Address
@@ -35,6 +37,15 @@ PROGRESS_MAX = 4_096
 """Words of running steps that wait for the next renewal; more than that are dropped, they are hints."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What a running step last said, under which lease token, and when."""
+
+    lease_token: str
+    text: str
+    said_at_ns: int
+
+
 class LeaseActor(Actor):
     """See the module."""
 
@@ -48,8 +59,8 @@ class LeaseActor(Actor):
         self._queue = queue
         self._timers = timers
         self._tick_at_ns: int | None = None
-        # The last word of each running step; goes to disk with the next renewal.
-        self._progress: dict[int, str] = {}
+        # The last word of each running step; goes to disk with the next renewal of its lease.
+        self._progress: dict[int, _Word] = {}
 
     def started(self) -> None:
         self._queue.tell(ResendLeases())
@@ -74,9 +85,9 @@ class LeaseActor(Actor):
                     self._perform(self._machine.handle(now_ns, rules.Renewed(row_ids, asked_at_ns)))
                 for row_id, epoch in lost:
                     self._perform(self._machine.handle(now_ns, rules.Lost(row_id, epoch)))
-            case StepProgress(row_id, _, progress):
-                if len(self._progress) < PROGRESS_MAX:
-                    self._progress[row_id] = progress
+            case StepProgress(row_id, lease_token, text):
+                if row_id in self._progress or len(self._progress) < PROGRESS_MAX:
+                    self._progress[row_id] = _Word(lease_token, text, now_ns)
             case StoreChanged():
                 old = self._machine.held_since(now_ns - VERIFY_AGE_NS)
                 if old:
@@ -101,9 +112,23 @@ class LeaseActor(Actor):
             match effect:
                 case rules.Renew(leases, asked_at_ns):
                     rows = tuple((held.row_id, held.token, held.lease_epoch, held.cluster_epoch) for held in leases)
-                    progress, self._progress = tuple(self._progress.items()), {}
-                    self._store.tell(RenewLeases(rows, asked_at_ns, progress))
+                    self._store.tell(RenewLeases(rows, asked_at_ns, self._take_progress(leases, asked_at_ns)))
                 case rules.Abandon(row_id, lease_epoch, reason):
+                    self._progress.pop(row_id, None)
                     self._queue.tell(LeasesLost(((row_id, lease_epoch),), reason.value))
                 case _:
                     assert_never(effect)
+
+    def _take_progress(self, leases: Iterable[rules.Claimed], now_ns: int) -> tuple[tuple[int, str], ...]:
+        """Take the words of steps whose lease is renewed in the same write: a lease that is lost takes its word along.
+
+        A word that came before we heard of its lease waits for a period; one of an earlier lease is dropped.
+        """
+        taken = []
+        for lease in leases:
+            word = self._progress.pop(lease.row_id, None)
+            if word is not None and word.lease_token == lease.token:
+                taken.append((lease.row_id, word.text))
+        oldest_ns = now_ns - 2 * self._renew_period_ns
+        self._progress = {row_id: word for row_id, word in self._progress.items() if word.said_at_ns >= oldest_ns}
+        return tuple(taken)
