@@ -36,6 +36,11 @@ next renewal; shorter ones end before it matters."""
 PROGRESS_MAX = 4_096
 """Words of running steps that wait for the next renewal; more than that are dropped, they are hints."""
 
+_REASONS = {
+    rules.AbandonReason.LOST: "the task was cancelled, or another node has taken the step",
+    rules.AbandonReason.TRUST_RAN_OUT: "the lease could not be renewed in time",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class _Word:
@@ -115,7 +120,7 @@ class LeaseActor(Actor):
                     self._store.tell(RenewLeases(rows, asked_at_ns, self._take_progress(leases, asked_at_ns)))
                 case rules.Abandon(row_id, lease_epoch, reason):
                     self._progress.pop(row_id, None)
-                    self._queue.tell(LeasesLost(((row_id, lease_epoch),), reason.value))
+                    self._queue.tell(LeasesLost(((row_id, lease_epoch),), _REASONS[reason]))
                 case _:
                     assert_never(effect)
 

@@ -12,7 +12,7 @@ from actors.lease import LeaseActor
 from relaymesh.wire import codec
 from relaymesh.wire.codec import Message
 from relaymesh.wire.kernel import Ping
-from relaymesh.wire.store import LeasesTaken, RenewLeases
+from relaymesh.wire.store import LeasesLost, LeasesTaken, Renewed, RenewLeases
 from relaymesh.wire.work import StepProgress
 from tests.actors.fakes import PATIENCE_S, ManualTimers
 
@@ -95,3 +95,21 @@ def test_a_word_is_never_written_without_the_renewal_that_proves_its_lease(desk:
     for renewal in (*first, *second):
         assert {row_id for row_id, _ in renewal.progress} <= {lease[0] for lease in renewal.leases}
     assert [word for renewal in (*first, *second) for word in renewal.progress] == [(2, "first")]
+
+
+def test_the_queue_hears_in_a_sentence_why_a_step_must_stop(desk: Desk) -> None:
+    desk.take(1)
+
+    desk.tell(Renewed((), ((1, 1),), desk.timers.now_ns()))
+
+    (lost,) = desk.mail(desk.queue, LeasesLost)
+    assert lost.reason == "the task was cancelled, or another node has taken the step"
+
+
+def test_a_step_whose_lease_was_not_renewed_in_time_stops_for_that_reason(desk: Desk) -> None:
+    desk.take(1)
+
+    desk.wait(15 * SECOND)
+
+    (lost,) = desk.mail(desk.queue, LeasesLost)
+    assert lost.reason == "the lease could not be renewed in time"
