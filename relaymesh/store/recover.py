@@ -117,7 +117,8 @@ def lose_attempts(
     """Take back steps whose worker process died; return when the first of them is due again."""
     due: list[int] = []
     for lease in _of_this_epoch(conn, leases, cluster_epoch, worker_id, now_ms):
-        (deaths,) = conn.execute("SELECT worker_deaths FROM steps WHERE id=?", (lease.row_id,)).fetchone() or (0,)
+        found = conn.execute("SELECT worker_deaths, lease_owner FROM steps WHERE id=?", (lease.row_id,)).fetchone()
+        deaths, node_id = found or (0, None)
         decision = after_worker_death(policy_of(lease.agent_id), deaths + 1, now_ms, rng)
         if isinstance(decision, DeadLetter):
             text = (
@@ -131,9 +132,7 @@ def lose_attempts(
         if not taken:
             record_conflicts(conn, "failure_commit_conflict", [lease], worker_id=worker_id, now_ms=now_ms)
         else:
-            _record_attempt(
-                conn, lease.step_id, lease.lease_epoch, lease.attempt, "worker_died", error, worker_id, now_ms
-            )
+            _record_attempt(conn, lease, "worker_died", error, node_id, worker_id, now_ms)
     return min(due, default=None)
 
 
@@ -247,23 +246,22 @@ def _reclaim_one(
             (error, now_ms, lease.task_id),
         )
         count.retry_scheduled += 1
-    _record_attempt(conn, lease.step_id, lease.lease_epoch, lease.attempt, cause, error, seen.owner, now_ms)
+    _record_attempt(conn, lease, cause, error, seen.owner, seen.owner, now_ms)
 
 
 def _record_attempt(
     conn: sqlite3.Connection,
-    step_id: str,
-    lease_epoch: int,
-    attempt: int,
+    lease: LeaseRef,
     outcome: str,
     error: str,
+    node_id: str | None,
     worker_id: str,
     now_ms: int,
 ) -> None:
     conn.execute(
         "INSERT OR IGNORE INTO attempts(step_id, lease_epoch, attempt, outcome, code, error, node_id, worker_id,"
         " started_at_ms, finished_at_ms) VALUES (?,?,?,?,?,?,?,?,NULL,?)",
-        (step_id, lease_epoch, attempt, outcome, outcome, error, worker_id, worker_id, now_ms),
+        (lease.step_id, lease.lease_epoch, lease.attempt, outcome, outcome, error, node_id, worker_id, now_ms),
     )
 
 

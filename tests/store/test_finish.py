@@ -184,6 +184,16 @@ def test_a_step_that_ends_its_worker_three_times_is_poison(bench: Bench) -> None
     assert "poison" in str(step["last_error"])
 
 
+def test_a_death_is_recorded_with_the_node_and_with_the_worker_that_died(bench: Bench) -> None:
+    bench.one()
+    (lease,) = bench.claim(node="n1")
+
+    bench.lose(lease, node="worker-3")
+
+    (attempt,) = bench.rows("SELECT outcome, node_id, worker_id FROM attempts")
+    assert attempt == {"outcome": "worker_died", "node_id": "n1", "worker_id": "worker-3"}
+
+
 def test_a_lost_attempt_of_a_fenced_owner_sets_no_time_at_which_something_is_due(bench: Bench) -> None:
     bench.one()
     (lease,) = bench.claim()
