@@ -353,10 +353,18 @@ class WorkerActor(Actor):
             self._process = None
         self._take(row_id, None)
         if held.cancelled_at_ns is None:
+            assert held.first_at_ns is not None, "a step that did not begin does not run out of time"
             now_ms = _wall_ms()
+            began_at_ms = now_ms - (self._timers.now_ns() - held.first_at_ns) // _MS
             error = f"the step took longer than its limit of {held.spec.timeout_ms} ms and did not end when asked"
             report = StepReport(
-                row_id, lease.lease_token, "failed", code="timeout", error=error, started_at_ms=0, finished_at_ms=now_ms
+                row_id,
+                lease.lease_token,
+                "failed",
+                code="timeout",
+                error=error,
+                started_at_ms=began_at_ms,
+                finished_at_ms=now_ms,
             )
             self._store.tell(FinishSteps((FinishedStep(lease, report, self.address.name),)))
         self._give_back_of(held.pid)

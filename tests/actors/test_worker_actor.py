@@ -9,6 +9,7 @@ import pytest
 
 from actors.address import Address
 from actors.worker import BLAMELESS_MAX, WorkerActor
+from relaymesh.agents.process import KILL_MARGIN_MS
 from relaymesh.agents.spec import AgentSpec, Isolation, Kind
 from relaymesh.wire import codec
 from relaymesh.wire.codec import Message
@@ -175,3 +176,17 @@ def test_a_worker_whose_processes_keep_dying_with_nobody_to_blame_takes_a_pause(
     desk.timers.advance(6_000_000_000)
     desk.tell()
     assert [message.capacity for message in desk.mail(desk.queue, WorkerCapacity)] == [1]
+
+
+def test_a_step_that_does_not_end_is_reported_with_the_time_at_which_it_began(desk: Desk) -> None:
+    spec = SPECS["work"]
+    lasts_ms = spec.timeout_ms + spec.grace_ms + KILL_MARGIN_MS
+    desk.tell(RunGrants((grant(1),), desk.start), WorkerReady(100, ()))
+
+    desk.timers.advance((lasts_ms + 100) * 1_000_000)
+    desk.tell()
+
+    (finished,) = desk.mail(desk.store, FinishSteps)
+    (step,) = finished.steps
+    assert step.report.code == "timeout"
+    assert lasts_ms <= step.report.finished_at_ms - step.report.started_at_ms <= lasts_ms + 100
