@@ -40,7 +40,9 @@ def connect(path: Path, *, durability: Durability = Durability.FULL, read_only: 
     Raises:
         PragmaMismatchError: SQLite answers another value than was set.
         RootReadOnlyError, RootCorruptError, StoreIOError: the file cannot be used.
+        StoreBusyError: another process held it for the whole busy timeout.
     """
+    began = time.monotonic()
     try:
         conn = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
@@ -57,6 +59,8 @@ def connect(path: Path, *, durability: Durability = Durability.FULL, read_only: 
             conn.close()
             raise
     except sqlite3.Error as error:
+        if _is_busy(error):
+            raise StoreBusyError(int((time.monotonic() - began) * 1000)) from error
         raise translate(error, str(path)) from error
     return conn
 

@@ -113,7 +113,10 @@ class PragmaMismatchError(RootError):
 
 
 class StoreBusyError(StoreError):
-    """Another process held the write lock for too long."""
+    """Another process held the write lock for too long.
+
+    waited_ms: how long we waited for it, 0 when SQLite waited, or gave up at once, and did not say.
+    """
 
     code = "store_busy"
 
@@ -122,10 +125,8 @@ class StoreBusyError(StoreError):
         self.waited_ms = waited_ms
 
     def __str__(self) -> str:
-        return (
-            f"another process has held the database for {self.waited_ms} ms (is one of them stopped?): "
-            "nothing was stored, try again"
-        )
+        held = f"has held the database for {self.waited_ms} ms" if self.waited_ms else "holds the database"
+        return f"another process {held} (is one of them stopped?): nothing was stored, try again"
 
 
 class StoreFullError(StoreError):

@@ -88,6 +88,21 @@ def test_a_writer_that_waits_too_long_is_told_so_and_nothing_is_stored(bench: Be
     assert bench.rows("SELECT * FROM counters") == []
 
 
+def test_an_unknown_wait_is_not_called_a_wait_of_0_ms(bench: Bench) -> None:
+    other = connect(bench.root / DATABASE, durability=Durability.FAST)
+    other.execute("BEGIN IMMEDIATE")
+    bench.store.conn.execute("PRAGMA busy_timeout=0")
+    try:
+        bench.store.conn.execute("INSERT INTO counters(name, value) VALUES ('x', 1)")
+    except sqlite3.OperationalError as busy:
+        error = translate(busy, "r")
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert isinstance(error, StoreBusyError)
+    assert str(error).startswith("another process holds the database (is one of them stopped?): ")
+
+
 def test_a_writer_waits_beyond_one_busy_timeout(bench: Bench) -> None:
     other = connect(bench.root / DATABASE, durability=Durability.FAST)
     other.execute("BEGIN IMMEDIATE")
