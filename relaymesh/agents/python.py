@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Coroutine
 from types import TracebackType
@@ -30,7 +31,7 @@ def run_python(target: PythonTarget, attempt: Attempt, loop: CoroutineLoop) -> O
     try:
         value = _read_input(target, attempt.order.payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        return Failed("bad_input", one_line(f"the input does not fit the agent: {error}"), retryable=False)
+        return Failed("bad_input", one_line(f"the input does not fit the agent: {_unfit(error)}"), retryable=False)
     try:
         result = target.function(value, Context(attempt)) if target.takes_context else target.function(value)
         if target.is_coroutine:
@@ -133,6 +134,30 @@ class CoroutineLoop:
 
 def _read_input(target: PythonTarget, payload: str) -> Any:
     return payload if target.input_type is str else decoder(target.input_type).decode(payload)
+
+
+_QUOTING: Final = ("Invalid enum value", "Invalid value")
+_UNKNOWN_FIELD: Final = "Object contains unknown field"
+_PLACE: Final = re.compile(r" - at (?:`key` in )?`\$[^`]*`\Z")
+
+
+def _unfit(error: Exception) -> str:
+    """Return what is wrong with an input without the words of msgspec and Python that quote the input itself.
+
+    What a class of the agent says in its ``__post_init__`` stays: those are the agent's words, as in what it raises.
+    """
+    if isinstance(error, UnicodeError):
+        return "it is not valid Unicode"
+    text = str(error)
+    if error.__cause__ is not None:
+        return text
+    if text.startswith(_UNKNOWN_FIELD):
+        return "Object contains an unknown field"  # without the place, which a field's name could forge
+    for kind in _QUOTING:
+        if text.startswith(kind):
+            place = _PLACE.search(text)
+            return kind + (place[0] if place is not None else "")
+    return text
 
 
 def _raised(target: PythonTarget, attempt: Attempt, error: BaseException) -> Outcome:
