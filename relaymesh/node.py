@@ -38,6 +38,8 @@ class NodeOptions:
     concurrency: worker processes; None is the number of cores, at least 4. threads: slots for agents in threads.
     agents: modules or files with agents. grace_ms: how long running steps may take to end at a stop.
     one_step: claim a single step, run it, and end.
+    worker_id, maintenance: what the `worker` command was told. A node has no use for the id before there is an audit
+    log, and always runs maintenance.
     """
 
     root: Path

@@ -32,7 +32,11 @@ grace_option = click.option(
     default=0,
     help="How long running steps may take to end at a stop; 0 means 15000, on Windows 5000.",
 )
-worker_id_option = click.option("--worker-id", default="worker-local", help="Name of the worker in audit rows.")
+worker_id_option = click.option(
+    "--worker-id",
+    default="worker-local",
+    help="Id of the node when --node-id is blank; the audit log that will name it is not there yet.",
+)
 free_node_id_option = click.option(
     "--node-id",
     help="Id of the node, the owner of the steps that it runs.  [default: node-local, or the next free node-local-N]",
@@ -62,7 +66,7 @@ def up(
     options = NodeOptions(
         root=Path(call.root),
         namespace=call.namespace,
-        node_id=node_id,
+        node_id=_node_id(node_id, worker_id),
         worker_id=worker_id,
         concurrency=concurrency,
         agents=agent_sources,
@@ -77,20 +81,25 @@ def up(
 @click.option("--once", cls=Flag, default=False, help="One poll, then exit.")
 @worker_id_option
 @free_node_id_option
-@click.option("--maintenance", cls=Flag, default=True, help="Run maintenance ticks.")
+@click.option(
+    "--maintenance",
+    cls=Flag,
+    default=True,
+    help="With --once, run a maintenance tick before the poll; without, a node runs them in any case.",
+)
 @click.option(
     "--interval-ms",
     type=click.IntRange(min=1, clamp=True),
     default=1000,
     expose_value=False,
-    help="Taken for the sake of scripts: a node notices new work at once and does not poll.",
+    help="Has no effect, taken for the sake of scripts: a node notices new work at once and does not poll.",
 )
 @click.option(
     "--settings-reload-ms",
     type=click.IntRange(min=1000, clamp=True),
     default=10_000,
     expose_value=False,
-    help="Taken for the sake of scripts: settings are read at the start of a node.",
+    help="Has no effect yet: settings are read once, when the node starts; start it anew to change them.",
 )
 @concurrency_option
 @grace_option
@@ -107,15 +116,14 @@ def worker(
     agent_sources: tuple[str, ...],
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
-    as `up` does.
+    as `up` does, and prints no documents: `relaymesh tasks` and `relaymesh stats` tell what it does.
     """
     from relaymesh.node import NodeOptions
 
     options = NodeOptions(
         root=Path(call.root),
         namespace=call.namespace,
-        # A node id that is there but blank falls back to the worker id.
-        node_id=node_id if node_id is None else node_id.strip() or worker_id,
+        node_id=_node_id(node_id, worker_id),
         worker_id=worker_id,
         concurrency=concurrency,
         agents=agent_sources,
@@ -136,7 +144,7 @@ def worker(
 @click.option("--agent", default="echo", help="Agent that gets them.")
 @click.option("--priority", default="normal", metavar="high|normal|low", help="Lane of the queue.")
 @click.option("--input-size", type=click.IntRange(min=1, clamp=True), default=64, help="Filler bytes of each payload.")
-@click.option("--worker-id", default="bench-worker", help="Name of the worker in audit rows.")
+@click.option("--worker-id", default="bench-worker", help="Has no effect yet: the audit log is not there yet.")
 @node_id_option("bench-node")
 @click.option("--max-seconds", type=click.IntRange(min=5, clamp=True), default=300, help="Time limit of the run phase.")
 @click.option("--poll-batch", type=click.IntRange(min=1, clamp=True), default=64, help="Polls between two checks.")
@@ -183,6 +191,11 @@ def benchmark_run(
             file.write(report + b"\n")
     call.show(outcome)
     return 1 if outcome.timed_out else 0
+
+
+def _node_id(node_id: str | None, worker_id: str) -> str | None:
+    """Return the node id to ask for; one that is there but blank falls back to the worker id."""
+    return node_id if node_id is None else node_id.strip() or worker_id
 
 
 def _until_ended(running: RunningNode) -> int:

@@ -145,6 +145,24 @@ def test_a_blank_node_id_falls_back_to_the_worker_id(terminal) -> None:
     assert terminal.doors.started[0].node_id == "w"
 
 
+def test_a_blank_node_id_of_up_falls_back_to_the_worker_id_too(terminal) -> None:
+    terminal.answers(start=FakeNode())
+
+    terminal.run("up", "--worker-id", "w", "--node-id", "")
+
+    assert terminal.doors.started[0].node_id == "w"
+
+
+def test_the_help_of_worker_says_what_its_options_do_not_do(terminal) -> None:
+    page = " ".join(terminal.run("worker", "--help").out.split())
+
+    assert "Has no effect, taken for the sake of scripts: a node notices new work at once" in page
+    assert "Has no effect yet: settings are read once, when the node starts; start it anew to change them." in page
+    assert "without, a node runs them in any case" in page
+    assert "prints no documents" in page
+    assert "in audit rows" not in page
+
+
 def test_a_benchmark_prints_and_writes_its_report(terminal, tmp_path: Path) -> None:
     terminal.answers(benchmark=BENCHMARK)
     report = tmp_path / "report.json"
