@@ -81,6 +81,7 @@ _START_S = 30.0
 _CLOSE_S = 5.0
 # At an end at once: what worker processes need to be killed, some 10 ms each, and a disk to come back.
 _KILL_S = 1.0
+_SWITCH_S = 0.0005
 
 
 def build(options: NodeOptions) -> Node:
@@ -248,8 +249,17 @@ class Node:
         ).to_json()
 
     def _start(self) -> None:
-        # Python gives a waiting thread the interpreter only after this long; the default of 5 ms is many commits.
-        sys.setswitchinterval(0.0005)
+        _QUICK_SWITCHES.begin(self)
+        try:
+            started = self._start_actors()
+        except BaseException:
+            _QUICK_SWITCHES.end(self)
+            raise
+        if not started:
+            self._finish(exit_status=1, orderly=False)
+            raise NodeStartError(self.node_id)
+
+    def _start_actors(self) -> bool:
         at, timers = self.addresses, self._timers
         workers = self._workers()
         children = [
@@ -291,9 +301,7 @@ class Node:
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
             on_give_up=self._gave_up,
         )
-        if not self.tree.start(_START_S):
-            self._finish(exit_status=1, orderly=False)
-            raise NodeStartError(self.node_id)
+        return self.tree.start(_START_S)
 
     def _workers(self) -> list[Child]:
         at, timers = self.addresses, self._timers
@@ -377,7 +385,41 @@ class Node:
                 log.error("these actors did not end in time: %s", ", ".join(abandoned))
             self._timers.stop()
             self._presence.release()
+            _QUICK_SWITCHES.end(self)
             self._ended.set()
+
+
+class _QuickSwitches:
+    """The switch interval of the interpreter while a node runs; the program around it gets its own back at the end.
+
+    Python gives a waiting thread the interpreter only after this long; the default of 5 ms is many commits. It holds
+    for the whole process, so the nodes that run in it are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._nodes: set[Node] = set()
+        self._former_s = self._ours_s = 0.0
+
+    def begin(self, node: Node) -> None:
+        with self._lock:
+            if not self._nodes:
+                self._former_s = sys.getswitchinterval()
+                sys.setswitchinterval(_SWITCH_S)
+                self._ours_s = sys.getswitchinterval()
+            self._nodes.add(node)
+
+    def end(self, node: Node) -> None:
+        with self._lock:
+            if node not in self._nodes:
+                return
+            self._nodes.remove(node)
+            # What the program has chosen meanwhile is its own business.
+            if not self._nodes and sys.getswitchinterval() == self._ours_s:
+                sys.setswitchinterval(self._former_s)
+
+
+_QUICK_SWITCHES = _QuickSwitches()
 
 
 INTENSITY = Intensity(restarts=20, within_ns=120_000_000_000)

@@ -255,3 +255,20 @@ def test_an_agent_of_a_module_that_only_this_program_finds_runs(tmp_path: Path) 
 def test_an_agent_of_this_very_module_runs(tmp_path: Path) -> None:
     with Node(tmp_path, agents=[in_a_module], concurrency=1) as node:
         assert node.client.result(node.client.submit("in_a_module", "x").task_id, timeout_ms=WITHIN_MS) == "x"
+
+
+def test_a_program_gets_its_switch_interval_back_when_its_last_node_has_ended(tmp_path: Path) -> None:
+    ended = program(
+        tmp_path,
+        "import sys\n"
+        "from relaymesh import Node\n"
+        "if __name__ == '__main__':\n"
+        "    sys.setswitchinterval(0.003)\n"
+        "    with Node('a', concurrency=1):\n"
+        "        with Node('b', concurrency=1):\n"
+        "            pass\n"
+        "        quick = sys.getswitchinterval() < 0.001\n"
+        "    print(quick, round(sys.getswitchinterval(), 6))\n",
+    )
+
+    assert (ended.stdout, ended.returncode) == ("True 0.003\n", 0), ended.stderr
