@@ -6,6 +6,14 @@ the same whether a node is up or not: it is on disk.
     with Client("data") as client:
         task = client.submit("echo", "hello")
         print(client.result(task.task_id))  # waits for a node to run it: `relaymesh up`
+
+What can be asked stands here, with what it promises and raises, and how the root is opened for it. How it is done
+stands in other modules, loaded when they are first needed: every command of the CLI pays for what is imported here.
+
+    submit     submission.py          what is refused and filled in, groups of many tasks
+    look       watch.py result.py     follow a task, the output of a task; single rows come from store/read.py
+    operate    operation.py           explain, counts, conflicts, query, cancel, replay
+               store/                 health, maintenance, exports
 """
 
 from __future__ import annotations
@@ -16,8 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from relaymesh.core.limit import INSTANT_MS_MAX, PAYLOAD_BYTES_MAX
-from relaymesh.errors import InputError, TaskFailedError, TaskNotFoundError, UnknownAgentError
+from relaymesh.errors import TaskFailedError, TaskNotFoundError, UnknownAgentError
 from relaymesh.store import read
 from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
@@ -41,11 +48,11 @@ from relaymesh.view import (
 if TYPE_CHECKING:
     from relaymesh.agents.registry import Registry
     from relaymesh.core.ident import Ids
-    from relaymesh.core.workflow import WorkflowPlan
     from relaymesh.net.wake import WakeSender
     from relaymesh.settings import Settings
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
+    from relaymesh.submission import BadPayloadError, BadTimeError, PayloadTooLargeError, default_key
     from relaymesh.view import DeadExportOutcome, HealthOutcome, MaintenanceOutcome, TaskExportOutcome
     from relaymesh.wire.store import NewTask
     from relaymesh.workflow import Step, Workflow
@@ -54,52 +61,18 @@ T = TypeVar("T")
 
 __all__ = ["BadPayloadError", "BadTimeError", "Client", "PayloadTooLargeError", "default_key"]
 
-BATCH_TASKS = 500
-"""Tasks per commit of ``submit_many``."""
-BATCH_BYTES = 8 * 1024 * 1024
-"""A batch is also committed when its payloads reach this, so that memory stays bounded."""
 _DEFAULT_REASON = "cancelled by request"
 
 
-class PayloadTooLargeError(InputError):
-    """The payload is above the limit; nothing was stored."""
+def __getattr__(name: str) -> object:
+    """Bring the names of ``relaymesh.submission`` that are imported from here."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from relaymesh import submission
 
-    code = "payload_too_large"
-
-    def __init__(self, size_bytes: int) -> None:
-        super().__init__(size_bytes)
-        self.size_bytes = size_bytes
-
-    def __str__(self) -> str:
-        return (
-            f"the payload has {self.size_bytes:,} bytes, the limit is {PAYLOAD_BYTES_MAX:,}: "
-            "put the data into a file and submit its name"
-        )
-
-
-class BadPayloadError(InputError):
-    """The payload is not text that can be stored as UTF-8."""
-
-    code = "bad_payload"
-
-    def __str__(self) -> str:
-        return "the payload is not valid Unicode text: encode binary data, for example as base64"
-
-
-class BadTimeError(InputError):
-    """A delay, start or expiry that makes no sense."""
-
-    code = "bad_time"
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)
-
-
-def default_key(agent_id: str, payload: str) -> str:
-    """Return the idempotency key of a single task that was submitted without one."""
-    import hashlib
-
-    return hashlib.sha256(f"{agent_id}\n{payload}".encode()).hexdigest()
+    value: object = getattr(submission, name)
+    globals()[name] = value
+    return value
 
 
 def _wall_ms() -> int:
@@ -196,9 +169,11 @@ class Client:
             UnknownAgentError, PayloadTooLargeError, InputError: nothing was stored.
             StoreError, RootError: nothing was stored.
         """
+        from relaymesh.submission import outcome_of, text_of
+
         request = TaskRequest(
             agent=agent,
-            input=_text_of(input),
+            input=text_of(input),
             priority=priority,
             idempotency_key=idempotency_key,
             delay_ms=delay_ms,
@@ -207,9 +182,8 @@ class Client:
             labels=dict(labels or {}),
             traceparent=traceparent,
         )
-        self._require_agents((agent,))
         ((task_id, deduplicated),) = self._commit([self._draft(request)])
-        return _submitted(task_id, deduplicated)
+        return outcome_of(task_id, deduplicated)
 
     def submit_many(self, requests: Iterable[TaskRequest]) -> Iterator[BatchLine]:
         """Store many tasks in groups; yields one line per request, in order, after its group is on disk.
@@ -217,22 +191,9 @@ class Client:
         A request that is wrong is told as rejected and does not keep the others from being stored. An error of the
         store ends the iteration; all lines yielded before it stand.
         """
-        group: list[tuple[int, NewTask | BatchLine]] = []
-        size = 0
-        for number, request in enumerate(requests, 1):
-            line = request.line or number
-            try:
-                self._require_agents((request.agent,))
-                task = self._draft(request)
-            except InputError as error:
-                group.append((line, _rejected(line, error)))
-            else:
-                group.append((line, task))
-                size += len(task.steps[0].payload or "")
-            if len(group) >= BATCH_TASKS or size >= BATCH_BYTES:
-                yield from self._commit_group(group)
-                group, size = [], 0
-        yield from self._commit_group(group)
+        from relaymesh.submission import store_in_groups
+
+        return store_in_groups(requests, self._draft, self._commit)
 
     def submit_workflow(
         self,
@@ -252,55 +213,35 @@ class Client:
             WorkflowError: what is wrong, and where; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
-        from relaymesh.core.label import normalize_labels
-        from relaymesh.core.workflow import check_agents, derived_key, parse
-        from relaymesh.store.draft import draft_workflow
+        from relaymesh.core.workflow import check_agents, parse
+        from relaymesh.submission import new_workflow, outcome_of
 
         document = workflow if isinstance(workflow, bytes | str | Mapping) else workflow.to_json()
-        plan: WorkflowPlan = parse(document, priority=priority)
+        plan = parse(document, priority=priority)
         names = {step.agent for step in plan.steps}
         if not names <= set(self._local_agents().specs):
             check_agents(plan, self.agents())
-        now_ms = self._now_ms()
-        task = draft_workflow(
-            self._ids,
-            self._writable().payloads,
+        task = new_workflow(
             plan,
-            key=_key(idempotency_key) or derived_key(plan),
-            not_before_ms=_not_before(now_ms, delay_ms, at_ms),
-            expires_at_ms=_expires_at(now_ms, expires_in_ms),
-            labels=normalize_labels(labels or {}),
-            traceparent=_traceparent(traceparent),
+            now_ms=self._now_ms(),
+            ids=self._ids,
+            files=self._writable().payloads,
+            idempotency_key=idempotency_key,
+            delay_ms=delay_ms,
+            at_ms=at_ms,
+            expires_in_ms=expires_in_ms,
+            labels=labels,
+            traceparent=traceparent,
         )
         ((task_id, deduplicated),) = self._commit([task])
-        return _submitted(task_id, deduplicated)
+        return outcome_of(task_id, deduplicated)
 
     def _draft(self, request: TaskRequest) -> NewTask:
-        from relaymesh.core.label import normalize_labels
-        from relaymesh.core.priority import normalize_priority
-        from relaymesh.store.draft import draft_task
+        from relaymesh.submission import new_task, payload_of
 
-        payload = _text_of(request.input)
-        if len(payload) * 4 > PAYLOAD_BYTES_MAX or not payload.isascii():
-            try:
-                size = len(payload.encode())
-            except UnicodeEncodeError as error:
-                raise BadPayloadError from error
-            if size > PAYLOAD_BYTES_MAX:
-                raise PayloadTooLargeError(size)
-        now_ms = self._now_ms()
-        return draft_task(
-            self._ids,
-            self._writable().payloads,
-            request.agent,
-            payload,
-            priority=normalize_priority(request.priority),
-            key=_key(request.idempotency_key) or default_key(request.agent, payload),
-            not_before_ms=_not_before(now_ms, request.delay_ms, request.at_ms),
-            expires_at_ms=_expires_at(now_ms, request.expires_in_ms),
-            labels=normalize_labels(request.labels) if request.labels else None,
-            traceparent=_traceparent(request.traceparent),
-        )
+        self._require_agent(request.agent)
+        payload = payload_of(request)
+        return new_task(request, payload, now_ms=self._now_ms(), ids=self._ids, files=self._writable().payloads)
 
     def _commit(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
         if self._submitter is not None:
@@ -310,16 +251,6 @@ class Client:
             results = store.submit(tasks, now_ms=self._now_ms())
         self._wake()
         return results
-
-    def _commit_group(self, group: Sequence[tuple[int, NewTask | BatchLine]]) -> Iterator[BatchLine]:
-        tasks = [task for _, task in group if not isinstance(task, BatchLine)]
-        results = iter(self._commit(tasks) if tasks else ())
-        for line, entry in group:
-            if isinstance(entry, BatchLine):
-                yield entry
-                continue
-            task_id, deduplicated = next(results)
-            yield BatchLine(line=line, result="duplicate" if deduplicated else "accepted", task_id=task_id)
 
     # -- look --------------------------------------------------------------------------------------------------------
 
@@ -467,33 +398,23 @@ class Client:
 
         return read_logs(self._readable(), task_id, follow=follow)
 
+    # -- operate -----------------------------------------------------------------------------------------------------
+
     def explain(self, task_id: str) -> list[Explanation]:
         """Return, for each step that has not ended, the first reason why.
 
         Raises:
             TaskNotFoundError: there is none of this id.
         """
-        from relaymesh.store.why import explanations
+        from relaymesh.operation import explain
 
-        store = self._readable()
-        with store.snapshot():
-            if read.task_status(store.conn, task_id) is None:
-                raise TaskNotFoundError(task_id)
-            return explanations(
-                store.conn,
-                self.root / "run",
-                task_id,
-                lease_timeout_ms=self._config().lease_timeout_ms,
-                now_ms=self._now_ms(),
-            )
+        return explain(self._readable(), task_id, settings=self._config, now_ms=self._now_ms)
 
     def stats(self) -> StatsOutcome:
         """Return counts and ages of the root."""
-        from relaymesh.store.stats import stats
+        from relaymesh.operation import stats
 
-        store = self._readable()
-        with store.snapshot():
-            return stats(store.conn, self.root, namespace=self.namespace, now_ms=self._now_ms())
+        return stats(self._readable(), now_ms=self._now_ms)
 
     def health(self) -> HealthOutcome:
         """Return whether the root can be used; does not raise for what it is there to find."""
@@ -503,21 +424,15 @@ class Client:
 
     def lease_conflicts(self, limit: int = 100, since_hours: int = 24) -> list[LeaseConflict]:
         """Return refused writes of fenced owners, newest first."""
-        store = self._readable()
-        with store.reading():
-            return read.lease_conflicts(store.conn, since_ms=self._now_ms() - since_hours * 3_600_000, limit=limit)
+        from relaymesh.operation import lease_conflicts
+
+        return lease_conflicts(self._readable(), limit=limit, since_hours=since_hours, now_ms=self._now_ms)
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """Return the rows of a read-only query, for reports that no method gives. Column names are the reference's."""
-        store = self._readable()
-        with store.reading():
-            store.conn.execute("PRAGMA query_only=1")
-            try:
-                return store.conn.execute(sql, tuple(values)).fetchall()
-            finally:
-                store.conn.execute("PRAGMA query_only=0")
+        from relaymesh.operation import query
 
-    # -- change ------------------------------------------------------------------------------------------------------
+        return query(self._readable(), sql, values)
 
     def cancel(self, task_id: str, *, reason: str = _DEFAULT_REASON) -> CancelResult:
         """Cancel a task and stop what runs of it."""
@@ -532,26 +447,19 @@ class Client:
         return self._cancel(task_id, CancelMode.SOFT, reason)
 
     def _cancel(self, task_id: str, mode: CancelMode, reason: str) -> CancelResult:
-        store = self._writable(create=False)
-        with store.write():
-            cancelled = store.cancel(task_id, mode=mode, reason=reason, now_ms=self._now_ms())
+        from relaymesh.operation import cancel
+
+        outcome = cancel(self._writable(create=False), task_id, mode=mode, reason=reason, now_ms=self._now_ms)
         self._wake()
-        return CancelResult(
-            task_id=task_id,
-            cancelled=cancelled.code == "cancelled",
-            mode=mode.value,
-            message=cancelled.code,
-            step_rows=cancelled.step_rows,
-            message_rows=cancelled.message_rows,
-        )
+        return outcome
 
     def replay(self, task_id: str) -> ReplayOutcome:
         """Give the dead-lettered steps of a task a new start."""
-        store = self._writable(create=False)
-        with store.write():
-            code = store.replay(task_id, now_ms=self._now_ms())
+        from relaymesh.operation import replay
+
+        outcome = replay(self._writable(create=False), task_id, now_ms=self._now_ms)
         self._wake()
-        return ReplayOutcome(task_id=task_id, replayed=code == "replayed", message=code)
+        return outcome
 
     def replay_batch(self, status: str = "DEAD_LETTER", limit: int = 100) -> ReplayBatchOutcome:
         """Replay the tasks of a status that changed last; those that cannot be replayed count as failed."""
@@ -645,14 +553,12 @@ class Client:
             self._registry = load_registry(self.root, self._agents)
         return self._registry
 
-    def _require_agents(self, names: Sequence[str]) -> None:
+    def _require_agent(self, name: str) -> None:
         """Raise UnknownAgentError for a name that neither this process nor a running node knows."""
-        specs = self._local_agents().specs
-        missing = [name for name in names if name not in specs and name not in self._node_agents()]
-        if missing:
+        if name not in self._local_agents().specs and name not in self._node_agents():
             from relaymesh.core.nearest import did_you_mean
 
-            raise UnknownAgentError(missing[0], did_you_mean(missing[0], sorted(self._node_agents())))
+            raise UnknownAgentError(name, did_you_mean(name, sorted(self._node_agents())))
 
     def _node_agents(self) -> frozenset[str]:
         now = time.monotonic()
@@ -663,63 +569,3 @@ class Client:
 
     _node_agents_known: frozenset[str] = frozenset()
     _node_agents_until: float = 0.0
-
-
-def _text_of(value: str | object) -> str:
-    if isinstance(value, str):
-        return value
-    import msgspec
-
-    try:
-        return msgspec.json.encode(value).decode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"the input cannot be written as JSON ({error}): hand in text, or plain values") from error
-
-
-def _key(key: str | None) -> str | None:
-    return key if key is not None and key.strip() else None
-
-
-def _not_before(now_ms: int, delay_ms: int, at_ms: int | None) -> int | None:
-    if delay_ms < 0:
-        raise BadTimeError(f"a delay of {delay_ms} ms lies in the past: use 0 or more")
-    if at_ms is not None:
-        return _instant(at_ms) if at_ms > now_ms else None
-    return _instant(now_ms + delay_ms) if delay_ms else None
-
-
-def _expires_at(now_ms: int, expires_in_ms: int | None) -> int | None:
-    if expires_in_ms is None:
-        return None
-    if expires_in_ms < 1:
-        raise BadTimeError(f"an expiry of {expires_in_ms} ms would end the task before it starts: use 1 or more")
-    return _instant(now_ms + expires_in_ms)
-
-
-def _instant(at_ms: int) -> int:
-    if at_ms > INSTANT_MS_MAX:
-        raise BadTimeError("the time lies behind the year 9999: use an earlier one")
-    return at_ms
-
-
-def _traceparent(text: str | None) -> str:
-    """Return a W3C trace context as it is, or nothing when it is none: a bad one must not fail a submit."""
-    if not text:
-        return ""
-    parts = text.split("-")
-    sizes = (2, 32, 16, 2)
-    if len(parts) != 4 or any(
-        len(part) != size or not all(c in "0123456789abcdef" for c in part)
-        for part, size in zip(parts, sizes, strict=True)
-    ):
-        return ""
-    return "" if parts[1].strip("0") == "" or parts[2].strip("0") == "" or parts[0] == "ff" else text
-
-
-def _submitted(task_id: str, deduplicated: bool) -> SubmitOutcome:
-    message = "this idempotency key is held by an earlier task" if deduplicated else "stored"
-    return SubmitOutcome(task_id=task_id, deduplicated=deduplicated, message=message)
-
-
-def _rejected(line: int, error: InputError) -> BatchLine:
-    return BatchLine(line=line, result="rejected", code=error.code, message=str(error))

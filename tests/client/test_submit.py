@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from relaymesh.client import Client
+from relaymesh.client import BadPayloadError, Client, PayloadTooLargeError
 from relaymesh.core.limit import PAYLOAD_BYTES_MAX
 from relaymesh.core.workflow_error import WorkflowError
 from relaymesh.errors import InputError, RelayMeshError, UnknownAgentError
@@ -178,3 +180,33 @@ def test_the_submitter_of_a_node_is_used_in_place_of_a_connection_of_our_own(ben
 
     assert asked == [1]
     assert bench.rows("SELECT * FROM tasks") == []
+
+
+def test_a_payload_that_is_refused_makes_no_root(tmp_path: Path) -> None:
+    with Client(tmp_path / "root") as client:
+        with pytest.raises(PayloadTooLargeError):
+            client.submit("echo", "x" * (PAYLOAD_BYTES_MAX + 1))
+        with pytest.raises(BadPayloadError):
+            client.submit("echo", "\ud800")
+
+    assert not (tmp_path / "root").exists()
+
+
+def test_who_only_looks_does_not_load_what_submits_and_finds_its_names_all_the_same(
+    client: Client, bench: Bench
+) -> None:
+    task_id = client.submit("echo", "x").task_id
+    program = (
+        "import sys; from relaymesh import Client, client\n"
+        "Client(sys.argv[1]).task(sys.argv[2])\n"
+        "assert 'relaymesh.submission' not in sys.modules\n"
+        "assert 'relaymesh.operation' not in sys.modules\n"
+        "for name in client.__all__: getattr(client, name)\n"
+        "assert not hasattr(client, 'nothing')\n"
+        "from relaymesh import submission\n"
+        "assert client.BadTimeError is submission.BadTimeError"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program, bench.root, task_id], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr

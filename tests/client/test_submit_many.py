@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from relaymesh.client import BATCH_TASKS, Client
+from relaymesh.client import Client
 from relaymesh.core.limit import PAYLOAD_BYTES_MAX
 from relaymesh.store.error import StoreFullError
+from relaymesh.submission import BATCH_TASKS
 from relaymesh.view import TaskRequest
 from tests.store.bench import Bench
 

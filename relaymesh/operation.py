@@ -1,0 +1,97 @@
+"""What an operator asks of an open root: why a task waits, counts and conflicts, one's own query, cancel and replay.
+
+Each function is one transaction and the answer made of it. ``relaymesh.client`` opens the root before, and wakes the
+nodes after a change. Health, maintenance and exports are whole in ``relaymesh/store`` (health.py, tick.py, export.py).
+
+now_ms: the clock, not an instant. It is read inside the transaction, because the wait for the lock may have been long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from relaymesh.errors import TaskNotFoundError
+from relaymesh.store import read
+from relaymesh.view import CancelResult, Explanation, LeaseConflict, ReplayOutcome, StatsOutcome
+
+if TYPE_CHECKING:
+    from relaymesh.settings import Settings
+    from relaymesh.store.admin import CancelMode
+    from relaymesh.store.database import Database
+    from relaymesh.store.store import Store
+
+__all__ = ["cancel", "explain", "lease_conflicts", "query", "replay", "stats"]
+
+
+# -- look ------------------------------------------------------------------------------------------------------------
+
+
+def explain(
+    store: Database, task_id: str, *, settings: Callable[[], Settings], now_ms: Callable[[], int]
+) -> list[Explanation]:
+    """Return, for each step that has not ended, the first reason why.
+
+    Raises:
+        TaskNotFoundError
+    """
+    from relaymesh.store.why import explanations
+
+    with store.snapshot():
+        if read.task_status(store.conn, task_id) is None:
+            raise TaskNotFoundError(task_id)
+        return explanations(
+            store.conn,
+            store.root / "run",
+            task_id,
+            lease_timeout_ms=settings().lease_timeout_ms,
+            now_ms=now_ms(),
+        )
+
+
+def stats(store: Database, *, now_ms: Callable[[], int]) -> StatsOutcome:
+    """Return counts and ages of the root, all of one moment."""
+    from relaymesh.store.stats import stats as counts_and_ages
+
+    with store.snapshot():
+        return counts_and_ages(store.conn, store.root, namespace=store.namespace, now_ms=now_ms())
+
+
+def lease_conflicts(store: Database, *, limit: int, since_hours: int, now_ms: Callable[[], int]) -> list[LeaseConflict]:
+    """Return refused writes of fenced owners, newest first."""
+    with store.reading():
+        return read.lease_conflicts(store.conn, since_ms=now_ms() - since_hours * 3_600_000, limit=limit)
+
+
+def query(store: Database, sql: str, values: Sequence[object]) -> list[Any]:
+    """Return the rows of a query that SQLite itself keeps from writing."""
+    with store.reading():
+        store.conn.execute("PRAGMA query_only=1")
+        try:
+            return store.conn.execute(sql, tuple(values)).fetchall()
+        finally:
+            store.conn.execute("PRAGMA query_only=0")
+
+
+# -- change ----------------------------------------------------------------------------------------------------------
+
+
+def cancel(store: Store, task_id: str, *, mode: CancelMode, reason: str, now_ms: Callable[[], int]) -> CancelResult:
+    """Cancel a task; return what that moved."""
+    with store.write():
+        cancelled = store.cancel(task_id, mode=mode, reason=reason, now_ms=now_ms())
+    return CancelResult(
+        task_id=task_id,
+        cancelled=cancelled.code == "cancelled",
+        mode=mode.value,
+        message=cancelled.code,
+        step_rows=cancelled.step_rows,
+        message_rows=cancelled.message_rows,
+    )
+
+
+def replay(store: Store, task_id: str, *, now_ms: Callable[[], int]) -> ReplayOutcome:
+    """Give the dead-lettered steps of a task a new start."""
+    with store.write():
+        code = store.replay(task_id, now_ms=now_ms())
+    return ReplayOutcome(task_id=task_id, replayed=code == "replayed", message=code)

@@ -1,0 +1,269 @@
+"""From what a caller hands in to the rows that are committed: what is refused, what is filled in, and in which groups.
+
+    TaskRequest ─▶ text, size ─▶ priority, key, times, labels, trace ─▶ NewTask ─▶ commit ─▶ SubmitOutcome, BatchLine
+                      └──────────────┴─▶ InputError: nothing was stored
+
+``relaymesh.client`` brings the open root: ids, payload files, the commit. It loads this module with the first submit,
+so a command that only looks does without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from relaymesh.core.label import normalize_labels
+from relaymesh.core.limit import INSTANT_MS_MAX, PAYLOAD_BYTES_MAX
+from relaymesh.core.priority import normalize_priority
+from relaymesh.core.workflow import derived_key
+from relaymesh.errors import InputError
+from relaymesh.store.draft import draft_task, draft_workflow
+from relaymesh.view import BatchLine, SubmitOutcome, TaskRequest
+
+if TYPE_CHECKING:
+    from relaymesh.core.ident import Ids
+    from relaymesh.core.workflow import WorkflowPlan
+    from relaymesh.store.payload import PayloadFiles
+    from relaymesh.wire.store import NewTask
+
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_TASKS",
+    "BadPayloadError",
+    "BadTimeError",
+    "PayloadTooLargeError",
+    "default_key",
+    "new_task",
+    "new_workflow",
+    "outcome_of",
+    "payload_of",
+    "store_in_groups",
+    "text_of",
+]
+
+BATCH_TASKS = 500
+"""Tasks per commit of ``submit_many``."""
+BATCH_BYTES = 8 * 1024 * 1024
+"""A batch is also committed when its payloads reach this, so that memory stays bounded."""
+
+
+class PayloadTooLargeError(InputError):
+    """The payload is above the limit; nothing was stored."""
+
+    code = "payload_too_large"
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"the payload has {self.size_bytes:,} bytes, the limit is {PAYLOAD_BYTES_MAX:,}: "
+            "put the data into a file and submit its name"
+        )
+
+
+class BadPayloadError(InputError):
+    """The payload is not text that can be stored as UTF-8."""
+
+    code = "bad_payload"
+
+    def __str__(self) -> str:
+        return "the payload is not valid Unicode text: encode binary data, for example as base64"
+
+
+class BadTimeError(InputError):
+    """A delay, start or expiry that makes no sense."""
+
+    code = "bad_time"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+
+
+# -- one task --------------------------------------------------------------------------------------------------------
+
+
+def text_of(value: str | object) -> str:
+    """Return an input as the text that is stored: text as it is, anything else as JSON.
+
+    Raises:
+        InputError: JSON cannot hold it.
+    """
+    if isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"the input cannot be written as JSON ({error}): hand in text, or plain values") from error
+
+
+def payload_of(request: TaskRequest) -> str:
+    """Return the payload, once it is known that it can be stored. To be asked before the root is opened.
+
+    Raises:
+        BadPayloadError, PayloadTooLargeError, InputError
+    """
+    payload = text_of(request.input)
+    # Counting bytes costs a copy; no character takes more than four.
+    if len(payload) * 4 > PAYLOAD_BYTES_MAX or not payload.isascii():
+        try:
+            size = len(payload.encode())
+        except UnicodeEncodeError as error:
+            raise BadPayloadError from error
+        if size > PAYLOAD_BYTES_MAX:
+            raise PayloadTooLargeError(size)
+    return payload
+
+
+def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: Ids, files: PayloadFiles) -> NewTask:
+    """Return the rows of a request whose payload was checked.
+
+    Raises:
+        BadTimeError, InputError: the times, the priority or the labels are wrong.
+    """
+    return draft_task(
+        ids,
+        files,
+        request.agent,
+        payload,
+        priority=normalize_priority(request.priority),
+        key=_key(request.idempotency_key) or default_key(request.agent, payload),
+        not_before_ms=_not_before(now_ms, request.delay_ms, request.at_ms),
+        expires_at_ms=_expires_at(now_ms, request.expires_in_ms),
+        labels=normalize_labels(request.labels) if request.labels else None,
+        traceparent=_traceparent(request.traceparent),
+    )
+
+
+def default_key(agent_id: str, payload: str) -> str:
+    """Return the idempotency key of a single task that was submitted without one."""
+    return hashlib.sha256(f"{agent_id}\n{payload}".encode()).hexdigest()
+
+
+def outcome_of(task_id: str, deduplicated: bool) -> SubmitOutcome:
+    """Return what the store's answer about one task means to who submitted it."""
+    message = "this idempotency key is held by an earlier task" if deduplicated else "stored"
+    return SubmitOutcome(task_id=task_id, deduplicated=deduplicated, message=message)
+
+
+# -- a workflow ------------------------------------------------------------------------------------------------------
+
+
+def new_workflow(
+    plan: WorkflowPlan,
+    *,
+    now_ms: int,
+    ids: Ids,
+    files: PayloadFiles,
+    idempotency_key: str | None,
+    delay_ms: int,
+    at_ms: int | None,
+    expires_in_ms: int | None,
+    labels: Mapping[str, str] | None,
+    traceparent: str | None,
+) -> NewTask:
+    """Return the rows of a workflow whose plan was checked.
+
+    Raises:
+        BadTimeError, InputError: the times or the labels are wrong.
+    """
+    return draft_workflow(
+        ids,
+        files,
+        plan,
+        key=_key(idempotency_key) or derived_key(plan),
+        not_before_ms=_not_before(now_ms, delay_ms, at_ms),
+        expires_at_ms=_expires_at(now_ms, expires_in_ms),
+        labels=normalize_labels(labels or {}),
+        traceparent=_traceparent(traceparent),
+    )
+
+
+# -- many tasks ------------------------------------------------------------------------------------------------------
+
+
+def store_in_groups(
+    requests: Iterable[TaskRequest],
+    draft: Callable[[TaskRequest], NewTask],
+    commit: Callable[[Sequence[NewTask]], list[tuple[str, bool]]],
+) -> Iterator[BatchLine]:
+    """Commit requests in groups; yield one line per request, in order, after its group is on disk.
+
+    draft: raises InputError for a request that is to be rejected. commit: ``(task id, deduplicated)`` of each task.
+    """
+    group: list[tuple[int, NewTask | BatchLine]] = []
+    size = 0
+    for number, request in enumerate(requests, 1):
+        line = request.line or number
+        try:
+            task = draft(request)
+        except InputError as error:
+            group.append((line, BatchLine(line=line, result="rejected", code=error.code, message=str(error))))
+        else:
+            group.append((line, task))
+            size += len(task.steps[0].payload or "")
+        if len(group) >= BATCH_TASKS or size >= BATCH_BYTES:
+            yield from _store_group(group, commit)
+            group, size = [], 0
+    yield from _store_group(group, commit)
+
+
+def _store_group(
+    group: Sequence[tuple[int, NewTask | BatchLine]],
+    commit: Callable[[Sequence[NewTask]], list[tuple[str, bool]]],
+) -> Iterator[BatchLine]:
+    tasks = [task for _, task in group if not isinstance(task, BatchLine)]
+    results = iter(commit(tasks) if tasks else ())
+    for line, entry in group:
+        if isinstance(entry, BatchLine):
+            yield entry
+            continue
+        task_id, deduplicated = next(results)
+        yield BatchLine(line=line, result="duplicate" if deduplicated else "accepted", task_id=task_id)
+
+
+# -- what is checked or filled in ------------------------------------------------------------------------------------
+
+
+def _key(key: str | None) -> str | None:
+    return key if key is not None and key.strip() else None
+
+
+def _not_before(now_ms: int, delay_ms: int, at_ms: int | None) -> int | None:
+    if delay_ms < 0:
+        raise BadTimeError(f"a delay of {delay_ms} ms lies in the past: use 0 or more")
+    if at_ms is not None:
+        return _instant(at_ms) if at_ms > now_ms else None
+    return _instant(now_ms + delay_ms) if delay_ms else None
+
+
+def _expires_at(now_ms: int, expires_in_ms: int | None) -> int | None:
+    if expires_in_ms is None:
+        return None
+    if expires_in_ms < 1:
+        raise BadTimeError(f"an expiry of {expires_in_ms} ms would end the task before it starts: use 1 or more")
+    return _instant(now_ms + expires_in_ms)
+
+
+def _instant(at_ms: int) -> int:
+    if at_ms > INSTANT_MS_MAX:
+        raise BadTimeError("the time lies behind the year 9999: use an earlier one")
+    return at_ms
+
+
+def _traceparent(text: str | None) -> str:
+    """Return a W3C trace context as it is, or nothing when it is none: a bad one must not fail a submit."""
+    if not text:
+        return ""
+    parts = text.split("-")
+    sizes = (2, 32, 16, 2)
+    if len(parts) != 4 or any(
+        len(part) != size or not all(c in "0123456789abcdef" for c in part)
+        for part, size in zip(parts, sizes, strict=True)
+    ):
+        return ""
+    return "" if parts[1].strip("0") == "" or parts[2].strip("0") == "" or parts[0] == "ff" else text
