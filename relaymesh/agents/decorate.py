@@ -4,7 +4,7 @@
     def shout(text: str) -> str:
         return text.upper()
 
-    @agent(id="count-words", timeout_ms=5_000, no_retry_on=(ValueError,))
+    @agent("count-words", timeout_ms=5_000, no_retry_on=(ValueError,))
     async def count(request: Request, ctx: Context) -> dict[str, int]: ...
 
 The function stays what it was and can be called directly. Nothing is entered anywhere: the decorator attaches the spec
@@ -53,8 +53,28 @@ def agent(
 ) -> Callable[[F], F]: ...
 
 
+@overload
 def agent(
-    function: Callable[..., Any] | None = None,
+    agent_id: str,
+    /,
+    *,
+    timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    grace_ms: int = DEFAULT_GRACE_MS,
+    max_attempts: int | None = None,
+    base_backoff_ms: int | None = None,
+    max_backoff_ms: int | None = None,
+    retry: RetryPolicy | None = None,
+    max_concurrency: int | None = None,
+    isolation: Literal["process", "thread", "inline"] = "process",
+    retry_on: tuple[type[BaseException], ...] = (),
+    no_retry_on: tuple[type[BaseException], ...] = (),
+    recycle_after_steps: int | None = 100_000,
+    recycle_above_mib: int | None = 512,
+) -> Callable[[F], F]: ...
+
+
+def agent(
+    function: Callable[..., Any] | str | None = None,
     /,
     *,
     id: str | None = None,
@@ -71,7 +91,7 @@ def agent(
     recycle_after_steps: int | None = 100_000,
     recycle_above_mib: int | None = 512,
 ) -> Any:
-    """Make a function an agent, by its own name or by ``id``.
+    """Make a function an agent, by its own name or by an id: ``@agent``, ``@agent("an-id")``, ``@agent(id="an-id")``.
 
     The function takes the input, or the input and a ``Context`` (a second parameter that has no default, or is called
     ``ctx`` or ``context``). An input annotated with anything but ``str`` is read as JSON and checked against the
@@ -82,9 +102,33 @@ def agent(
     For the other options see ``AgentSpec``.
 
     Raises:
-        TypeError: this is not a function, or it takes other parameters.
-        ValueError: a number is out of range.
+        TypeError: this is not a function, or it takes other parameters; or an option is of another type.
+        ValueError: a number is out of range, or a name is none that there is.
     """
+    if isinstance(function, str):
+        if id is not None:
+            raise TypeError(f"give the id once: @agent({function!r}) or @agent(id={id!r})")
+        function, id = None, function
+    elif function is not None and not callable(function):
+        raise TypeError(f"@agent takes a function or an id, and {function!r} is neither")
+    numbers = {
+        "timeout_ms": timeout_ms,
+        "grace_ms": grace_ms,
+        "max_attempts": max_attempts,
+        "base_backoff_ms": base_backoff_ms,
+        "max_backoff_ms": max_backoff_ms,
+        "max_concurrency": max_concurrency,
+        "recycle_after_steps": recycle_after_steps,
+        "recycle_above_mib": recycle_above_mib,
+    }
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name} takes a whole number, not {value!r}")
+    try:
+        where = Isolation(isolation)
+    except ValueError:
+        known = ", ".join(repr(way.value) for way in Isolation)
+        raise ValueError(f"there is no isolation {isolation!r}: use one of {known}") from None
     backoff = {"max_attempts": max_attempts, "base_backoff_ms": base_backoff_ms, "max_backoff_ms": max_backoff_ms}
     given = {name: value for name, value in backoff.items() if value is not None}
     if given and retry is not None:
@@ -98,9 +142,9 @@ def agent(
 
     def attach(function: F) -> F:
         spec = AgentSpec(
-            agent_id=_checked_id(id if id is not None else getattr(function, "__name__", "")),
+            agent_id=_checked_id(id if id is not None else _name(function)),
             kind=Kind.PYTHON,
-            isolation=Isolation(isolation),
+            isolation=where,
             timeout_ms=timeout_ms,
             grace_ms=grace_ms,
             max_concurrency=max_concurrency,
@@ -170,7 +214,18 @@ def _target(
     )
 
 
+def _name(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", None)
+    if name is None or name == "<lambda>":
+        raise ValueError(
+            f"{name or repr(function)} has no name to be called by: give it an id, agent(id=...)(function)"
+        )
+    return str(name)
+
+
 def _checked_id(agent_id: str) -> str:
+    if not isinstance(agent_id, str):
+        raise TypeError(f"an agent id is text, and {agent_id!r} is not")
     if not agent_id.strip() or agent_id != agent_id.strip() or not agent_id.isprintable() or len(agent_id) > 128:
         raise ValueError(f"{agent_id!r} is no agent id: it takes 1 to 128 printable characters")
     return agent_id

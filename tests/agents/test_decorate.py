@@ -58,6 +58,43 @@ def test_every_option_arrives_in_the_spec() -> None:
     assert (spec.recycle_after_steps, spec.recycle_above_mib) == (None, 7)
 
 
+def test_the_id_may_come_first_without_a_name() -> None:
+    @agent("other-name", timeout_ms=5)
+    def function(text: str) -> str:
+        return text
+
+    assert (spec_of(function).agent_id, spec_of(function).timeout_ms) == ("other-name", 5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "sentence"),
+    [
+        (lambda: agent("a", id="b"), TypeError, "give the id once: @agent('a') or @agent(id='b')"),  # type: ignore[call-overload]
+        (lambda: agent(5), TypeError, "@agent takes a function or an id, and 5 is neither"),  # type: ignore[type-var]
+        (lambda: agent(id=5)(str.upper), TypeError, "an agent id is text, and 5 is not"),  # type: ignore[arg-type]
+        (lambda: agent(timeout_ms="5s"), TypeError, "timeout_ms takes a whole number, not '5s'"),  # type: ignore[arg-type]
+        (lambda: agent(max_attempts=True), TypeError, "max_attempts takes a whole number, not True"),
+        (
+            lambda: agent(isolation="procces"),  # type: ignore[arg-type]
+            ValueError,
+            "there is no isolation 'procces': use one of 'inline', 'thread', 'process'",
+        ),
+        (
+            lambda: agent(lambda text: text),
+            ValueError,
+            "<lambda> has no name to be called by: give it an id, agent(id=...)(function)",
+        ),
+        (lambda: agent(""), ValueError, "'' is no agent id: it takes 1 to 128 printable characters"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_it_takes(wrong: Any, error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error) as caught:
+        made = wrong()
+        made(lambda text: text)  # an id is looked at when the function is known
+
+    assert str(caught.value) == sentence
+
+
 def test_the_input_is_text_unless_its_annotation_says_otherwise() -> None:
     @agent
     def plain(text) -> None: ...  # type: ignore[no-untyped-def]
@@ -139,4 +176,4 @@ def test_options_that_contradict_each_other_are_refused() -> None:
 
 def test_a_spec_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        spec_of(agent(lambda text: "")).timeout_ms = 1  # type: ignore[misc]
+        spec_of(agent(id="it")(lambda text: "")).timeout_ms = 1  # type: ignore[misc]
