@@ -6,6 +6,7 @@ can steer the terminal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -17,13 +18,16 @@ from rich.text import Text
 
 from relaymesh.view import (
     BatchLine,
+    CancelResult,
     Event,
     Explanation,
     LeaseConflict,
     LogEntry,
     ReplayBatchOutcome,
+    ReplayOutcome,
     StatsOutcome,
     SubmitOutcome,
+    TaskExportOutcome,
     TaskSummary,
     TaskView,
     View,
@@ -48,9 +52,12 @@ _COLUMNS: Mapping[type[View], tuple[str, ...]] = {
     WorkflowStep: ("step_id", "agent_id", "status", "attempt", "depends_on"),
     LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
 }
-_SHORTENED = ("last_error", "message", "depends_on")
-_TEXT_CHARS_MIN = 4
+# What gives way when a table is too wide, in this order, and the characters that it keeps. Ids of tasks are not among
+# them: they are there to be copied whole.
+_GIVES_WAY = {"last_error": 4, "message": 4, "depends_on": 10, "step_id": 16, "agent_id": 12}
 _PADDING = 3
+# The id of a step of a workflow begins with that of its task, which leaves no room for anything else on a line.
+_STEP_OF_WORKFLOW = re.compile(r"stp_tsk_[0-9a-f-]{36}_(.+)", re.DOTALL)
 _LEVEL_COLOUR = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
@@ -58,14 +65,23 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
     """Print one answer; ``empty`` when it has no rows."""
     console = Console(highlight=False, soft_wrap=False)
     match answer:
+        case SubmitOutcome(deduplicated=True):
+            _say(console, f"{answer.task_id}  stored before, nothing new was made")
+            _say(console, "To run the same once more, give it a key of its own: --idempotency-key KEY")
         case SubmitOutcome():
-            console.print(Text(f"{answer.task_id}  {printable(answer.message)}"))
+            _say(console, f"{answer.task_id}  {printable(answer.message)}")
         case TaskView():
-            console.print(_task(answer))
+            _task(console, answer)
         case WorkflowDetail():
             console.print(Group(_pairs(answer.task), _rows(answer.steps, console.width)))
+        case CancelResult(cancelled=False):
+            _say(console, f"{printable(answer.task_id)}  not cancelled: {_why_not(answer.message)}")
+        case ReplayOutcome(replayed=False):
+            _say(console, f"{printable(answer.task_id)}  not replayed: {_why_not(answer.message)}")
+        case TaskExportOutcome(exported=False):
+            _say(console, f"{printable(answer.task_id)}  not exported: {printable(answer.output)}")
         case ReplayBatchOutcome():
-            console.print(Text(f"{answer.replayed} of {answer.total} replayed, {answer.failed} failed"))
+            _say(console, f"{answer.replayed} of {answer.total} replayed, {answer.failed} failed")
             if answer.details:
                 console.print(_rows(answer.details, console.width))
         case StatsOutcome():
@@ -73,11 +89,13 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
         case View():
             console.print(_pairs(answer))
         case []:
-            console.print(Text(empty))
+            _say(console, empty)
         case [Explanation(), *_]:
-            console.print(Group(*(_explanation(why) for why in answer if isinstance(why, Explanation))))
+            for why in answer:
+                if isinstance(why, Explanation):
+                    _explain(console, why)
         case [str(), *_]:
-            console.print(Text("\n".join(printable(str(item)) for item in answer)))
+            _say(console, "\n".join(printable(str(item)) for item in answer))
         case _:
             console.print(_rows([row for row in answer if isinstance(row, View)], console.width))
 
@@ -87,10 +105,10 @@ def line(item: View) -> None:
     match item:
         case LogEntry():
             level = click.style(f"{item.level:<8}", fg=_LEVEL_COLOUR.get(item.level.lower()))
-            head = f"{_clock(item.at_ms)} {item.step_id} #{item.attempt}"
+            head = f"{_clock(item.at_ms)} {printable(_step(item.step_id))} #{item.attempt}"
             click.echo(f"{click.style(head, dim=True)} {level} {printable(item.text)}")
         case Event():
-            parts = [_clock(item.at_ms), item.step_id or item.task_id, item.kind, item.status, item.detail]
+            parts = [_clock(item.at_ms), _step(item.step_id or item.task_id), item.kind, item.status, item.detail]
             click.echo("  ".join(printable(part) for part in parts if part))
         case BatchLine():
             what = item.task_id or f"{item.code}: {item.message}"
@@ -105,25 +123,55 @@ def printable(text: str) -> str:
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
 
 
-def _task(task: TaskView) -> RenderableType:
+def _say(console: Console, text: str, style: str = "") -> None:
+    """Print text that the terminal may wrap but we do not, so that it is whole when it is copied."""
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _why_not(message: str) -> str:
+    """The sentence for what a program reads as one word."""
+    match message.partition(":"):
+        case "not_found", _, _:
+            return "there is no such task here, `relaymesh tasks` lists what there is"
+        case "terminal_state", _, status:
+            return f"it has already ended as {printable(status)}"
+        case "invalid_state", _, _:
+            return "only a task in DEAD_LETTER can be"
+    return printable(message)
+
+
+def _step(step_id: str) -> str:
+    """What the workflow calls its step; a step that is a task of its own has only its id."""
+    found = _STEP_OF_WORKFLOW.fullmatch(step_id)
+    return found[1] if found is not None else step_id
+
+
+def _task(console: Console, task: TaskView) -> None:
     import json
 
     try:
         outputs = json.loads(task.result_payload or "null")
     except ValueError:
         outputs = task.result_payload
-    parts: list[RenderableType] = [_pairs(task, leave_out=("result_payload",))]
+    console.print(_pairs(task, leave_out=("result_payload",)))
     if isinstance(outputs, Mapping):
         for step_id, output in outputs.items():
-            parts += [Text(f"output of {step_id}", style="bold"), Text(printable(str(output)))]
+            _say(console, f"output of {printable(_step(step_id))}", "bold")
+            _say(console, _printable_lines(str(output)))
     elif outputs is not None:
-        parts += [Text("result", style="bold"), Text(printable(str(outputs)))]
-    return Group(*parts)
+        _say(console, "result", "bold")
+        _say(console, _printable_lines(str(outputs)))
 
 
-def _explanation(why: Explanation) -> RenderableType:
-    lines = [f"{why.step_id}: {why.reason}, since {_instant(why.since_ms)}", f"  {printable(why.detail)}"]
-    return Text("\n".join([*lines, f"  try: {why.command}"] if why.command else lines))
+def _printable_lines(text: str) -> str:
+    return "\n".join(printable(line.removesuffix("\r")) for line in text.removesuffix("\n").split("\n"))
+
+
+def _explain(console: Console, why: Explanation) -> None:
+    _say(console, f"{printable(_step(why.step_id))}: {why.reason}, since {_instant(why.since_ms)}")
+    _say(console, f"  {printable(why.detail)}")
+    if why.command:
+        _say(console, f"  try: {why.command}")
 
 
 def _stats(stats: StatsOutcome) -> RenderableType:
@@ -132,30 +180,34 @@ def _stats(stats: StatsOutcome) -> RenderableType:
     return _pairs(stats, leave_out=nought)
 
 
-def _pairs(view: View, *, leave_out: Sequence[str] = ()) -> Table:
-    grid = Table.grid(padding=(0, 2))
+def _pairs(view: View, *, leave_out: Sequence[str] = (), only: Sequence[str] = ()) -> Table:
+    grid = Table.grid(padding=(0, 1))  # so that a derived idempotency key fits into 80 columns
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name in view.__struct_fields__:
-        if name not in leave_out:
+        if name not in leave_out and (not only or name in only):
             grid.add_row(Text(_title(name), style="bold"), _cell(name, getattr(view, name)))
     return grid
 
 
-def _rows(views: Sequence[View], columns_wide: int) -> Table:
+def _rows(views: Sequence[View], columns_wide: int) -> RenderableType:
+    """A line for each; or, where the lines cannot be made to fit, a line for each value."""
     # Columns that are empty in every row only take room.
     columns = _COLUMNS.get(type(views[0]), views[0].__struct_fields__)
     names = [name for name in columns if any(getattr(view, name) not in (None, ()) for view in views)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [[_cell(name, getattr(view, name)) for name in names] for view in views]
-    widths = [
-        max(len(_title(name)), *map(len, cells)) for name, cells in zip(names, zip(*rows, strict=True), strict=True)
-    ]
-    # Ids are there to be copied whole: what gives way is the text beside them.
-    taken = sum(width + _PADDING for name, width in zip(names, widths, strict=True) if name not in _SHORTENED)
-    for name, width in zip(names, widths, strict=True):
-        room = max(_TEXT_CHARS_MIN, columns_wide - taken - _PADDING) if name in _SHORTENED else width
-        table.add_column(_title(name), overflow="ellipsis", no_wrap=True, max_width=min(width, room))
+    widths = {name: max(len(_title(name)), *(row[at].cell_len for row in rows)) for at, name in enumerate(names)}
+    missing = sum(widths.values()) + _PADDING * len(names) - columns_wide
+    for name, chars_min in _GIVES_WAY.items():
+        if name in widths:
+            less = max(0, min(missing, widths[name] - chars_min))
+            widths[name] -= less
+            missing -= less
+    if missing > 0:
+        return Group(*(part for view in views for part in (_pairs(view, only=names), Text(""))))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, width in widths.items():
+        table.add_column(_title(name), overflow="ellipsis", no_wrap=True, width=width)
     for row in rows:
         table.add_row(*row)
     return table
@@ -176,8 +228,12 @@ def _cell(name: str, value: object) -> Text:
             return Text(_instant(value))
         case Mapping():
             return Text(", ".join(f"{printable(str(key))} {count}" for key, count in value.items()))
+        case tuple() | list() if name == "depends_on":
+            return Text(", ".join(printable(_step(str(item))) for item in value))
         case tuple() | list():
             return Text(", ".join(printable(str(item)) for item in value))
+        case str() if name == "step_id":
+            return Text(printable(_step(value)))
         case _:
             return Text(printable(str(value)), style=_STATUS_STYLE.get(str(value), ""))
 

@@ -40,6 +40,43 @@ def test_a_cancel_that_changed_nothing_ends_with_1(terminal) -> None:
     assert (ended.status, ended.document["message"]) == (1, "terminal_state:SUCCESS")
 
 
+@pytest.mark.parametrize(
+    ("words", "answers", "sentence"),
+    [
+        (
+            ["cancel"],
+            {"cancel": cancelled("hard", done=False)},
+            "tsk_1  not cancelled: it has already ended as SUCCESS",
+        ),
+        (
+            ["replay"],
+            {"replay": ReplayOutcome(task_id="tsk_1", replayed=False, message="invalid_state")},
+            "tsk_1  not replayed: only a task in DEAD_LETTER can be",
+        ),
+        (
+            ["replay"],
+            {"replay": ReplayOutcome(task_id="tsk_1", replayed=False, message="not_found")},
+            "tsk_1  not replayed: there is no such task here, `relaymesh tasks` lists what there is",
+        ),
+        (
+            ["task-export", "--out", "x"],
+            {
+                "task_export": TaskExportOutcome(
+                    task_id="tsk_1", exported=False, step_count=0, audit_events=0, output="task not found"
+                )
+            },
+            "tsk_1  not exported: task not found",
+        ),
+    ],
+)
+def test_a_person_is_told_in_a_sentence_why_nothing_was_changed(terminal, words, answers, sentence: str) -> None:
+    terminal.answers(**answers)
+
+    ended = terminal.run("--output", "table", words[0], "tsk_1", *words[1:])
+
+    assert (ended.status, ended.out) == (1, sentence + "\n")
+
+
 def test_an_unknown_cancel_mode_is_an_error_and_not_wrong_usage(terminal) -> None:
     ended = terminal.run("cancel", "tsk_1", "--mode", "gentle")
 

@@ -155,6 +155,85 @@ def test_ids_are_whole_on_a_narrow_terminal(terminal, monkeypatch) -> None:
     assert task_id in terminal.run("--output", "table", "tasks").out
 
 
+FLOW_ID = "tsk_01a1ff95-2351-753a-ae8e-c491d77a7492"
+
+
+def flow(*steps: tuple[str, str, tuple[str, ...]]) -> WorkflowDetail:
+    import msgspec
+
+    (step,) = DETAIL.steps
+    return msgspec.structs.replace(
+        DETAIL,
+        task=msgspec.structs.replace(DETAIL.task, task_id=FLOW_ID),
+        steps=tuple(
+            msgspec.structs.replace(
+                step,
+                step_id=f"stp_{FLOW_ID}_{name}",
+                agent_id=agent,
+                status="DEAD_LETTER",
+                depends_on=tuple(f"stp_{FLOW_ID}_{other}" for other in others),
+            )
+            for name, agent, others in steps
+        ),
+    )
+
+
+def test_the_steps_of_a_workflow_fit_on_a_narrow_terminal(terminal, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("night-train", "lighthouse", "workshop", "harbour", "bakery", "orchard", "radio", "glacier")
+    terminal.answers(workflow=flow(*((name, "words-shaky", ()) for name in names), ("report", "report", names)))
+
+    lines = terminal.run("--output", "table", "workflow", FLOW_ID).out.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert any(line.split() == ["night-train", "words-shaky", "DEAD_LETTER", "0"] for line in lines)
+    assert any(line.split()[:5] == ["report", "report", "DEAD_LETTER", "0", "night-train,"] for line in lines if line)
+
+
+def test_long_names_of_steps_and_agents_give_way_before_a_status_does(terminal, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal.answers(workflow=flow(("a", "b" * 128, ("c" * 128,)), ("c" * 128, "d", ())))
+
+    lines = terminal.run("--output", "table", "workflow", FLOW_ID).out.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert sum("DEAD_LETTER" in line for line in lines) == 2
+
+
+def test_rows_that_cannot_be_made_to_fit_are_printed_value_by_value(terminal, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal.answers(lease_conflicts=[CONFLICT, CONFLICT])
+
+    out = terminal.run("--output", "table", "lease-conflicts").out
+
+    assert out.count("success_commit_conflict") == 2
+    assert out.count("actual lease epoch") == 2
+
+
+def test_a_step_of_a_workflow_goes_by_its_own_name_in_logs_and_outputs(terminal) -> None:
+    import msgspec
+
+    step_id = f"stp_{FLOW_ID}_hello"
+    entry = LogEntry(step_id=step_id, attempt=1, at_ms=5, level="INFO", text="a")
+    result = json.dumps({step_id: "x" * 100 + "\ntwo \x1b[31m\n"})
+    terminal.answers(logs=[entry], task=msgspec.structs.replace(TASK, result_payload=result))
+
+    assert " hello #1 INFO " in terminal.run("--output", "table", "logs", FLOW_ID).out
+    # Not broken into lines of 80: it is there to be copied.
+    assert terminal.run("--output", "table", "task", FLOW_ID).out.endswith(
+        f"output of hello\n{'x' * 100}\ntwo \\x1b[31m\n"
+    )
+
+
+def test_a_derived_idempotency_key_is_whole_in_80_columns(terminal, monkeypatch) -> None:
+    import msgspec
+
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal.answers(task=msgspec.structs.replace(TASK, idempotency_key="5" * 64))
+
+    assert "5" * 64 in terminal.run("--output", "table", "task", "tsk_1").out
+
+
 def test_the_command_of_an_explanation_names_the_root_that_was_asked(terminal) -> None:
     terminal.answers(explain=[WAITS])
 

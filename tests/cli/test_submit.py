@@ -124,6 +124,15 @@ def test_agent_and_input_are_required(terminal, left_out: str, words: list[str])
     assert left_out in ended.err
 
 
+def test_a_person_is_told_how_to_run_the_same_once_more(terminal) -> None:
+    terminal.answers(submit=SubmitOutcome(task_id="tsk_1", deduplicated=True, message="held"))
+
+    assert terminal.run("--output", "table", *SUBMIT).out == (
+        "tsk_1  stored before, nothing new was made\n"
+        "To run the same once more, give it a key of its own: --idempotency-key KEY\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "waits"),
     [([], False), (["--wait"], True), (["--wait=true"], True), (["--wait=TRUE"], True), (["--wait=false"], False)],
