@@ -15,7 +15,7 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from relaymesh.cli.call import Call
+from relaymesh.cli.call import Call, at_terminal
 from relaymesh.cli.source import open_bytes
 from relaymesh.view import BatchLine, TaskRequest, View
 
@@ -55,7 +55,7 @@ class _Batch:
         self._call = call
         self._lines = 0
         self.counts = {"accepted": 0, "duplicate": 0, "rejected": 0}
-        self._progress = call.tables and sys.stderr.isatty()
+        self._progress = call.tables and at_terminal(sys.stderr)
 
     def requests(self, file: BinaryIO) -> Iterator[TaskRequest]:
         number = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relaymesh.node import NodeOptions, RunningNode
     from relaymesh.view import BenchmarkRunOutcome, View, WorkerOutcome
 
-__all__ = ["Call", "Doors", "pass_call"]
+__all__ = ["Call", "Doors", "at_terminal", "pass_call"]
 
 
 class Doors:
@@ -84,7 +84,7 @@ class Call:
     @property
     def tables(self) -> bool:
         """Whether the answer is for a person."""
-        return self.output == "table" or (self.output is None and sys.stdout.isatty())
+        return self.output == "table" or (self.output is None and at_terminal(sys.stdout))
 
     def show(self, answer: View | Sequence[View] | Sequence[str], *, empty: str = "nothing found") -> None:
         """Print one answer: one JSON document, or a table; ``empty`` stands for a table without rows."""
@@ -110,8 +110,13 @@ class Call:
 
     def note(self, sentence: str) -> None:
         """Tell a person something that is not part of the answer; a pipe's reader does not see it."""
-        if self.tables and sys.stderr.isatty():
+        if self.tables and at_terminal(sys.stderr):
             click.echo(sentence, err=True)
+
+
+def at_terminal(stream: IO[str] | None) -> bool:
+    """Whether a person reads it. A stream that was closed before we started is None."""
+    return stream is not None and stream.isatty()
 
 
 pass_call = click.make_pass_decorator(Call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import command, task_argument
+from relaymesh.cli.option import WholeNumber, command, task_argument
 from relaymesh.errors import InputError
 
 __all__ = ["UnknownModeError", "cancel", "replay", "replay_batch"]
@@ -56,7 +56,7 @@ def replay(call: Call, task_id: str) -> int:
 
 @command("replay-batch", example="relaymesh replay-batch --limit 1000")
 @click.option("--status", default="DEAD_LETTER", help="State of the tasks to take.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, help="At most this many tasks.")
+@click.option("--limit", type=WholeNumber(min=1), default=100, help="At most this many tasks.")
 @pass_call
 def replay_batch(call: Call, status: str, limit: int) -> int:
     """The exit status is 1 when any of them could not be replayed."""

@@ -22,6 +22,7 @@ from typing import IO
 
 import click
 
+from relaymesh.cli.call import at_terminal
 from relaymesh.errors import RelayMeshError, TaskNotFoundError
 
 __all__ = ["report"]
@@ -36,7 +37,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
     match error:
         case KeyboardInterrupt() | click.Abort():
             return INTERRUPTED
-        case TaskNotFoundError() if as_json or (asked_for is None and not sys.stdout.isatty()):
+        case TaskNotFoundError() if as_json or (asked_for is None and not at_terminal(sys.stdout)):
             return not_found("task")
         case RelayMeshError():
             _print(error.code, str(error), as_json)
@@ -80,6 +81,9 @@ def _print(code: str, sentence: str, as_json: bool) -> None:
 def _usage_sentence(error: click.UsageError) -> str:
     sentence = error.format_message().rstrip(".")
     command = error.ctx.command_path if error.ctx else "relaymesh"
+    # What click adds as sentences of its own becomes part of this one.
+    sentence = sentence.replace(". (Did you mean", "; did you mean").replace(". Did you mean", "; did you mean")
+    sentence = sentence.replace("?)", "?").replace(". Choose from:", ", choose from:")
     return f"{sentence[:1].lower()}{sentence[1:]}; see `{command} --help`"
 
 

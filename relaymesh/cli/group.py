@@ -74,6 +74,8 @@ class Lazy(click.Group):
         if name not in COMMANDS and not name.startswith("-") and self.get_command(ctx, name) is None:
             from relaymesh.core.nearest import did_you_mean, quoted
 
+            if name == "help":
+                raise click.UsageError('No such command "help"; write `relaymesh --help`', ctx)
             raise click.UsageError(f"No such command {quoted(name)}{did_you_mean(name, COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -116,6 +118,9 @@ def _from_other_package(name: str) -> click.Command | None:
 @click.pass_context
 def relaymesh(ctx: click.Context, root: str, namespace: str, output: str | None) -> None:
     """Run workflows of agents to the end, whatever crashes on the way."""
+    if not root.strip():
+        # Taken for the current directory, a variable that is not set would strew files there.
+        raise click.BadParameter("it is empty: name a folder", ctx, param_hint="'--root'")
     doors = ctx.obj if isinstance(ctx.obj, Doors) else Doors()
     ctx.obj = Call(os.path.abspath(root), namespace, output, doors)
     if ctx.invoked_subcommand is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import LABEL, Flag, agents_option, command, task_argument
+from relaymesh.cli.option import LABEL, Flag, WholeNumber, agents_option, command, task_argument
 
 __all__ = ["agents", "explain", "health", "lease_conflicts", "logs", "stats", "task", "tasks", "workflow"]
 
@@ -28,14 +28,28 @@ def task(call: Call, task_id: str) -> None:
 
 @command("tasks", example="relaymesh tasks --status DEAD_LETTER --limit 10")
 @click.option("--status", metavar="STATUS", help="Only tasks in this state, such as PENDING, RUNNING or DEAD_LETTER.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, help="At most this many.")
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out this many first.")
+@click.option("--limit", type=WholeNumber(min=1), default=50, help="At most this many.")
+@click.option("--offset", type=WholeNumber(min=0), default=0, help="Leave out this many first.")
 @click.option("--label", metavar="KEY=VALUE", type=LABEL, help="Only tasks with this label.")
 @pass_call
 def tasks(call: Call, status: str | None, limit: int, offset: int, label: tuple[str, str] | None) -> None:
     with call.client() as client:
         rows = client.tasks(status=status, limit=limit, offset=offset, label=label)
-        call.show(rows, empty="no tasks here; `relaymesh submit --agent echo --input hello` makes one")
+        call.show(rows, empty=_no_tasks(status, label, offset))
+
+
+def _no_tasks(status: str | None, label: tuple[str, str] | None, offset: int) -> str:
+    if status is not None:
+        from relaymesh.core.nearest import did_you_mean, quoted
+        from relaymesh.core.status import TaskStatus
+
+        known = [str(known) for known in TaskStatus]
+        wanted = status.strip().upper()
+        if wanted not in known:
+            return f"there is no status {quoted(status)}{did_you_mean(wanted, known) or ': use ' + ', '.join(known)}"
+    if status is not None or label is not None or offset:
+        return "no tasks that fit; `relaymesh tasks` shows them all"
+    return "no tasks here; `relaymesh submit --agent echo --input hello` makes one"
 
 
 @command("workflow", example="relaymesh workflow tsk_0190a1b2-...")
@@ -64,8 +78,11 @@ def workflow(call: Call, task_id: str) -> int:
 def logs(call: Call, task_id: str, follow: bool) -> None:
     """In a pipe each line is one JSON object."""
     with call.client() as client:
+        entry = None
         for entry in client.logs(task_id, follow=follow):
             call.stream(entry)
+    if entry is None:
+        call.note("No attempt of this task has logged anything.")
 
 
 @command("explain", example="relaymesh explain tsk_0190a1b2-...")
@@ -111,8 +128,8 @@ def health(call: Call) -> int:
 
 
 @command("lease-conflicts", example="relaymesh lease-conflicts --since-hours 1")
-@click.option("--limit", type=click.IntRange(min=1), default=100, help="At most this many, newest first.")
-@click.option("--since-hours", type=click.IntRange(min=1), default=24, help="Not older than this many hours.")
+@click.option("--limit", type=WholeNumber(min=1), default=100, help="At most this many, newest first.")
+@click.option("--since-hours", type=WholeNumber(min=1), default=24, help="Not older than this many hours.")
 @pass_call
 def lease_conflicts(call: Call, limit: int, since_hours: int) -> None:
     with call.client() as client:

@@ -7,7 +7,7 @@ import os
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import command, node_id_option, task_argument
+from relaymesh.cli.option import WholeNumber, command, node_id_option, task_argument
 
 __all__ = ["dead_export", "init", "maintenance", "task_export"]
 
@@ -42,7 +42,7 @@ def task_export(call: Call, task_id: str, out: str) -> int:
 
 @command("dead-export", example="relaymesh dead-export --out dead.json")
 @click.option("--out", required=True, metavar="FILE", help="File to write.")
-@click.option("--limit", type=click.IntRange(min=1), default=1000, help="At most this many dead letters.")
+@click.option("--limit", type=WholeNumber(min=1), default=1000, help="At most this many dead letters.")
 @pass_call
 def dead_export(call: Call, out: str, limit: int) -> None:
     with call.client() as client:

@@ -15,6 +15,7 @@ __all__ = [
     "LABEL",
     "Command",
     "Flag",
+    "WholeNumber",
     "agents_option",
     "command",
     "node_id_option",
@@ -77,6 +78,26 @@ class Label(click.ParamType[tuple[str, str]]):
         if not equals or not key.strip():
             self.fail(f"{value!r} is not a label: write KEY=VALUE", param, ctx)
         return key.strip(), text.strip()
+
+
+class WholeNumber(click.IntRange):
+    """A whole number, at least ``min``; the sentence about any other says so in plain words."""
+
+    name = "n"  # what the help page shows, in capitals
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        if self.min is not None and number < self.min:
+            if self.clamp:
+                return int(self.min)
+            self.fail(f"{value} is too small: the least is {self.min}", param, ctx)
+        return number
+
+    def _describe_range(self) -> str:
+        return f"at least {self.min}" if self.min is not None and self.min > 1 else ""  # the others go without saying
 
 
 DURATION = Duration()

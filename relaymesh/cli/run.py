@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import Flag, agents_option, command, node_id_option
+from relaymesh.cli.option import Flag, WholeNumber, agents_option, command, node_id_option
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -22,13 +22,13 @@ __all__ = ["benchmark_run", "up", "worker"]
 
 concurrency_option = click.option(
     "--concurrency",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Worker processes.  [default: number of processors, at least 4]",
 )
 grace_option = click.option(
     "--graceful-timeout-ms",
     "grace_ms",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=0,
     help="How long running steps may take to end at a stop; 0 means 15000, on Windows 5000.",
 )
@@ -89,14 +89,14 @@ def up(
 )
 @click.option(
     "--interval-ms",
-    type=click.IntRange(min=1, clamp=True),
+    type=WholeNumber(min=1, clamp=True),
     default=1000,
     expose_value=False,
     help="Has no effect, taken for the sake of scripts: a node notices new work at once and does not poll.",
 )
 @click.option(
     "--settings-reload-ms",
-    type=click.IntRange(min=1000, clamp=True),
+    type=WholeNumber(min=1000, clamp=True),
     default=10_000,
     expose_value=False,
     help="Has no effect yet: settings are read once, when the node starts; start it anew to change them.",
@@ -140,14 +140,14 @@ def worker(
 
 
 @command("benchmark-run", example="relaymesh --root bench benchmark-run --tasks 10000")
-@click.option("--tasks", type=click.IntRange(min=1, clamp=True), default=1000, help="Tasks to submit.")
+@click.option("--tasks", type=WholeNumber(min=1, clamp=True), default=1000, help="Tasks to submit.")
 @click.option("--agent", default="echo", help="Agent that gets them.")
 @click.option("--priority", default="normal", metavar="high|normal|low", help="Lane of the queue.")
-@click.option("--input-size", type=click.IntRange(min=1, clamp=True), default=64, help="Filler bytes of each payload.")
+@click.option("--input-size", type=WholeNumber(min=1, clamp=True), default=64, help="Filler bytes of each payload.")
 @click.option("--worker-id", default="bench-worker", help="Has no effect yet: the audit log is not there yet.")
 @node_id_option("bench-node")
-@click.option("--max-seconds", type=click.IntRange(min=5, clamp=True), default=300, help="Time limit of the run phase.")
-@click.option("--poll-batch", type=click.IntRange(min=1, clamp=True), default=64, help="Polls between two checks.")
+@click.option("--max-seconds", type=WholeNumber(min=5, clamp=True), default=300, help="Time limit of the run phase.")
+@click.option("--poll-batch", type=WholeNumber(min=1, clamp=True), default=64, help="Polls between two checks.")
 @click.option("--report-out", metavar="FILE", help="Also write the result to this file.")
 @agents_option
 @pass_call
@@ -167,6 +167,9 @@ def benchmark_run(
     """The exit status is 1 when it ran out of time."""
     from relaymesh.node import NodeOptions
 
+    if report_out is not None and not (folder := Path(report_out).absolute().parent).is_dir():
+        # Before the run, which may take minutes.
+        raise click.BadParameter(f"there is no folder {folder}", param_hint="'--report-out'")
     options = NodeOptions(
         root=Path(call.root),
         namespace=call.namespace,
@@ -183,13 +186,13 @@ def benchmark_run(
         max_seconds=max_seconds,
         poll_batch=poll_batch,
     )
+    call.show(outcome)
     if report_out is not None:
         import msgspec
 
         report = msgspec.json.format(msgspec.json.encode(outcome), indent=2)
         with open(report_out, "wb") as file:
             file.write(report + b"\n")
-    call.show(outcome)
     return 1 if outcome.timed_out else 0
 
 

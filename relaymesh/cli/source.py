@@ -34,6 +34,10 @@ class NotReadableError(InputError):
         self.path, self.cause = path, cause
 
     def __str__(self) -> str:
+        if not self.path:
+            return "the name of the file is empty: name one, or write @@ for text that starts with @"
+        if self.path == "-":
+            return f"stdin cannot be read ({self.cause}): give the command something to read, or name a file"
         return f"{self.path} cannot be read ({self.cause}): check the path and its permissions"
 
 
@@ -83,6 +87,8 @@ def open_bytes(path: str) -> BinaryIO:
     Raises:
         NotReadableError: the file cannot be opened.
     """
+    if path == "-" and sys.stdin is None:  # so Python starts when stdin is closed
+        raise NotReadableError(path, "it is closed")
     try:
         # closefd: leaving the ``with`` must not take stdin away from whoever reads next.
         return open(sys.stdin.fileno(), "rb", closefd=False) if path == "-" else open(path, "rb")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["submit", "submit_workflow"]
 
+_WAITING = ("wait", "follow", "timeout_ms")
+
 
 def _common(function: F) -> F:
     """The options that both commands have, in the order of the help page."""
@@ -25,8 +27,18 @@ def _common(function: F) -> F:
             metavar="KEY",
             help="A second submit with it returns the first task.  [default: derived from the content]",
         ),
-        click.option("--delay", "delay_ms", type=DURATION, help="Start no earlier than this long from now."),
-        click.option("--at", "at_ms", type=INSTANT, help="Start no earlier than this instant."),
+        click.option(
+            "--delay",
+            "delay_ms",
+            type=DURATION,
+            help="Start no earlier than this long from now, such as 10s, 5m or 2h.",
+        ),
+        click.option(
+            "--at",
+            "at_ms",
+            type=INSTANT,
+            help="Start no earlier than this instant, such as 2030-01-31T08:00:00Z.",
+        ),
         click.option("--expires-in", "expires_in_ms", type=DURATION, help="Give up when it has not started by then."),
         click.option(
             "--label",
@@ -49,7 +61,7 @@ def _common(function: F) -> F:
 @command(
     "submit",
     example="""relaymesh submit --agent echo --input hello --wait
-relaymesh submit --agent echo --input @letter.txt --delay 10s --label customer=7
+relaymesh submit --agent echo --input @letter.txt --delay 10s --label to=Ada
 relaymesh submit --batch tasks.ndjson""",
 )
 @click.option("--agent", help="Id of the agent that gets the task (`relaymesh agents` lists them).")
@@ -167,7 +179,8 @@ def _refuse_beside_batch(ctx: click.Context) -> None:
     for param in ctx.command.params:
         given = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
         if given and param.name not in ("batch", "agent_sources"):
-            raise click.UsageError(f"{param.opts[0]} does not go with --batch: put it on the lines of the batch", ctx)
+            why = "nothing is waited for" if param.name in _WAITING else "put it on the lines of the batch"
+            raise click.UsageError(f"{param.opts[0]} does not go with --batch: {why}", ctx)
 
 
 def _finish(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,28 @@ def test_a_reader_that_leaves_is_no_reason_to_complain(words: list[str], tmp_pat
     assert child.stderr.read() == b""
     child.stderr.close()
     assert child.wait() == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes a stream in another way there")
+@pytest.mark.parametrize(
+    ("command", "status", "sentence"),
+    [
+        ("tasks >&-", 0, ""),
+        ("task nope >&-", 1, ""),
+        ("submit --agent echo --input - <&-", 1, "error[not_readable]: stdin cannot be read (it is closed)"),
+        ("submit --batch - <&-", 1, "error[not_readable]: stdin cannot be read (it is closed)"),
+        ("submit-workflow --file - <&-", 1, "error[not_readable]: stdin cannot be read (it is closed)"),
+        ("tasks --colour 2>&-", 2, ""),
+    ],
+)
+def test_a_stream_that_was_closed_before_the_start_is_no_bug(
+    command: str, status: int, sentence: str, tmp_path: Path
+) -> None:
+    relaymesh = f"{shlex.quote(sys.executable)} -m relaymesh --root {shlex.quote(str(tmp_path / 'root'))}"
+    subprocess.run(f"{relaymesh} init", shell=True, check=True, capture_output=True)
+
+    done = subprocess.run(f"{relaymesh} {command}", shell=True, capture_output=True, text=True)
+
+    assert done.returncode == status
+    assert done.stderr.startswith(sentence)
+    assert "internal" not in done.stderr

@@ -75,6 +75,15 @@ def test_the_client_is_closed_when_the_command_ends(terminal) -> None:
         (["tasks", "--limit", "many"], "invalid value for '--limit'"),
         (["tasks", "--namespace", "x"], "--namespace goes before the command"),
         (["--output", "xml", "tasks"], "invalid value for '--output'"),
+        (["tasks", "--limit", "many"], "'many' is not a whole number"),
+        (["tasks", "--limit", "-1"], "-1 is too small: the least is 1"),
+        (["tasks", "--limt", "1"], "no such option '--limt'; did you mean '--limit'?; see"),
+        (["completion"], "; see `relaymesh completion --help`"),
+        (["help"], 'no such command "help"; write `relaymesh --help`'),
+        (["--root", "", "tasks"], "invalid value for '--root': it is empty: name a folder"),
+        (["benchmark-run", "--report-out", "nowhere/x"], "invalid value for '--report-out': there is no folder"),
+        (["submit", "--batch", "-", "--wait"], "--wait does not go with --batch: nothing is waited for"),
+        (["submit", "--batch", "-", "--agent", "a"], "--agent does not go with --batch: put it on the lines"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_status_2(terminal, words: list[str], sentence: str) -> None:

@@ -33,6 +33,16 @@ def test_every_help_page_has_a_summary_of_one_sentence_and_an_example(terminal, 
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_a_help_page_fits_into_80_columns(terminal, name: str, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    page = terminal.run(name, "--help").out
+
+    assert max(map(len, page.splitlines())) <= 80
+    assert "RANGE" not in page  # a word of the parser's
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_says_what_it_does_and_shows_its_default(terminal, name: str) -> None:
     page = " ".join(terminal.run(name, "--help").out.split())
 

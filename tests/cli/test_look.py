@@ -234,6 +234,25 @@ def test_a_derived_idempotency_key_is_whole_in_80_columns(terminal, monkeypatch)
     assert "5" * 64 in terminal.run("--output", "table", "task", "tsk_1").out
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--status", "deadletter"], 'there is no status "deadletter"; did you mean "DEAD_LETTER"?'),
+        (["--status", "zzz"], 'there is no status "zzz": use PENDING, RUNNING,'),
+        (["--status", "RUNNING"], "no tasks that fit"),
+        (["--label", "a=b"], "no tasks that fit"),
+        (["--offset", "5"], "no tasks that fit"),
+    ],
+)
+def test_a_list_that_is_empty_says_why(terminal, words: list[str], sentence: str) -> None:
+    terminal.answers(tasks=[])
+
+    ended = terminal.run("--output", "table", "tasks", *words)
+
+    assert ended.status == 0
+    assert ended.out.startswith(sentence)
+
+
 def test_the_command_of_an_explanation_names_the_root_that_was_asked(terminal) -> None:
     terminal.answers(explain=[WAITS])
 

@@ -205,6 +205,17 @@ def test_a_file_that_does_not_exist_is_one_sentence(terminal) -> None:
     assert ended.err.startswith("error[not_readable]: nowhere.txt cannot be read (")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("submit", "--agent", "echo", "--input", "@"), ("submit-workflow", "--file", ""), ("submit", "--batch", "")],
+)
+def test_a_file_without_a_name_is_one_sentence(terminal, words: tuple[str, ...]) -> None:
+    ended = terminal.run(*words)
+
+    assert (ended.status, terminal.client.calls) == (1, [])
+    assert ended.err.startswith("error[not_readable]: the name of the file is empty: name one")
+
+
 def test_no_more_of_a_too_large_input_is_read_than_shows_it(terminal, tmp_path) -> None:
     (tmp_path / "large").write_bytes("ü".encode() * PAYLOAD_BYTES_MAX)
     terminal.answers(submit=STORED)
