@@ -37,7 +37,7 @@ PROGRESS_MAX = 4_096
 """Words of running steps that wait for the next renewal; more than that are dropped, they are hints."""
 
 _REASONS = {
-    rules.AbandonReason.LOST: "the task was cancelled, or another node has taken the step",
+    rules.AbandonReason.LOST: "another node has taken the step",
     rules.AbandonReason.TRUST_RAN_OUT: "the lease could not be renewed in time",
 }
 
@@ -83,13 +83,14 @@ class LeaseActor(Actor):
                 for row_id, epoch in leases:
                     self._progress.pop(row_id, None)
                     self._machine.handle(now_ns, rules.Finished(row_id, epoch))
-            case Renewed(row_ids, lost, asked_at_ns, failed):
+            case Renewed(row_ids, lost, asked_at_ns, failed, cancelled):
                 if failed:
                     self._perform(self._machine.handle(now_ns, rules.RenewFailed(asked_at_ns)))
                 else:
                     self._perform(self._machine.handle(now_ns, rules.Renewed(row_ids, asked_at_ns)))
+                reasons = {row_id: f"the task was cancelled: {reason}" for row_id, reason in cancelled}
                 for row_id, epoch in lost:
-                    self._perform(self._machine.handle(now_ns, rules.Lost(row_id, epoch)))
+                    self._perform(self._machine.handle(now_ns, rules.Lost(row_id, epoch)), reasons.get(row_id))
             case StepProgress(row_id, lease_token, text):
                 if row_id in self._progress or len(self._progress) < PROGRESS_MAX:
                     self._progress[row_id] = _Word(lease_token, text, now_ns)
@@ -112,7 +113,7 @@ class LeaseActor(Actor):
         self._tick_at_ns = wake_at_ns
         self._timers.after(max(0, wake_at_ns - now_ns), self.address, LeaseTick(), key="tick")
 
-    def _perform(self, effects: list[rules.Effect]) -> None:
+    def _perform(self, effects: list[rules.Effect], reason_lost: str | None = None) -> None:
         for effect in effects:
             match effect:
                 case rules.Renew(leases, asked_at_ns):
@@ -120,7 +121,7 @@ class LeaseActor(Actor):
                     self._store.tell(RenewLeases(rows, asked_at_ns, self._take_progress(leases, asked_at_ns)))
                 case rules.Abandon(row_id, lease_epoch, reason):
                     self._progress.pop(row_id, None)
-                    self._queue.tell(LeasesLost(((row_id, lease_epoch),), _REASONS[reason]))
+                    self._queue.tell(LeasesLost(((row_id, lease_epoch),), reason_lost or _REASONS[reason]))
                 case _:
                     assert_never(effect)
 

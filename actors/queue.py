@@ -135,11 +135,11 @@ class QueueActor(Actor):
                     self._perform(self._books.handle(dispatch.Close()))
             case GrantsRefused(row_ids):
                 self._perform(self._books.handle(dispatch.GaveBack(row_ids)))
-            case LeasesLost(leases):
+            case LeasesLost(leases, reason):
                 row_ids = self._ours(leases)
                 for row_id in row_ids:
                     self._told.pop(row_id, None)
-                self._perform(self._books.handle(dispatch.Lost(row_ids)))
+                self._perform(self._books.handle(dispatch.Lost(row_ids)), reason)
                 self._forget(row_ids)
             case WorkerUp(name, start):
                 self._starts[name] = start
@@ -216,7 +216,7 @@ class QueueActor(Actor):
         for row_id in row_ids:
             self._grants.pop(row_id, None)
 
-    def _perform(self, effects: list[dispatch.Effect]) -> None:
+    def _perform(self, effects: list[dispatch.Effect], stop_reason: str = "the node stops") -> None:
         for effect in effects:
             match effect:
                 case dispatch.Ask(after, free):
@@ -231,7 +231,7 @@ class QueueActor(Actor):
                 case dispatch.Revoke(worker, row_ids):
                     self._workers[worker].address.tell(RevokeGrants(row_ids))
                 case dispatch.Stop(worker, row_ids):
-                    self._workers[worker].address.tell(CancelGrants(row_ids, "the lease is lost"))
+                    self._workers[worker].address.tell(CancelGrants(row_ids, stop_reason))
                 case dispatch.Withdraw():
                     self._store.tell(WithdrawDemand())
                 case dispatch.Drained(released):

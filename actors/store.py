@@ -277,11 +277,12 @@ class StoreActor(Actor):
     def _verify(self, leases: tuple[tuple[int, int], ...]) -> None:
         try:
             lost = self._store.lost_leases(leases, node_id=self._facts.node_id)
+            cancelled = self._store.cancel_reasons(row_id for row_id, _ in lost) if lost else ()
         except RelayMeshError as error:
             self._rest(error, "could not be read")
             return
         if lost:
-            self._lease.tell(Renewed((), lost, 0))
+            self._lease.tell(Renewed((), lost, 0, cancelled=cancelled))
 
     def _look(self) -> None:
         with self._store.reading():
@@ -377,7 +378,8 @@ class StoreActor(Actor):
             gone = set(store.renew(renewal.leases, progress=renewal.progress, now_ms=now_ms))
             kept = tuple(lease[0] for lease in renewal.leases if lease[0] not in gone)
             lost_leases = tuple((lease[0], lease[2]) for lease in renewal.leases if lease[0] in gone)
-            done.tells.append((self._lease, Renewed(kept, lost_leases, renewal.asked_at_ns)))
+            cancelled = store.cancel_reasons(gone) if gone else ()
+            done.tells.append((self._lease, Renewed(kept, lost_leases, renewal.asked_at_ns, cancelled=cancelled)))
         for node in batch.nodes:
             # A heartbeat that was on its way while we took over from ourselves says nothing about others.
             if node.generation == self._generation and not store.write_heartbeat(node, now_ms=now_ms):

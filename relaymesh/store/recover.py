@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from relaymesh.core.limit import INSTANT_MS_MAX
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_owner_death, after_worker_death
@@ -15,6 +15,7 @@ from relaymesh.wire.store import LeaseRef, SeenLease
 
 __all__ = [
     "Reclaimed",
+    "cancel_reasons",
     "expire_tasks",
     "lose_attempts",
     "next_due_ms",
@@ -64,10 +65,26 @@ def lost_leases(
     return tuple(lease for lease in leases if lease not in held)
 
 
-def store_progress(conn: sqlite3.Connection, progress: Sequence[tuple[int, str]]) -> None:
-    """Keep what running agents last said about themselves."""
+def cancel_reasons(conn: sqlite3.Connection, row_ids: Iterable[int]) -> tuple[tuple[int, str], ...]:
+    """Return those of these rows whose task was cancelled, with the reason."""
+    return tuple(
+        conn.execute(
+            "SELECT s.id, coalesce(t.last_error, '') FROM steps s JOIN tasks t ON t.task_id=s.task_id"
+            " WHERE s.id IN (SELECT value FROM json_each(?)) AND s.status='CANCELLED' AND t.status='CANCELLED'",
+            (id_list(row_ids),),
+        )
+    )
+
+
+def store_progress(
+    conn: sqlite3.Connection, progress: Sequence[tuple[int, str]], leases: Sequence[tuple[int, str, int, int]]
+) -> None:
+    """Keep what running agents last said about themselves, of steps under these leases only."""
+    held = {lease[0]: lease for lease in leases}
     conn.executemany(
-        "UPDATE steps SET progress=? WHERE id=? AND status='RUNNING'", [(text, row_id) for row_id, text in progress]
+        "UPDATE steps SET progress=? WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=?"
+        " AND cluster_epoch=?",
+        [(text, *held[row_id]) for row_id, text in progress if row_id in held],
     )
 
 

@@ -10,7 +10,7 @@ Every write method must be called inside ``write()``; the group commit of the St
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from relaymesh.core.clock_guard import ClockState
 from relaymesh.core.fairness import Fairness
@@ -169,13 +169,18 @@ class Store(Database):
     ) -> tuple[int, ...]:
         """Renew leases, keep what agents said of their progress; return the rows that are no longer ours."""
         lost = recover.renew(self.conn, leases, cluster_epoch=self._epoch(), now_ms=now_ms)
-        recover.store_progress(self.conn, [entry for entry in progress if entry[0] not in lost])
+        recover.store_progress(self.conn, progress, leases)
         return lost
 
     def lost_leases(self, leases: Sequence[tuple[int, int]], *, node_id: str) -> tuple[tuple[int, int], ...]:
         """Return those of these ``(row_id, lease_epoch)`` that the node does not hold any more; a read."""
         with self.reading():
             return recover.lost_leases(self.conn, leases, node_id=node_id)
+
+    def cancel_reasons(self, row_ids: Iterable[int]) -> tuple[tuple[int, str], ...]:
+        """Return those of these rows whose task was cancelled, with the reason; a read."""
+        with self.reading():
+            return recover.cancel_reasons(self.conn, row_ids)
 
     def release(self, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
         """Give steps back; no attempt is counted."""

@@ -379,13 +379,14 @@ class RenewLeases(Message, frozen=True):
 class Renewed(Message, frozen=True):
     """Which leases were renewed, and which, ``(row_id, lease_epoch)``, are no longer ours.
 
-    failed: the store could not be written.
+    failed: the store could not be written. cancelled: of the lost rows those whose task was cancelled, and why.
     """
 
     row_ids: tuple[int, ...]
     lost: tuple[tuple[int, int], ...]
     asked_at_ns: int
     failed: bool = False
+    cancelled: tuple[tuple[int, str], ...] = ()
 
 
 @message("lease.taken")

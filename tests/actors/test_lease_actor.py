@@ -103,7 +103,16 @@ def test_the_queue_hears_in_a_sentence_why_a_step_must_stop(desk: Desk) -> None:
     desk.tell(Renewed((), ((1, 1),), desk.timers.now_ns()))
 
     (lost,) = desk.mail(desk.queue, LeasesLost)
-    assert lost.reason == "the task was cancelled, or another node has taken the step"
+    assert lost.reason == "another node has taken the step"
+
+
+def test_a_cancelled_step_stops_for_the_reason_of_the_cancel(desk: Desk) -> None:
+    desk.take(1)
+
+    desk.tell(Renewed((), ((1, 1),), 0, cancelled=((1, "wrong order"),)))
+
+    (lost,) = desk.mail(desk.queue, LeasesLost)
+    assert lost.reason == "the task was cancelled: wrong order"
 
 
 def test_a_step_whose_lease_was_not_renewed_in_time_stops_for_that_reason(desk: Desk) -> None:

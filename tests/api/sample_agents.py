@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from relaymesh import AgentFailed, Context, agent
 
@@ -58,3 +59,11 @@ def until_cancelled(text: str, ctx: Context) -> str:
     ctx.cancelled.wait()
     ctx.check()
     return text
+
+
+@agent(id="says-why")
+def says_why(path: str, ctx: Context) -> None:
+    file = Path(path)
+    file.write_text("begun", encoding="utf-8")
+    ctx.cancelled.wait(30)
+    file.write_text(str(ctx.cancelled.reason), encoding="utf-8")

@@ -17,6 +17,7 @@ from relaymesh import Client, Node, TaskFailedError, WaitTimeoutError, Workflow,
 from relaymesh.errors import AgentLoadError
 from relaymesh.node import NodeOptions
 from relaymesh.wire.store import StoreAnswer, SubmitTasks
+from tests.actors.fakes import eventually
 
 FILE = Path(__file__).with_name("sample_agents.py")
 WITHIN_MS = 30_000
@@ -272,3 +273,13 @@ def test_a_program_gets_its_switch_interval_back_when_its_last_node_has_ended(tm
     )
 
     assert (ended.stdout, ended.returncode) == ("True 0.003\n", 0), ended.stderr
+
+
+def test_an_agent_whose_task_is_cancelled_hears_why(node: Node, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    task = node.client.submit("says-why", str(said))
+    assert eventually(lambda: said.exists() and said.read_text(encoding="utf-8") == "begun")
+
+    node.client.cancel(task.task_id, reason="wrong order")
+
+    assert eventually(lambda: said.read_text(encoding="utf-8") == "the task was cancelled: wrong order")

@@ -194,6 +194,26 @@ def test_a_death_is_recorded_with_the_node_and_with_the_worker_that_died(bench: 
     assert attempt == {"outcome": "worker_died", "node_id": "n1", "worker_id": "worker-3"}
 
 
+def test_a_word_of_progress_is_kept_only_under_the_lease_of_the_step(bench: Bench) -> None:
+    step_id = bench.one()
+    (lease,) = bench.claim()
+    ours = (lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch)
+    strange = [
+        (),
+        ((lease.row_id, "lse_of_another", lease.lease_epoch, lease.cluster_epoch),),
+        ((lease.row_id, lease.lease_token, lease.lease_epoch - 1, lease.cluster_epoch),),
+    ]
+
+    for leases in strange:
+        with bench.store.write():
+            bench.store.renew(leases, progress=[(lease.row_id, "late")], now_ms=bench.now_ms)
+    assert bench.step(step_id)["progress"] is None
+
+    with bench.store.write():
+        bench.store.renew([ours], progress=[(lease.row_id, "half")], now_ms=bench.now_ms)
+    assert bench.step(step_id)["progress"] == "half"
+
+
 def test_a_lost_attempt_of_a_fenced_owner_sets_no_time_at_which_something_is_due(bench: Bench) -> None:
     bench.one()
     (lease,) = bench.claim()
