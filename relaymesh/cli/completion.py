@@ -18,9 +18,10 @@ SHELLS = ("bash", "zsh", "fish", "powershell")
 relaymesh completion zsh >> ~/.zshrc
 relaymesh completion fish > ~/.config/fish/completions/relaymesh.fish""",
 )
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", metavar="SHELL", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
+    """SHELL is bash, zsh, fish or powershell."""
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(ctx.find_root().command, {}, "relaymesh", "_RELAYMESH_COMPLETE").source())

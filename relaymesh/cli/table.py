@@ -87,7 +87,9 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
         case StatsOutcome():
             console.print(_stats(answer))
         case View():
-            console.print(_pairs(answer))
+            # What is itself a whole answer has a command of its own: the counts of a benchmark are in `stats`.
+            inner = [name for name in answer.__struct_fields__ if isinstance(getattr(answer, name), View)]
+            console.print(_pairs(answer, leave_out=inner))
         case []:
             _say(console, empty)
         case [Explanation(), *_]:
@@ -222,6 +224,8 @@ def _cell(name: str, value: object) -> Text:
     match value:
         case None:
             return Text("-", style="dim")
+        case float():
+            return Text(f"{value:,.1f}")
         case bool():
             return Text("yes" if value else "no")
         case int() if name.endswith("at_ms") or name == "since_ms":

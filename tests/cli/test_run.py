@@ -192,3 +192,23 @@ def test_a_benchmark_that_ran_out_of_time_ends_with_1(terminal) -> None:
     terminal.answers(benchmark=msgspec.structs.replace(BENCHMARK, timed_out=True))
 
     assert terminal.run("benchmark-run").status == 1
+
+
+def test_a_person_gets_the_figures_of_a_benchmark_rounded_and_no_object_of_ours(terminal) -> None:
+    import msgspec
+
+    terminal.answers(benchmark=msgspec.structs.replace(BENCHMARK, throughput_tasks_per_sec=1247.52475247524754))
+
+    out = terminal.run("--output", "table", "benchmark-run").out
+
+    assert "1,247.5" in out
+    assert "Outcome(" not in out
+
+
+def test_the_result_of_a_benchmark_is_printed_though_its_file_cannot_be_written(terminal, tmp_path) -> None:
+    terminal.answers(benchmark=BENCHMARK)
+
+    ended = terminal.run("benchmark-run", "--report-out", str(tmp_path))
+
+    assert (ended.status, ended.document["completedTasks"]) == (1, 5)
+    assert ended.err.startswith("error[io]: ")
