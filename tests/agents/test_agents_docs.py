@@ -41,8 +41,11 @@ def test_the_python_agents_run(tmp_path: Path, order: Callable[..., StepOrder]) 
     assert run(registry, order("ship-order", '{"customer":"c","items":["x","y"]}')) == Succeeded('{"shipped":2}')
     failed = run(registry, order("ship-order", '{"customer":"c","items":[""]}'))
     assert failed == Failed("bad_item", "an item has no name", retryable=False)
-    assert run(registry, order("later")) == Snoozed(2_500)
-    assert run(registry, order("later", attempt=2)) == Succeeded("")
+    letter = tmp_path / "letter.txt"
+    assert run(registry, order("later", str(letter))) == Snoozed(2_500)
+    letter.write_text("here")
+    # A snooze counts no attempt, so an agent must not wait for the second one.
+    assert run(registry, order("later", str(letter))) == Succeeded("here")
     assert registry.require("ship-order").no_retry_on == ("LookupError",)
 
 
