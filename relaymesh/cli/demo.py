@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from relaymesh.cli.call import Call, pass_call
+from relaymesh.cli.call import Call, at_terminal, pass_call
 from relaymesh.cli.option import command
 from relaymesh.cli.paste import command_line, nearest_path
 from relaymesh.view import View
@@ -161,7 +161,7 @@ class _Demo:
         from relaymesh.cli import demo_progress
         from relaymesh.watch import WaitTimeoutError
 
-        animated = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        animated = at_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
         progress: TableProgress | LinesProgress | SilentProgress
         if self._json:
             progress = demo_progress.SilentProgress()

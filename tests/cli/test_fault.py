@@ -126,6 +126,7 @@ def test_a_reader_that_leaves_is_no_reason_to_complain(words: list[str], tmp_pat
         ("submit --batch - <&-", 1, "error[not_readable]: stdin cannot be read (it is closed)"),
         ("submit-workflow --file - <&-", 1, "error[not_readable]: stdin cannot be read (it is closed)"),
         ("tasks --colour 2>&-", 2, ""),
+        ("demo >&-", 0, ""),
     ],
 )
 def test_a_stream_that_was_closed_before_the_start_is_no_bug(
@@ -134,7 +135,7 @@ def test_a_stream_that_was_closed_before_the_start_is_no_bug(
     relaymesh = f"{shlex.quote(sys.executable)} -m relaymesh --root {shlex.quote(str(tmp_path / 'root'))}"
     subprocess.run(f"{relaymesh} init", shell=True, check=True, capture_output=True)
 
-    done = subprocess.run(f"{relaymesh} {command}", shell=True, capture_output=True, text=True)
+    done = subprocess.run(f"{relaymesh} {command}", shell=True, cwd=tmp_path, capture_output=True, text=True)
 
     assert done.returncode == status
     assert done.stderr.startswith(sentence)
