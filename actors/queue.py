@@ -219,6 +219,8 @@ class QueueActor(Actor):
     def _perform(self, effects: list[dispatch.Effect], stop_reason: str = "the node stops") -> None:
         for effect in effects:
             match effect:
+                case dispatch.Ask() if self._one_step and len(self._starts) < len(self._workers):
+                    pass
                 case dispatch.Ask(after, free):
                     limit = 1 if self._one_step else DEMAND_MAX
                     self._store.tell(Demand(after, free, limit, self._position, self._high_run, once=self._one_step))

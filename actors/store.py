@@ -217,6 +217,8 @@ class StoreActor(Actor):
         self._timers.cancel(self.address, "poll")
         self._retry_at_ns = 0
         self._flush()
+        while self._batch.writes and not self._retry_at_ns:
+            self._flush()
         self._store.close()
 
     def crashed(self) -> None:
@@ -263,8 +265,14 @@ class StoreActor(Actor):
 
     def went_idle(self) -> None:
         self._flush()
+        # What a claim left to do (input that could not be had, more than fits), and slots that its limit left free.
+        while self._left_to_do() and self.mailbox_empty():
+            self._flush()
         if self._demand.once and self._may_claim() and not self._retry_at_ns:
             self._tell_grants((), (), self._demand.state, 0)
+
+    def _left_to_do(self) -> bool:
+        return not self._retry_at_ns and (self._batch.writes or (self._maybe_ready and self._may_claim()))
 
     # What is due, or came from outside.
 
@@ -391,7 +399,9 @@ class StoreActor(Actor):
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
             done.ready = done.due_changed = True
-        ended = [facts.pools.get(lease.agent_id, "") for lease in done.ended]
+        # What the queue gives back is free in its books already, or never was taken there: its demand says so.
+        given_back = {id(lease) for released in batch.released for lease in released.leases}
+        ended = [facts.pools.get(lease.agent_id, "") for lease in done.ended if id(lease) not in given_back]
         done.free = self._demand.with_ended(ended)
         if straight or (self._may_claim() and (done.ready or self._maybe_ready or self._makes_room(done.ended))):
             self._claim(done, batch, tasks if straight else [], groups, now_ms)
@@ -520,6 +530,7 @@ class StoreActor(Actor):
             return
         grants: list[Grant] = []
         late: list[LeaseRef] = []
+        unread: set[int] = set()
         room = CLAIM_CHARS_MAX
         for row in claim.rows:
             if room <= 0:
@@ -530,6 +541,7 @@ class StoreActor(Actor):
             except RelayMeshError as error:
                 self._rest(error, "could not be read")
                 self._batch.released.append(ReleaseSteps((row.lease,)))
+                unread.add(row.lease.row_id)
                 continue
             if isinstance(rendered, Grant):
                 grants.append(rendered)
@@ -540,9 +552,9 @@ class StoreActor(Actor):
         self._claim_max = min(CLAIM_MAX, 2 * self._claim_max) if not late else max(1, len(claim.rows) - len(late))
         if late:
             self._batch.released.append(ReleaseSteps(tuple(late)))
-        self._tell_grants(tuple(grants), (row.pool for row in claim.rows), claim.state, asked_at_ns)
-        if self._batch.writes:
-            self._flush()
+        unread |= {lease.row_id for lease in late}
+        kept = (row.pool for row in claim.rows if row.lease.row_id not in unread)
+        self._tell_grants(tuple(grants), kept, claim.state, asked_at_ns)
 
     def _tell_grants(self, grants: tuple[Grant, ...], pools: Iterable[str], state: Fairness, asked_at_ns: int) -> None:
         """Tell the queue what its demand brought. pools: of all steps that were claimed."""

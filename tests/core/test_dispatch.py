@@ -247,13 +247,15 @@ class FakeStore:
             case Withdraw():
                 self.demand.withdraw()
                 self.outbox.append(Withdrawn(self.demand.number))
-            case Release(row_ids) | Results(row_ids):  # type: ignore[misc]
+            case Results(row_ids):
                 self.commit(row_ids, limit)
+            case Release(row_ids):
+                self.commit(row_ids, limit, given_back=True)
 
-    def commit(self, row_ids: tuple[int, ...], limit: int) -> None:
+    def commit(self, row_ids: tuple[int, ...], limit: int, *, given_back: bool = False) -> None:
         """Commit what ended, and claim for the slots that it leaves in the same transaction."""
         self.out.update(row_ids)
-        number = self.demand.committed(self.demand.with_ended(self.pools[row_id] for row_id in row_ids))
+        number = self.demand.committed(self.demand.with_ended(self.pools[r] for r in row_ids if not given_back))
         self.outbox.append(Ended(row_ids, number, self.demand.free))
         self.claim(limit)
 
