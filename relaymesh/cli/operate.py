@@ -28,23 +28,6 @@ def maintenance(call: Call, node_id: str) -> None:
         call.show(client.maintenance(node_id))
 
 
-def _file_to_write(out: str) -> str:
-    """Return the absolute path of the file that is written.
-
-    An export is written aside and renamed, so that nobody reads half of one. The rename would put a file in the place
-    of a link, and of a device or a pipe too where the user may: root loses /dev/full that way.
-
-    Raises:
-        OutputFileError: something is there that is neither a file nor a folder.
-    """
-    from relaymesh.store.export import OutputFileError
-
-    path = os.path.realpath(out) if os.path.islink(out) else os.path.abspath(out)
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise OutputFileError(path, "it is a device or a pipe, and an export would take its place")
-    return path
-
-
 @command("task-export", example="relaymesh task-export tsk_0190a1b2-... --out task.json")
 @task_argument
 @click.option("--out", required=True, metavar="FILE", help="File to write.")
@@ -52,7 +35,7 @@ def _file_to_write(out: str) -> str:
 def task_export(call: Call, task_id: str, out: str) -> int:
     """The file holds the task, its steps and its audit rows. The exit status is 1 when nothing was written."""
     with call.client() as client:
-        outcome = client.task_export(task_id, _file_to_write(out))
+        outcome = client.task_export(task_id, os.path.abspath(out))
     call.show(outcome)
     return 0 if outcome.exported else 1
 
@@ -63,4 +46,4 @@ def task_export(call: Call, task_id: str, out: str) -> int:
 @pass_call
 def dead_export(call: Call, out: str, limit: int) -> None:
     with call.client() as client:
-        call.show(client.dead_export(_file_to_write(out), limit))
+        call.show(client.dead_export(os.path.abspath(out), limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -32,7 +33,12 @@ class OutputFileError(InputError):
 
 
 def export_task(store: Database, task_id: str, out: Path, *, now_ms: int) -> TaskExportOutcome:
-    """Write one task, its steps and its log to ``out``."""
+    """Write one task, its steps and its log to ``out``.
+
+    Raises:
+        OutputFileError: it cannot be written; what was there is left as it was.
+    """
+    out = _file_at(out)
     with store.snapshot():
         task = read.task_view(store.conn, task_id, store.payloads.read)
         workflow = read.workflow_detail(store.conn, task_id)
@@ -51,12 +57,17 @@ def export_task(store: Database, task_id: str, out: Path, *, now_ms: int) -> Tas
         exported=True,
         step_count=len(workflow.steps),
         audit_events=0,
-        output=str(out.absolute()),
+        output=str(out),
     )
 
 
 def export_dead(store: Database, out: Path, limit: int) -> DeadExportOutcome:
-    """Write the dead-lettered steps, oldest message first, as a JSON array."""
+    """Write the dead-lettered steps, oldest message first, as a JSON array.
+
+    Raises:
+        OutputFileError: it cannot be written; what was there is left as it was.
+    """
+    out = _file_at(out)
     with store.reading():
         rows = store.conn.execute(
             "SELECT m.msg_id, m.task_id, m.step_id, m.to_agent, m.priority, m.created_at_ms, m.meta_path, s.last_error"
@@ -67,7 +78,7 @@ def export_dead(store: Database, out: Path, limit: int) -> DeadExportOutcome:
     names = ("msgId", "taskId", "stepId", "toAgent", "priority", "createdAtMs", "metaPath", "lastError")
     letters = [dict(zip(names, row, strict=True)) for row in rows]
     _write(out, [json.dumps(letters, ensure_ascii=False, indent=2), "\n"])
-    return DeadExportOutcome(exported=len(letters), output_path=str(out.absolute()))
+    return DeadExportOutcome(exported=len(letters), output_path=str(out))
 
 
 def _write(out: Path, pieces: Iterable[str]) -> None:
@@ -78,7 +89,26 @@ def _write(out: Path, pieces: Iterable[str]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, out)
-    except OSError as error:
-        raise OutputFileError(str(out), error.strerror or type(error).__name__) from error
+    except (OSError, ValueError) as error:  # a ValueError is a path that no file can have
+        raise OutputFileError(str(out), getattr(error, "strerror", None) or str(error)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):
+            aside.unlink()
+
+
+def _file_at(out: Path) -> Path:
+    """Return the absolute path of the file that is to be written.
+
+    What is written aside and renamed takes the place of what was there: of a link, so that is followed, and of a
+    device or a pipe too where the user may. Root loses /dev/full that way.
+
+    Raises:
+        OutputFileError: something is there that is no file.
+    """
+    # Those of os.path, for they answer no where a Path raises: for a name that is too long, for example.
+    path = Path(os.path.realpath(out)) if os.path.islink(out) else out.absolute()
+    if os.path.isdir(path):
+        raise OutputFileError(str(path), "it is a folder")
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise OutputFileError(str(path), "it is a device or a pipe, and an export would take its place")
+    return path

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 
@@ -167,28 +166,3 @@ def test_completion_prints_a_script_for_the_shell(terminal, shell: str) -> None:
 
 def test_completion_knows_no_other_shell(terminal) -> None:
     assert terminal.run("completion", "tcsh").status == 2
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no place in a folder there")
-@pytest.mark.parametrize("words", [["task-export", "tsk_1"], ["dead-export"]])
-def test_an_export_takes_the_place_of_a_file_only(terminal, tmp_path, words: list[str]) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "link").symlink_to(tmp_path / "pipe")
-
-    for name in ("pipe", "link"):
-        ended = terminal.run(*words, "--out", str(tmp_path / name))
-
-        assert ended.status == 1
-        assert ended.err.startswith("error[output_file]: ")
-        assert "it is a device or a pipe" in ended.err
-    assert [name for name, _, _ in terminal.client.calls if name != "close"] == []
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
-def test_an_export_through_a_link_writes_what_it_points_to(terminal, tmp_path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "file")
-    terminal.answers(dead_export=DeadExportOutcome(exported=0, output_path="p"))
-
-    terminal.run("dead-export", "--out", str(tmp_path / "link"))
-
-    assert terminal.asked("dead_export")[0][0] == os.path.realpath(tmp_path / "file")
