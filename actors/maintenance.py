@@ -3,15 +3,23 @@
 The rules are in ``relaymesh.core.reclaim`` and ``clock_guard``. It reads on a connection of its own, and asks the
 StoreActor to write. An owner on this machine is known to be dead as soon as the operating system dropped its lock; any
 other owner when its lease has run out, and that holds for this node too.
+
+What a round came to is told with the next one, when the store has long answered: nobody waits for it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
+
+import msgspec
 
 from actors.address import Address
 from actors.base import Actor
+from actors.reply import Reply
 from actors.store import NodeFacts
 from actors.timer import Timers
 from relaymesh.core import clock_guard
@@ -20,7 +28,8 @@ from relaymesh.errors import RelayMeshError
 from relaymesh.store.clock import load_clock
 from relaymesh.store.presence import is_alive
 from relaymesh.store.store import Store
-from relaymesh.wire.store import MaintenanceTick, RunMaintenance, SeenLease, WriteNode
+from relaymesh.view import MaintenanceOutcome
+from relaymesh.wire.store import MaintenanceDone, MaintenanceTick, RunMaintenance, SeenLease, WriteNode
 
 __all__ = ["MaintenanceActor", "MaintenanceNeeds"]
 
@@ -28,6 +37,12 @@ log = logging.getLogger("relaymesh.maintenance")
 
 TICK_NS = 1_000_000_000
 HEARTBEAT_TICKS = 5
+_ORDERS_MAX = 16
+"""Rounds whose answer has not come yet, at a store that stands still; the counts of older ones are not told."""
+_STATUS_OF = """
+SELECT s.status, count(*) FROM json_each(?) v JOIN steps s ON s.id=json_extract(v.value, '$[0]')
+WHERE s.lease_epoch=json_extract(v.value, '$[1]') GROUP BY s.status
+"""
 
 
 class MaintenanceNeeds(Protocol):
@@ -36,10 +51,20 @@ class MaintenanceNeeds(Protocol):
     def now_ms(self) -> int: ...
     def reading(self) -> clock_guard.Reading: ...
     def current_generation(self) -> int: ...
+    def maintained(self, done: MaintenanceOutcome) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What the store was asked to take back, and its answer when there is one."""
+
+    dead: list[SeenLease]
+    expired: list[SeenLease]
+    reply: Reply
 
 
 class MaintenanceActor(Actor):
-    """See the module."""
+    """See the module. reclaims: False leaves lost steps and late tasks to other nodes; heartbeats go on."""
 
     takes = MaintenanceTick
 
@@ -52,6 +77,7 @@ class MaintenanceActor(Actor):
         *,
         lease_timeout_ms: int,
         reclaim_max: int,
+        reclaims: bool = True,
     ) -> None:
         super().__init__()
         self._facts = facts
@@ -63,6 +89,10 @@ class MaintenanceActor(Actor):
         self._clock: clock_guard.ClockState | None = None
         self._set_back = False
         self._ticks = 0
+        self._reclaims = reclaims
+        self._orders: deque[_Order] = deque(maxlen=_ORDERS_MAX)
+        # When each of our own leases was last renewed, as the last round saw it.
+        self._renewed_at: dict[tuple[int, int], int] = {}
 
     def started(self) -> None:
         self._reads = Store.open(self._facts.root, namespace=self._facts.namespace, now_ms=self._needs.now_ms())
@@ -83,7 +113,10 @@ class MaintenanceActor(Actor):
         match message:
             case MaintenanceTick():
                 try:
-                    self._scan()
+                    if self._reclaims:
+                        self._scan()
+                    else:
+                        self._read_clocks()
                 except RelayMeshError as error:
                     log.warning("a round of maintenance could not read the store (%s): %s", error.code, error)
                 # The first one soon, so that the clock's state is there for whoever starts next.
@@ -122,6 +155,7 @@ class MaintenanceActor(Actor):
         reading, believed = self._read_clocks()
         # Our own as well: a lease that we stopped trusting, or that an old cluster epoch holds, is renewed by nobody.
         seen = self._reads.running_elsewhere(node_id="", limit=ROWS_MAX)
+        self._tell(seen)
         rows = [RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch) for s in seen]
         owners = {row.owner for row in rows}
         marked = self._reads.nodes_marked_dead() - {self._facts.node_id} if owners else frozenset()
@@ -140,8 +174,55 @@ class MaintenanceActor(Actor):
             for cause, leases in (("died", dead), ("went silent", expired)):
                 if leases:
                     log.warning("taking %d steps from nodes that %s: %s", len(leases), cause, _owners(leases))
-            self._store.tell(RunMaintenance(tuple(expired), tuple(dead), self._set_back))
+            order = RunMaintenance(tuple(expired), tuple(dead), self._set_back)
+            self._orders.append(_Order(dead, expired, self._store.ask_later(order)))
             self._set_back = False
+
+    def _tell(self, seen: Iterable[SeenLease]) -> None:
+        """Tell what the round before came to, and how many of our leases were renewed since."""
+        ours = {(s.row_id, s.lease_epoch): s.updated_at_ms for s in seen if s.owner == self._facts.node_id}
+        renewed = sum(at_ms > self._renewed_at.get(lease, at_ms) for lease, at_ms in ours.items())
+        self._renewed_at = ours
+        counts: Counter[str] = Counter()
+        while self._orders and self._orders[0].reply.settled:
+            counts.update(self._counts_of(self._orders.popleft()))
+        if renewed or counts.total():
+            self._needs.maintained(
+                MaintenanceOutcome(
+                    node_id=self._facts.node_id,
+                    lease_heartbeats=renewed,
+                    dead_owner_reclaimed=counts["dead_owner_reclaimed"],
+                    dead_owner_retry_scheduled=counts["dead_owner_retry_scheduled"],
+                    dead_owner_dead_lettered=counts["dead_owner_dead_lettered"],
+                    wall_reclaimed=counts["wall_reclaimed"],
+                    wall_retry_scheduled=counts["wall_retry_scheduled"],
+                    wall_dead_lettered=counts["wall_dead_lettered"],
+                )
+            )
+
+    def _counts_of(self, order: _Order) -> dict[str, int]:
+        try:
+            done = order.reply.wait(0)
+        except Exception:  # the store has logged it, and took nothing
+            return {}
+        assert isinstance(done, MaintenanceDone)
+        counts = {}
+        for kind, leases, reclaimed in (
+            ("dead_owner", order.dead, done.dead_reclaimed),
+            ("wall", order.expired, done.expired_reclaimed),
+        ):
+            ended = self._ended(leases)
+            dead_lettered = min(reclaimed, ended["DEAD_LETTER"])
+            counts[f"{kind}_reclaimed"] = reclaimed
+            counts[f"{kind}_dead_lettered"] = dead_lettered
+            counts[f"{kind}_retry_scheduled"] = max(0, reclaimed - dead_lettered - ended["CANCELLED"])
+        return counts
+
+    def _ended(self, leases: Iterable[SeenLease]) -> Counter[str]:
+        """Count what those of these steps are that nobody has claimed since."""
+        asked = msgspec.json.encode([(lease.row_id, lease.lease_epoch) for lease in leases]).decode()
+        with self._reads.reading():
+            return Counter(dict(self._reads.conn.execute(_STATUS_OF, (asked,))))
 
     def _is_dead(self, owner: str) -> bool:
         return owner != self._facts.node_id and is_alive(self._facts.root / "run", owner, self._facts.host) is False

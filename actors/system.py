@@ -58,6 +58,7 @@ from relaymesh.store.node_row import Capabilities
 from relaymesh.store.presence import Presence, host_name, take_presence
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
+from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.store import (
     Committed,
     DrainQueue,
@@ -202,6 +203,11 @@ class Node:
         """Return the generation, 0 before the first."""
         return self._generation
 
+    def maintained(self, done: MaintenanceOutcome) -> None:
+        """A round of maintenance came to this."""
+        if self._options.listener is not None:
+            self._options.listener.maintained(done)
+
     def lost_generation(self) -> None:
         """Another process runs under our id with a later generation: end, it has fenced us."""
         log.error("another process has taken over the node id %s: this one stops", self.node_id)
@@ -293,6 +299,7 @@ class Node:
                     at["store"],
                     lease_timeout_ms=self._settings.lease_timeout_ms,
                     reclaim_max=self._settings.retry_dispatch_limit,
+                    reclaims=self._options.maintenance,
                 ),
             ),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
@@ -351,6 +358,8 @@ class Node:
 
     def _committed(self, message: Committed) -> None:
         try:
+            if self._options.listener is not None:
+                self._options.listener.committed(message.leases)
             self._on_committed(message)
         except Exception:  # code of the program around the node: its faults are not the queue's
             log.exception("the program's callback for committed steps failed")

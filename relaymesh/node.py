@@ -6,18 +6,18 @@ A node is made of actors, which this package does not know. The builder is found
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from relaymesh.errors import RelayMeshError
 
 if TYPE_CHECKING:
-    from relaymesh.view import BenchmarkRunOutcome, WorkerOutcome
+    from relaymesh.view import BenchmarkRunOutcome, MaintenanceOutcome, WorkerOutcome
     from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
-__all__ = ["Builder", "NodeMissingError", "NodeOptions", "RunningNode", "benchmark", "run_once", "start"]
+__all__ = ["Builder", "Listener", "NodeMissingError", "NodeOptions", "RunningNode", "benchmark", "run_once", "start"]
 
 
 class NodeMissingError(RelayMeshError):
@@ -29,6 +29,18 @@ class NodeMissingError(RelayMeshError):
         return "no node builder is registered: install the package with `pip install -e .` and try again"
 
 
+class Listener(Protocol):
+    """Who is told what a node does. Called in the threads of its actors: each must return at once, and never wait."""
+
+    def committed(self, leases: Sequence[tuple[int, int]]) -> None:
+        """These attempts, ``(row_id, lease_epoch)``, are off the node's hands; what became of them is on disk."""
+        ...
+
+    def maintained(self, done: MaintenanceOutcome) -> None:
+        """A round of maintenance came to this."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """How to run a node.
@@ -38,8 +50,9 @@ class NodeOptions:
     concurrency: worker processes; None is the number of cores, at least 4. threads: slots for agents in threads.
     agents: modules or files with agents. grace_ms: how long running steps may take to end at a stop.
     one_step: claim a single step, run it, and end.
-    worker_id, maintenance: what the `worker` command was told. A node has no use for the id before there is an audit
-    log, and always runs maintenance.
+    worker_id: what the `worker` command was told. A node has no use for it before there is an audit log.
+    maintenance: take back steps of dead and silent owners, and expire tasks; heartbeats and due retries go on without.
+    listener: who is told what the node does.
     """
 
     root: Path
@@ -52,6 +65,7 @@ class NodeOptions:
     grace_ms: int | None = None
     one_step: bool = False
     maintenance: bool = True
+    listener: Listener | None = field(default=None, compare=False)
 
 
 class RunningNode(Protocol):

@@ -1,12 +1,12 @@
-"""Commands that run a node for a moment: one poll of a worker, and the built-in benchmark."""
+"""Commands that run a node for a moment: one poll of a worker, and the built-in benchmark; what attempts came to."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,10 +20,21 @@ from relaymesh.view import BenchmarkRunOutcome, WorkerOutcome
 if TYPE_CHECKING:
     from relaymesh.node import NodeOptions, RunningNode
 
-__all__ = ["outcome_of", "poll", "run_benchmark"]
+__all__ = ["idle", "outcome_of", "outcomes", "poll", "run_benchmark"]
 
 _CHECK_S = 0.05
 _PAUSED = ("SUSPECT", "DEAD")
+# The attempts of a step that did not succeed are kept, so what one came to is known when the step has long gone on.
+_ENDED = """
+SELECT s.step_id, s.task_id, v.lease_epoch, s.lease_epoch=v.lease_epoch, s.status, t.status, s.attempt,
+    s.next_retry_at_ms, a.outcome, a.attempt, coalesce(a.error, s.last_error), EXISTS (
+        SELECT 1 FROM lease_conflicts c WHERE c.step_id=s.step_id AND c.expected_lease_epoch=v.lease_epoch
+        AND c.event_type IN ('success_commit_conflict', 'failure_commit_conflict'))
+FROM (SELECT key, json_extract(value, '$[0]') row_id, json_extract(value, '$[1]') lease_epoch FROM json_each(?)) v
+LEFT JOIN steps s ON s.id=v.row_id LEFT JOIN tasks t ON t.task_id=s.task_id
+LEFT JOIN attempts a ON a.step_id=s.step_id AND a.lease_epoch=v.lease_epoch
+ORDER BY v.key
+"""
 
 
 def _now_ms() -> int:
@@ -47,50 +58,82 @@ def poll(options: NodeOptions) -> WorkerOutcome | None:
         node_id = options.node_id or "node-local"
         row = store.conn.execute("SELECT status FROM mesh_nodes WHERE node_id=?", (node_id,)).fetchone()
         if row is not None and row[0] in _PAUSED:
-            return _nothing(f"paused: the local node {node_id} is {row[0]}")
+            return idle(f"paused: the local node {node_id} is {row[0]}")
         agents = load_registry(store.root, options.agents).specs
         due = store.next_due_ms()
         if due is not None and due <= _now_ms():
             with store.write():
                 store.promote_due(now_ms=_now_ms(), limit=32)
         if not store.has_ready(lambda agent: agent in agents):
-            return _nothing("nothing is ready for the agents of this process")
+            return idle("nothing is ready for the agents of this process")
         return None
     finally:
         store.close()
 
 
-def _nothing(message: str) -> WorkerOutcome:
+def idle(message: str) -> WorkerOutcome:
+    """Return the outcome of a poll that took nothing."""
     return WorkerOutcome(processed=False, task_id=None, msg_id=None, message=message)
 
 
 def outcome_of(options: NodeOptions, claimed: tuple[str, str, int] | None) -> WorkerOutcome:
     """Return what became of the step that a poll took."""
     if claimed is None:
-        return _nothing("another process was faster")
-    task_id, step_id, lease_epoch = claimed
+        return idle("another process was faster")
+    _, step_id, lease_epoch = claimed
     store = _open(options)
     try:
-        status, attempt, retry_at, error, task_status = store.conn.execute(
-            "SELECT s.status, s.attempt, s.next_retry_at_ms, s.last_error, t.status FROM steps s"
-            " JOIN tasks t ON t.task_id=s.task_id WHERE s.step_id=?",
-            (step_id,),
-        ).fetchone()
+        (row_id,) = store.conn.execute("SELECT id FROM steps WHERE step_id=?", (step_id,)).fetchone()
+        (outcome,) = outcomes(lambda sql, values: store.conn.execute(sql, values).fetchall(), [(row_id, lease_epoch)])
     finally:
         store.close()
-    messages = {
-        "SUCCESS": "the task is complete" if task_status == "SUCCESS" else "the step is complete",
-        "RETRYING": f"attempt {attempt} failed, the next one is due at {retry_at}: {error}",
-        "DEAD_LETTER": f"attempt {attempt} failed and was the last: {error}",
-        "CANCELLED": "the task was cancelled",
-        "PENDING": "the step was given back to the queue",
-    }
-    return WorkerOutcome(
-        processed=True,
-        task_id=task_id,
-        msg_id=f"msg_{step_id}.{lease_epoch}",
-        message=messages.get(status, f"the step is {status}"),
-    )
+    return outcome
+
+
+def outcomes(
+    query: Callable[[str, Sequence[Any]], list[Any]], leases: Sequence[tuple[int, int]]
+) -> list[WorkerOutcome]:
+    """Return what became of each of these attempts, ``(row_id, lease_epoch)``, that ended; one query."""
+    return [_outcome(*row) for row in query(_ENDED, (msgspec.json.encode(leases).decode(),))]
+
+
+def _outcome(step_id: str | None, task_id: str | None, lease_epoch: int, *facts: Any) -> WorkerOutcome:
+    if step_id is None:
+        return WorkerOutcome(processed=True, task_id=None, msg_id=None, message="the step is unknown: its row is gone")
+    message = _what_became(*facts)
+    return WorkerOutcome(processed=True, task_id=task_id, msg_id=f"msg_{step_id}.{lease_epoch}", message=message)
+
+
+def _what_became(
+    is_newest: int,
+    status: str,
+    task_status: str,
+    attempt: int,
+    retry_at_ms: int | None,
+    outcome: str | None,
+    its_attempt: int | None,
+    error: str | None,
+    was_refused: int,
+) -> str:
+    """is_newest: nobody has claimed the step since, so its row still speaks of this attempt.
+
+    outcome, its_attempt: from the list of attempts, which has those that failed or were lost.
+    """
+    number = its_attempt if its_attempt is not None else attempt
+    due = f"due at {retry_at_ms}" if is_newest and retry_at_ms is not None else "due already"
+    if is_newest and status == "CANCELLED":
+        return "the task was cancelled"
+    if was_refused:
+        return "the result was refused: the lease was lost to another owner, or to a new cluster epoch"
+    if outcome == "dead_lettered" or (is_newest and status == "DEAD_LETTER"):
+        return f"attempt {number} failed and was the last: {error}"
+    if outcome is not None:
+        return f"attempt {number} failed, the next one is {due}: {error}"
+    if is_newest and status == "SUCCESS":
+        return "the task is complete" if task_status == "SUCCESS" else "the step is complete"
+    if is_newest and status == "RETRYING":
+        return f"the agent asked to be run again, the next attempt is {due}"
+    return "the step was given back to the queue"
 
 
 def run_benchmark(

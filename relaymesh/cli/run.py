@@ -85,14 +85,15 @@ def up(
     "--maintenance",
     cls=Flag,
     default=True,
-    help="With --once, run a maintenance tick before the poll; without, a node runs them in any case.",
+    help="Take back steps of dead and silent owners, expire tasks, and print a MaintenanceOutcome before each poll or"
+    " cycle. Without it heartbeats, due retries and the worker's own takeover at its start go on.",
 )
 @click.option(
     "--interval-ms",
     type=WholeNumber(min=1, clamp=True),
     default=1000,
-    expose_value=False,
-    help="Has no effect, taken for the sake of scripts: a node notices new work at once and does not poll.",
+    help="Length of a cycle: how often it says that nothing ended, and what maintenance did. New work is noticed at"
+    " once.",
 )
 @click.option(
     "--settings-reload-ms",
@@ -111,13 +112,18 @@ def worker(
     worker_id: str,
     node_id: str | None,
     maintenance: bool,
+    interval_ms: int,
     concurrency: int | None,
     grace_ms: int,
     agent_sources: tuple[str, ...],
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
-    as `up` does, and prints no documents: `relaymesh tasks` and `relaymesh stats` tell what it does.
+    as `up` does. Each cycle prints a MaintenanceOutcome, then a WorkerOutcome for each attempt that ended, or one with
+    "processed": false; in a pipe one document a line, on a terminal only what happened. A reader that is too slow
+    does not slow the node: what is left out is counted on stderr. The node ends when its reader has gone.
     """
+    from dataclasses import replace
+
     from relaymesh.node import NodeOptions
 
     options = NodeOptions(
@@ -131,7 +137,15 @@ def worker(
         maintenance=maintenance,
     )
     if not once:
-        return _until_ended(call.doors.start(options))
+        from relaymesh.cli.printer import Printer
+
+        printer = Printer(call, interval_s=interval_ms / 1000, maintenance=maintenance)
+        running = call.doors.start(replace(options, listener=printer))
+        call.note(f"worker {running.node_id} runs on {call.root}; Ctrl-C stops it")
+        printer.begin(running)
+        status = _until_ended(running)
+        printer.finish(status)
+        return status
     if maintenance:
         with call.client(agent_sources) as client:
             call.show(client.maintenance(options.node_id or "node-local"))
