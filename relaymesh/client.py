@@ -24,6 +24,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from relaymesh.argument import (
+    check_task_id,
+    check_text,
+    check_text_or_none,
+    check_time,
+    check_whole_number,
+    root_of,
+    sources_of,
+)
 from relaymesh.errors import TaskFailedError, TaskNotFoundError, UnknownAgentError
 from relaymesh.store import read
 from relaymesh.store.database import Database
@@ -86,6 +95,8 @@ class Client:
     yet.
     now_ms: wall clock, for tests. submitter: how tasks are stored; a program that runs a node hands in the node's own
         group commit, everybody else commits on a connection of its own.
+
+    A value of a wrong kind, here or in a method, is an InputError that says what to write.
     """
 
     def __init__(
@@ -97,9 +108,10 @@ class Client:
         now_ms: Callable[[], int] = _wall_ms,
         submitter: Callable[[Sequence[NewTask]], list[tuple[str, bool]]] | None = None,
     ) -> None:
+        check_text("namespace", namespace)
         self.namespace = normalize_namespace(namespace)
-        self.root = scoped_root(Path(root), self.namespace)
-        self._agents = tuple(agents)
+        self.root = scoped_root(root_of(root), self.namespace)
+        self._agents = sources_of(agents)
         self._now_ms = now_ms
         self._fresh_ids: Ids | None = None
         self._submitter = submitter
@@ -169,17 +181,18 @@ class Client:
             UnknownAgentError, PayloadTooLargeError, InputError: nothing was stored.
             StoreError, RootError: nothing was stored.
         """
+        from relaymesh.argument import agent_id_of, labels_of
         from relaymesh.submission import outcome_of, text_of
 
         request = TaskRequest(
-            agent=agent,
+            agent=agent_id_of(agent),
             input=text_of(input),
             priority=priority,
             idempotency_key=idempotency_key,
             delay_ms=delay_ms,
             at_ms=at_ms,
             expires_in_ms=expires_in_ms,
-            labels=dict(labels or {}),
+            labels=labels_of(labels),
             traceparent=traceparent,
         )
         ((task_id, deduplicated),) = self._commit([self._draft(request)])
@@ -214,9 +227,10 @@ class Client:
             StoreError, RootError: nothing was stored.
         """
         from relaymesh.core.workflow import check_agents, parse
-        from relaymesh.submission import new_workflow, outcome_of
+        from relaymesh.submission import new_workflow, outcome_of, workflow_text_of
 
-        document = workflow if isinstance(workflow, bytes | str | Mapping) else workflow.to_json()
+        check_text_or_none("priority", priority)
+        document = workflow_text_of(workflow)
         plan = parse(document, priority=priority)
         names = {step.agent for step in plan.steps}
         if not names <= set(self._local_agents().specs):
@@ -237,8 +251,9 @@ class Client:
         return outcome_of(task_id, deduplicated)
 
     def _draft(self, request: TaskRequest) -> NewTask:
-        from relaymesh.submission import new_task, payload_of
+        from relaymesh.submission import check_request, new_task, payload_of
 
+        check_request(request)
         self._require_agent(request.agent)
         payload = payload_of(request)
         return new_task(request, payload, now_ms=self._now_ms(), ids=self._ids, files=self._writable().payloads)
@@ -260,6 +275,7 @@ class Client:
         Raises:
             TaskNotFoundError: there is none of this id.
         """
+        check_task_id(task_id)
         store = self._readable()
         with store.reading():
             view = read.task_view(store.conn, task_id, store.payloads.read)
@@ -271,9 +287,14 @@ class Client:
         self, *, status: str | None = None, limit: int = 50, offset: int = 0, label: tuple[str, str] | None = None
     ) -> list[TaskSummary]:
         """Return tasks, newest change first. label: name and value of a label that they have."""
+        check_text_or_none("status", status)
+        check_whole_number("limit", limit)
+        check_whole_number("offset", offset)
         if label is not None:
+            from relaymesh.argument import label_pair_of
             from relaymesh.core.label import normalize_labels
 
+            label = label_pair_of(label)
             normalize_labels(dict([label]))
         store = self._readable()
         with store.reading():
@@ -285,6 +306,7 @@ class Client:
         Raises:
             TaskNotFoundError: there is none of this id.
         """
+        check_task_id(task_id)
         store = self._readable()
         with store.snapshot():
             detail = read.workflow_detail(store.conn, task_id)
@@ -298,6 +320,7 @@ class Client:
         Raises:
             TaskNotFoundError: there is none of this id.
         """
+        check_task_id(task_id)
         store = self._readable()
         with store.reading():
             if read.task_status(store.conn, task_id) is None:
@@ -313,6 +336,8 @@ class Client:
         """
         from relaymesh.watch import wait_for_end
 
+        check_task_id(task_id)
+        check_time("timeout_ms", timeout_ms)
         wait_for_end(self._readable(), task_id, timeout_ms)
         return self.task(task_id)
 
@@ -340,6 +365,7 @@ class Client:
         """
         from relaymesh.result import output_of
 
+        check_task_id(task_id)
         store = self._readable()
         with store.reading():
             if read.task_status(store.conn, task_id) is None:
@@ -386,6 +412,8 @@ class Client:
         """
         from relaymesh.watch import watch
 
+        check_task_id(task_id)
+        check_time("timeout_ms", timeout_ms)
         return watch(self._readable(), task_id, timeout_ms)
 
     def logs(self, task_id: str, *, follow: bool = False) -> Iterator[LogEntry]:
@@ -396,6 +424,7 @@ class Client:
         """
         from relaymesh.watch import read_logs
 
+        check_task_id(task_id)
         return read_logs(self._readable(), task_id, follow=follow)
 
     # -- operate -----------------------------------------------------------------------------------------------------
@@ -408,6 +437,7 @@ class Client:
         """
         from relaymesh.operation import explain
 
+        check_task_id(task_id)
         return explain(self._readable(), task_id, settings=self._config, now_ms=self._now_ms)
 
     def stats(self) -> StatsOutcome:
@@ -426,6 +456,8 @@ class Client:
         """Return refused writes of fenced owners, newest first."""
         from relaymesh.operation import lease_conflicts
 
+        check_whole_number("limit", limit)
+        check_whole_number("since_hours", since_hours)
         return lease_conflicts(self._readable(), limit=limit, since_hours=since_hours, now_ms=self._now_ms)
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
@@ -449,6 +481,8 @@ class Client:
     def _cancel(self, task_id: str, mode: CancelMode, reason: str) -> CancelResult:
         from relaymesh.operation import cancel
 
+        check_task_id(task_id)
+        check_text("reason", reason)
         outcome = cancel(self._writable(create=False), task_id, mode=mode, reason=reason, now_ms=self._now_ms)
         self._wake()
         return outcome
@@ -457,6 +491,7 @@ class Client:
         """Give the dead-lettered steps of a task a new start."""
         from relaymesh.operation import replay
 
+        check_task_id(task_id)
         outcome = replay(self._writable(create=False), task_id, now_ms=self._now_ms)
         self._wake()
         return outcome
@@ -481,12 +516,14 @@ class Client:
         """Write the dead letters to a JSON file."""
         from relaymesh.store.export import export_dead
 
+        check_whole_number("limit", limit)
         return export_dead(self._readable(), Path(out), limit)
 
     def task_export(self, task_id: str, out: str | Path) -> TaskExportOutcome:
         """Write one task with its steps to a JSON file."""
         from relaymesh.store.export import export_task
 
+        check_task_id(task_id)
         return export_task(self._readable(), task_id, Path(out), now_ms=self._now_ms())
 
     # -- opening -----------------------------------------------------------------------------------------------------

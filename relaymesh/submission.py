@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from relaymesh.argument import agent_id_of, check_text_or_none, labels_of
 from relaymesh.core.label import normalize_labels
 from relaymesh.core.limit import INSTANT_MS_MAX, PAYLOAD_BYTES_MAX
 from relaymesh.core.priority import normalize_priority
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from relaymesh.core.workflow import WorkflowPlan
     from relaymesh.store.payload import PayloadFiles
     from relaymesh.wire.store import NewTask
+    from relaymesh.workflow import Workflow
 
 __all__ = [
     "BATCH_BYTES",
@@ -35,6 +37,7 @@ __all__ = [
     "BadPayloadError",
     "BadTimeError",
     "PayloadTooLargeError",
+    "check_request",
     "default_key",
     "new_task",
     "new_workflow",
@@ -42,6 +45,7 @@ __all__ = [
     "payload_of",
     "store_in_groups",
     "text_of",
+    "workflow_text_of",
 ]
 
 BATCH_TASKS = 500
@@ -101,6 +105,23 @@ def text_of(value: str | object) -> str:
         raise InputError(f"the input cannot be written as JSON ({error}): hand in text, or plain values") from error
 
 
+def check_request(request: TaskRequest) -> None:
+    """Refuse a request whose members are of a wrong kind: a program makes one without anybody looking at the types.
+
+    Raises:
+        InputError
+    """
+    if not isinstance(request, TaskRequest):
+        raise InputError(
+            f"a task to submit is a TaskRequest, and this is of type {type(request).__name__}: "
+            'write TaskRequest(agent="echo", input="hello")'
+        )
+    agent_id_of(request.agent)
+    labels_of(request.labels)
+    for name in ("priority", "idempotency_key", "traceparent"):
+        check_text_or_none(name, getattr(request, name))
+
+
 def payload_of(request: TaskRequest) -> str:
     """Return the payload, once it is known that it can be stored. To be asked before the root is opened.
 
@@ -153,6 +174,22 @@ def outcome_of(task_id: str, deduplicated: bool) -> SubmitOutcome:
 # -- a workflow ------------------------------------------------------------------------------------------------------
 
 
+def workflow_text_of(workflow: Workflow | bytes | str | Mapping[str, object]) -> bytes | str | Mapping[str, object]:
+    """Return a workflow as text or values that can be parsed.
+
+    Raises:
+        InputError: it is of another kind, such as the path of a file.
+    """
+    if isinstance(workflow, bytes | str | Mapping):
+        return workflow
+    if hasattr(workflow, "to_json"):
+        return workflow.to_json()
+    raise InputError(
+        f"a workflow is a Workflow, values, or the text of a file, and this is of type {type(workflow).__name__}:"
+        " hand in Path(...).read_bytes() for a file"
+    )
+
+
 def new_workflow(
     plan: WorkflowPlan,
     *,
@@ -171,6 +208,8 @@ def new_workflow(
     Raises:
         BadTimeError, InputError: the times or the labels are wrong.
     """
+    check_text_or_none("idempotency_key", idempotency_key)
+    check_text_or_none("traceparent", traceparent)
     return draft_workflow(
         ids,
         files,
@@ -178,7 +217,7 @@ def new_workflow(
         key=_key(idempotency_key) or derived_key(plan),
         not_before_ms=_not_before(now_ms, delay_ms, at_ms),
         expires_at_ms=_expires_at(now_ms, expires_in_ms),
-        labels=normalize_labels(labels or {}),
+        labels=normalize_labels(labels_of(labels)),
         traceparent=_traceparent(traceparent),
     )
 
@@ -198,7 +237,7 @@ def store_in_groups(
     group: list[tuple[int, NewTask | BatchLine]] = []
     size = 0
     for number, request in enumerate(requests, 1):
-        line = request.line or number
+        line = getattr(request, "line", 0) or number
         try:
             task = draft(request)
         except InputError as error:
@@ -234,6 +273,8 @@ def _key(key: str | None) -> str | None:
 
 
 def _not_before(now_ms: int, delay_ms: int, at_ms: int | None) -> int | None:
+    _check_time("delay_ms", delay_ms)
+    _check_time("at_ms", at_ms)
     if delay_ms < 0:
         raise BadTimeError(f"a delay of {delay_ms} ms lies in the past: use 0 or more")
     if at_ms is not None:
@@ -242,11 +283,20 @@ def _not_before(now_ms: int, delay_ms: int, at_ms: int | None) -> int | None:
 
 
 def _expires_at(now_ms: int, expires_in_ms: int | None) -> int | None:
+    _check_time("expires_in_ms", expires_in_ms)
     if expires_in_ms is None:
         return None
     if expires_in_ms < 1:
         raise BadTimeError(f"an expiry of {expires_in_ms} ms would end the task before it starts: use 1 or more")
     return _instant(now_ms + expires_in_ms)
+
+
+def _check_time(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise BadTimeError(
+            f"{name} is a whole number of milliseconds, and this is of type {type(value).__name__}:"
+            f" write it such as {name}=5000"
+        )
 
 
 def _instant(at_ms: int) -> int:

@@ -1,0 +1,173 @@
+"""What a program handed in, checked before anything is opened: a value of a wrong kind is one sentence.
+
+The types say it too, but many programs are run that no type checker has seen. Without these checks a wrong value goes
+on until it fails somewhere inside, which reads like a defect of RelayMesh, or it quietly means something else.
+
+The sentences name the kind of a value, never the value: it may be a payload.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from relaymesh.errors import InputError
+
+__all__ = [
+    "agent_id_of",
+    "check_task_id",
+    "check_text",
+    "check_text_or_none",
+    "check_time",
+    "check_whole_number",
+    "label_pair_of",
+    "labels_of",
+    "root_of",
+    "sources_of",
+]
+
+
+def check_task_id(value: object) -> None:
+    """Refuse what is no id of a task.
+
+    Raises:
+        InputError: it is no text, such as what ``submit`` returned as a whole.
+    """
+    if not isinstance(value, str):
+        what_next = "write its .task_id" if isinstance(getattr(value, "task_id", None), str) else "write that"
+        raise InputError(f"a task is named by the text of its id, and this is of type {_kind(value)}: {what_next}")
+
+
+def agent_id_of(value: object) -> str:
+    """Return the id of an agent.
+
+    Raises:
+        InputError: it is no text, such as the function itself.
+    """
+    if isinstance(value, str):
+        return value
+    agent_id = getattr(getattr(value, "__relaymesh_agent__", None), "agent_id", None)
+    what_next = f"write {agent_id!r}" if agent_id is not None else 'write that, such as "echo"'
+    raise InputError(f"an agent is named by the text of its id, and this is of type {_kind(value)}: {what_next}")
+
+
+def root_of(value: object) -> Path:
+    """Return the folder of a data root.
+
+    Raises:
+        InputError: it is no path, or empty.
+    """
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise InputError(
+            f'root is the path of a folder, and this is of type {_kind(value)}: write text, such as "data"'
+        )
+    if not path.strip():
+        # Taken for the current directory, a variable that is not set would strew files there.
+        raise InputError('root is empty: name a folder, such as "data"')
+    return Path(path)
+
+
+def sources_of(value: object) -> tuple[str, ...]:
+    """Return where agents come from.
+
+    Raises:
+        InputError: it is no list of texts; a single text would be taken apart into its letters.
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        if all(isinstance(source, str) for source in value):
+            return tuple(value)
+        wrong = next(source for source in value if not isinstance(source, str))
+        what = f"one of them is of type {_kind(wrong)}"
+    else:
+        what = f"this is of type {_kind(value)}"
+    raise InputError(f'agents is a list of modules or files, and {what}: write agents=["my_agents.py"]')
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        InputError
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{name} is text, and this is of type {_kind(value)}: write it in quotes, or leave it out")
+
+
+def check_text_or_none(name: str, value: object) -> None:
+    """Refuse what is neither text nor None.
+
+    Raises:
+        InputError
+    """
+    if value is not None:
+        check_text(name, value)
+
+
+def check_whole_number(name: str, value: object) -> None:
+    """Refuse what is no whole number, or below 0.
+
+    Raises:
+        InputError
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{name} is a whole number, and this is of type {_kind(value)}: write it such as {name}=10")
+    if value < 0:
+        raise InputError(f"{name} is {value}: write 0 or more")
+
+
+def check_time(name: str, value: object) -> None:
+    """Refuse what is neither a number nor None.
+
+    Raises:
+        InputError
+    """
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+        raise InputError(
+            f"{name} is a number of milliseconds, and this is of type {_kind(value)}: write it such as {name}=5000"
+        )
+
+
+def labels_of(value: object) -> dict[str, str]:
+    """Return labels as a dict; what they may hold is checked elsewhere.
+
+    Raises:
+        LabelError: they are not a mapping of texts to texts.
+    """
+    if value is None:
+        return {}
+    example = 'write a name and a text for each, such as labels={"team": "blue"}'
+    if not isinstance(value, Mapping):
+        raise _label_error(f"labels is a mapping, and this is of type {_kind(value)}: {example}")
+    for name, text in value.items():
+        if not isinstance(name, str):
+            raise _label_error(f"the name of a label is text, and this is of type {_kind(name)}: {example}")
+        if not isinstance(text, str):
+            from relaymesh.core.nearest import quoted
+
+            raise _label_error(f"the value of label {quoted(name)} is of type {_kind(text)}, not text: {example}", name)
+    return dict(value)
+
+
+def label_pair_of(value: object) -> tuple[str, str]:
+    """Return the name and the value of a label to look for.
+
+    Raises:
+        LabelError: it is no pair of texts; of a text with two letters they would be the two.
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        name, text = value
+        if isinstance(name, str) and isinstance(text, str):
+            return name, text
+    raise _label_error('label is a pair of texts, a name and its value: write label=("team", "blue")')
+
+
+def _label_error(sentence: str, name: str | None = None) -> InputError:
+    from relaymesh.core.label import LabelError
+
+    return LabelError(sentence, name=name)
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
