@@ -586,7 +586,9 @@ class Client:
     def _local_agents(self) -> Registry:
         if self._registry is None:
             from relaymesh.agents.registry import load_registry
+            from relaymesh.store.root import refuse_file
 
+            refuse_file(self.root)  # else the agents' own files would be what cannot be read
             self._registry = load_registry(self.root, self._agents)
         return self._registry
 

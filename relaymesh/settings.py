@@ -69,7 +69,7 @@ def load_settings(root: Path) -> Settings:
     try:
         with open(path, "rb") as file:
             data = file.read(_FILE_BYTES_MAX + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a root that is a file is refused by who opens it, in better words
         return Settings()
     except OSError as error:
         raise SettingsError(str(path), error.strerror or type(error).__name__) from error

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+from relaymesh.errors import RootError
 from relaymesh.store.error import RootReadOnlyError
 
-__all__ = ["DATABASE", "create_layout", "has_database", "normalize_namespace", "scoped_root"]
+__all__ = [
+    "DATABASE",
+    "RootIsFileError",
+    "create_layout",
+    "has_database",
+    "normalize_namespace",
+    "refuse_file",
+    "scoped_root",
+]
 
 DATABASE = "relaymesh.db"
 
@@ -34,6 +44,19 @@ _FOLDERS = (
 )
 
 
+class RootIsFileError(RootError):
+    """Where the data root is to be there is a file, at its path or above it."""
+
+    code = "root_is_file"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} is a file, and a data root is a folder: choose another --root"
+
+
 def normalize_namespace(name: str) -> str:
     """Return the name as it is used: lower case, ``a-z 0-9 _ - .``, never a path."""
     cleaned = re.sub(r"-+", "-", re.sub(r"[^a-z0-9_.-]", "-", name.strip().lower()))
@@ -52,8 +75,10 @@ def create_layout(root: Path) -> None:
     """Create the folders of a root; one that is there already is left as it is.
 
     Raises:
+        RootIsFileError: a file is in the way.
         RootReadOnlyError: they cannot be created.
     """
+    refuse_file(root)
     try:
         for folder in _FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
@@ -67,9 +92,26 @@ def has_database(root: Path) -> bool:
     """Return whether the root has a database.
 
     Raises:
+        RootIsFileError: it cannot have one, because a file is in the way.
         RootReadOnlyError: that cannot be found out.
     """
     try:
-        return (root / DATABASE).exists()
+        if (root / DATABASE).exists():
+            return True
+        refuse_file(root)
+        return False
     except OSError as error:
         raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error
+
+
+def refuse_file(root: Path) -> None:
+    """Do nothing if the root is a folder, or could be made one.
+
+    Raises:
+        RootIsFileError: the nearest thing that is there, at its path or above it, is no folder.
+    """
+    for path in (root, *root.parents):
+        if os.path.isdir(path):
+            return
+        if os.path.exists(path):
+            raise RootIsFileError(str(path))

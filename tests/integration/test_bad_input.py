@@ -143,9 +143,7 @@ def test_a_root_that_is_a_file_is_refused_by_every_command(call: Callable[..., A
     root = tmp_path / "file"
     root.write_text("not a folder")
 
-    _every_command_refuses(
-        call, root, tmp_path, ("root_read_only", "root_missing", "bad_settings", "agent_load"), but=("agents",)
-    )
+    _every_command_refuses(call, root, tmp_path, "root_is_file")
 
     assert root.read_text() == "not a folder"
 

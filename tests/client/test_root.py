@@ -1,0 +1,34 @@
+"""A data root that cannot be one, and a node id that cannot be one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relaymesh.client import Client
+from relaymesh.errors import RootError
+
+ASKS: dict[str, Callable[[Client], object]] = {
+    "init": lambda client: client.init(),
+    "agents": lambda client: client.agents(),
+    "submit": lambda client: client.submit("echo", "x"),
+    "tasks": lambda client: client.tasks(),
+    "cancel": lambda client: client.cancel("tsk_1"),
+    "maintenance": lambda client: client.maintenance(),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("below", [".", "sub/folder"])
+def test_a_root_that_is_a_file_is_called_one_whatever_is_asked(tmp_path: Path, ask: str, below: str) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("kept")
+
+    with Client(file / below) as client, pytest.raises(RootError) as caught:
+        ASKS[ask](client)
+
+    assert caught.value.code == "root_is_file"
+    assert str(caught.value) == f"{file} is a file, and a data root is a folder: choose another --root"
+    assert file.read_text() == "kept"
