@@ -86,7 +86,13 @@ class UnknownAgentError(InputError):
         self.agent_id, self.hint = agent_id, hint
 
     def __str__(self) -> str:
-        return f"there is no agent {self.agent_id[:80]!r} here{self.hint}: relaymesh agents lists those that are"
+        from relaymesh.core.nearest import quoted  # it costs nothing before somebody mistypes
+
+        # A hint ends in a question mark, behind which the rest cannot follow a colon.
+        there_are = (
+            " (`relaymesh agents` lists those that are)" if self.hint else ": `relaymesh agents` lists those that are"
+        )
+        return f"there is no agent {quoted(self.agent_id)} here{self.hint}{there_are}"
 
 
 class RootError(RelayMeshError):

@@ -44,7 +44,11 @@ def test_an_unknown_agent_is_refused_with_the_nearest_one_and_nothing_is_stored(
     with pytest.raises(UnknownAgentError) as caught:
         client.submit("ehco", "x")
 
-    assert 'did you mean "echo"?' in str(caught.value)
+    assert str(caught.value) == (
+        'there is no agent "ehco" here; did you mean "echo"? (`relaymesh agents` lists those that are)'
+    )
+    with pytest.raises(UnknownAgentError, match='"qqqqqq" here: `relaymesh agents` lists those'):
+        client.submit("qqqqqq", "x")
     assert bench.rows("SELECT * FROM tasks") == []
 
 
