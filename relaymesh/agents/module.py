@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +30,14 @@ def import_source(source: str) -> tuple[ModuleType, str]:
     Raises:
         AgentLoadError: it does not exist, or the import fails; the sentence names the cause.
     """
-    if source.endswith(".py") or os.sep in source or "/" in source:
+    is_path = source.endswith(".py") or os.sep in source or "/" in source or source in (".", "..")
+    if is_path and os.path.isdir(source):
+        raise AgentLoadError(source, f"it is a folder: name a file in it, such as {Path(source, 'my_agents.py')}")
+    if is_path:
         return _import_file(source), ""
     name, _, attribute = source.partition(":")
+    if not name or name.startswith("."):
+        raise AgentLoadError(source, "it names no module: write it such as my_package.my_agents, or name a file")
     _add_to_path(os.getcwd())
     try:
         return importlib.import_module(name), attribute
@@ -124,9 +130,17 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         where = f"{error.filename}, line {error.lineno}"
         return f"SyntaxError: {error.msg} ({where})"
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace is not None else ""
+    where = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        # What we, Python's own modules or generated code (<string>) raise was caused further up, by the last line that is
+        # none of these.
+        if not name.startswith((_OURS, _PYTHON, "<")) or _INSTALLED in name:
+            where = f" ({name}, line {line})"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
+
+
+_OURS: Final = str(Path(__file__).parents[1]) + os.sep
+_PYTHON: Final = os.path.dirname(os.__file__) + os.sep
+_INSTALLED: Final = f"{os.sep}site-packages{os.sep}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,40 @@ def test_a_file_that_cannot_be_used_is_one_sentence_that_names_the_cause(
     with pytest.raises(AgentLoadError, match=reason) as caught:
         load_registry(tmp_path, [file])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@agent\ndef f(): ...",
+        "@agent(isolation='nowhere')\ndef f(x): ...",
+        "@agent(timeout_ms=0)\ndef f(x): ...",
+        "import json; json.loads('{')\n",
+    ],
+)
+def test_the_line_that_is_named_is_one_of_the_user(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path / "bad.py", HEAD + text)
+
+    with pytest.raises(AgentLoadError) as caught:
+        load_registry(tmp_path, [file])
+
+    (place,) = re.findall(r"\(([^()]*), line \d+\)$", str(caught.value))
+    assert place == str(tmp_path / "bad.py")
+
+
+@pytest.mark.parametrize("source", [".", "..", "./", "folder/", "./folder"])
+def test_a_folder_is_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(AgentLoadError, match=r"it is a folder: name a file in it, such as .*my_agents\.py"):
+        load_registry(tmp_path, [source])
+
+
+@pytest.mark.parametrize("source", [".agents", ":greet", "...x"])
+def test_a_source_that_names_no_module_says_what_to_write(tmp_path: Path, source: str) -> None:
+    with pytest.raises(AgentLoadError, match="it names no module: write it such as"):
+        load_registry(tmp_path, [source])
 
 
 def test_a_source_that_does_not_exist_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
