@@ -29,7 +29,8 @@ def end_leftovers(attempt: Attempt, spare: Collection[Process]) -> None:
     killed = kill_descendants(os.getpid(), spare=spare)
     _started_something = sys.platform == "linux"
     if killed.gone:
-        attempt.log.add_ours("WARNING", f"ended {len(killed.gone)} processes that the attempt left behind")
+        count = len(killed.gone)
+        attempt.log.add_ours("WARNING", f"ended {count} process{'es' * (count != 1)} that the attempt left behind")
     if killed.left:
         attempt.log.add_ours("ERROR", f"could not end these processes: {', '.join(map(str, killed.left))}")
 
