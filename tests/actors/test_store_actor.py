@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from actors.address import Address
 from actors.store import NodeFacts, StoreActor
 from relaymesh.core.ident import Ids
 from relaymesh.core.retry import RetryPolicy
+from relaymesh.store.claim import ClaimedRow
+from relaymesh.store.connection import Durability
 from relaymesh.store.draft import draft_task
+from relaymesh.store.error import StoreIOError
 from relaymesh.store.root import DATABASE
 from relaymesh.store.store import Store
 from relaymesh.wire import codec
@@ -22,12 +26,15 @@ from relaymesh.wire.codec import Message
 from relaymesh.wire.kernel import Crash, Ping
 from relaymesh.wire.store import (
     Claimed,
+    Committed,
     Demand,
     FinishedStep,
     FinishSteps,
     Grant,
     LeaseRef,
+    NewTask,
     PollStore,
+    ReleaseSteps,
     StoreAnswer,
     SubmitTasks,
     TakeOver,
@@ -35,7 +42,7 @@ from relaymesh.wire.store import (
     WriteNode,
 )
 from relaymesh.wire.work import StepReport
-from tests.actors.fakes import PATIENCE_S, Ends, ManualTimers
+from tests.actors.fakes import PATIENCE_S, Ends, ManualTimers, Wait
 
 POLICY = RetryPolicy()
 
@@ -65,17 +72,75 @@ class Needs:
         self.lost += 1
 
 
+class PatientStoreActor(StoreActor):
+    """A StoreActor that stands still when told to Wait: what is sent meanwhile comes as one batch."""
+
+    takes = StoreActor.takes | Wait
+    store_class = Store
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.gate, self.waiting, self.quiet = threading.Event(), threading.Event(), threading.Event()
+
+    def started(self) -> None:
+        super().started()
+        self._store.close()
+        facts = self._facts
+        self._store = self.store_class.open(facts.root, now_ms=self._needs.now_ms(), durability=facts.durability)
+
+    def receive(self, message: Any) -> None:
+        if isinstance(message, Wait):
+            self.waiting.set()
+            self.gate.wait(PATIENCE_S)
+        else:
+            super().receive(message)
+
+    def went_idle(self) -> None:
+        super().went_idle()
+        if not self._left_to_do():
+            self.quiet.set()
+
+    def counted_free(self) -> dict[str, int]:
+        """Return the slots that the store may claim for; ask only while nothing is on its way to it."""
+        return dict(self._demand.free)
+
+    def transactions(self) -> int:
+        return self._store.transactions
+
+
+class ForgetfulStore(Store):
+    """A store on a disk that fails to give one step's input, once."""
+
+    failed = False
+
+    def render(self, row: ClaimedRow) -> Any:
+        if not self.failed:
+            self.failed = True
+            raise StoreIOError("SQLITE_IOERR_READ")
+        return super().render(row)
+
+
+class ForgetfulStoreActor(PatientStoreActor):
+    store_class = ForgetfulStore
+
+
 class Desk:
     """A StoreActor on a real database, between addresses that nobody reads."""
 
+    actor_class = PatientStoreActor
+    pools: Mapping[str, str] = {"echo": "inline"}
+    durability = Durability.FULL
+
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.limits: dict[str, int] = {}
         self.queue, self.lease = Address("queue"), Address("lease")
         self.address = Address("store")
         self.needs = Needs()
         self.timers = ManualTimers()
         self.ends = Ends()
-        self.actor: StoreActor | None = None
+        self.actor: PatientStoreActor | None = None
+        self.last_number = 0
         self.ids = Ids(self.needs.now_ms, random.Random(1))
         Store.open(root, now_ms=self.needs.now_ms()).close()
 
@@ -87,11 +152,12 @@ class Desk:
             host="here",
             pid=1,
             agents="{}",
-            pools={"echo": "inline"},
-            limits={},
+            pools=dict(self.pools),
+            limits=self.limits,
             policy_of=lambda _: POLICY,
+            durability=self.durability,
         )
-        self.actor = StoreActor(facts, self.needs, self.timers, self.queue, self.lease)
+        self.actor = self.actor_class(facts, self.needs, self.timers, self.queue, self.lease)
         self.actor.launch(self.address, on_end=self.ends.put)
         assert self.actor.wait_up(PATIENCE_S)
 
@@ -101,20 +167,57 @@ class Desk:
             self.address.tell(message)
         self.settle()
 
+    def hold(self, *messages: Message) -> None:
+        """Make the actor stand still, and send; ``let_go`` has it take all of this at once."""
+        assert self.actor is not None
+        self.actor.gate.clear()
+        self.actor.waiting.clear()
+        self.address.tell(Wait())
+        assert self.actor.waiting.wait(PATIENCE_S)
+        for message in messages:
+            self.address.tell(message)
+
+    def let_go(self) -> None:
+        assert self.actor is not None
+        self.actor.gate.set()
+
+    def tell_together(self, *messages: Message) -> None:
+        """Send as one batch; return when it was handled and committed."""
+        self.hold(*messages)
+        self.let_go()
+        self.settle()
+
     def settle(self) -> None:
-        # The second answer comes after the mailbox was empty once, so what came before the first is committed.
-        for _ in range(2):
-            assert self.address.ask(Ping(), PATIENCE_S) is True
+        assert self.actor is not None
+        assert self.address.ask(Ping(), PATIENCE_S) is True
+        # From here on the actor has received all; it is quiet once it has found nothing more to do.
+        self.actor.quiet.clear()
+        self.address.tell(Ping())
+        assert self.actor.quiet.wait(PATIENCE_S)
 
     def crash(self) -> None:
         self.address.tell(Crash("now"))
         assert self.ends.last_word().crashed
 
-    def submit(self, payload: str) -> None:
+    def draft(self, *payloads: str) -> tuple[NewTask, ...]:
+        """Return tasks to store; the idempotency key is the beginning of the payload."""
         files = Store.open(self.root, now_ms=self.needs.now_ms())
-        task = draft_task(self.ids, files.payloads, "echo", payload, priority="NORMAL", key=payload)
-        files.close()
-        self.address.ask(SubmitTasks((task,)), PATIENCE_S, StoreAnswer)
+        try:
+            return tuple(
+                draft_task(self.ids, files.payloads, "echo", payload, priority="NORMAL", key=payload[:40])
+                for payload in payloads
+            )
+        finally:
+            files.close()
+
+    def submit(self, *payloads: str) -> None:
+        self.address.ask(SubmitTasks(self.draft(*payloads)), PATIENCE_S, StoreAnswer)
+
+    def submit_from_another_process(self, *payloads: str) -> None:
+        other = Store.open(self.root, now_ms=self.needs.now_ms())
+        with other.write():
+            other.submit(self.draft(*payloads), now_ms=self.needs.now_ms())
+        other.close()
 
     def claimed(self) -> list[Grant]:
         return [grant for message in self.mail(Claimed) for grant in message.grants]
@@ -123,6 +226,8 @@ class Desk:
         found = []
         while self.queue.depth:
             found.append(codec.decode(self.queue.mailbox.queue.get_nowait()))  # type: ignore[arg-type]
+            if isinstance(found[-1], Claimed | Committed | TookOver):
+                self.last_number = found[-1].number
         return [message for message in found if isinstance(message, kind)]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
@@ -146,8 +251,8 @@ def finished(grant: Grant) -> FinishedStep:
     return FinishedStep(grant.lease, StepReport(grant.lease.row_id, grant.lease.lease_token, "succeeded", "out"), "w")
 
 
-def demand(after: int = 0, slots: int = 8) -> Demand:
-    return Demand(after, {"inline": slots}, 8, 0, 0)
+def demand(after: int = 0, slots: int = 8, limit: int = 8) -> Demand:
+    return Demand(after, {"inline": slots}, limit, 0, 0)
 
 
 def test_a_heartbeat_from_before_a_restart_of_our_own_does_not_end_the_node(desk: Desk) -> None:
@@ -241,6 +346,134 @@ def test_a_demand_from_before_the_last_claim_changes_nothing(desk: Desk) -> None
     assert [grant.payload for grant in desk.claimed()] == ["first"]
     desk.tell(demand(1, 1))
     assert [grant.payload for grant in desk.claimed()] == ["second"]
+
+
+def test_a_slot_of_a_step_that_is_given_back_counts_once_when_the_new_demand_comes_with_it(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.submit("a", "b", "c", "d", "e", "f")
+    desk.tell(demand(0, 2))
+    given_back, _ = desk.claimed()
+
+    desk.tell_together(ReleaseSteps((given_back.lease,)), demand(desk.last_number, 1))
+
+    assert len(desk.claimed()) == 1
+    assert desk.rows("SELECT count(*) FROM steps WHERE status='RUNNING'") == [(2,)]
+
+
+def test_a_step_that_is_given_back_brings_no_grant_while_its_slot_is_not_demanded(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.submit("a", "b", "c")
+    desk.tell(demand(0, 1))
+    (grant,) = desk.claimed()
+
+    desk.tell(ReleaseSteps((grant.lease,)))
+    before_the_demand = desk.claimed()
+    desk.tell(demand(desk.last_number, 1))
+
+    assert before_the_demand == []
+    assert len(desk.claimed()) == 1
+
+
+def test_the_end_of_a_step_at_its_agents_limit_lets_the_next_be_claimed_in_the_same_transaction(desk: Desk) -> None:
+    desk.limits = {"echo": 2}
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.submit("first", "second", "third")
+    desk.tell(demand(0, 5))
+    first, _second = desk.claimed()
+    assert desk.actor is not None
+    before = desk.actor.transactions()
+
+    desk.tell(FinishSteps((finished(first),)))
+
+    # Nobody polled, and nobody told the store of a free slot: three were free all the time.
+    assert [grant.payload for grant in desk.claimed()] == ["third"]
+    assert desk.actor.transactions() == before + 1
+
+
+def test_slots_that_the_limit_of_one_claim_leaves_free_are_claimed_for_without_another_word(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.submit("a", "b", "c", "d", "e")
+
+    desk.tell(demand(0, 5, limit=2))
+
+    assert [len(message.grants) for message in desk.mail(Claimed)] == [2, 2, 1]
+
+
+def test_a_hint_is_enough_to_find_what_another_process_committed(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.tell(demand())
+    desk.submit_from_another_process("theirs")
+
+    desk.tell(PollStore(hint=True))
+
+    assert [grant.payload for grant in desk.claimed()] == ["theirs"]
+
+
+def test_hundreds_of_steps_without_their_input_are_refused_one_after_the_other_and_crash_nothing(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.submit(*(f"lost {number}" for number in range(500)))
+    lose_the_inputs(desk)
+
+    desk.tell(demand(0, 1))
+
+    assert desk.ends.empty()
+    assert desk.rows("SELECT status, count(*) FROM steps GROUP BY status") == [("DEAD_LETTER", 500)]
+    assert desk.claimed() == []
+
+
+def test_what_a_claim_cannot_hold_is_claimed_next_without_another_word(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    # Two of these are more than one claim holds (CLAIM_CHARS_MAX), so the third goes back.
+    desk.submit(*(f"{number}" * (9 * 1024 * 1024) for number in range(3)))
+
+    desk.tell(demand(0, 3))
+
+    assert [len(message.grants) for message in desk.mail(Claimed)] == [2, 1]
+    assert desk.rows("SELECT DISTINCT status FROM steps") == [("RUNNING",)]
+
+
+def test_a_step_whose_input_could_not_be_read_is_claimed_again_without_another_word(desk: Desk) -> None:
+    desk.actor_class = ForgetfulStoreActor
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.submit("a", "b")
+    desk.tell(demand(0, 2))
+    while_the_disk_rests = len(desk.claimed())
+
+    desk.timers.advance(1_000_000_000)
+    desk.settle()
+
+    assert while_the_disk_rests == 1
+    assert [grant.payload for grant in desk.claimed()] == ["a"]
+
+
+def test_a_step_whose_input_is_refused_by_the_last_claim_before_the_end_is_not_left_running(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.submit_from_another_process("lost")
+    lose_the_inputs(desk)
+    assert desk.actor is not None
+
+    desk.hold(PollStore(hint=True), demand())
+    desk.actor.finish()
+    desk.let_go()
+
+    assert desk.actor.wait_ended(PATIENCE_S)
+    assert desk.rows("SELECT status FROM steps") == [("DEAD_LETTER",)]
+
+
+def lose_the_inputs(desk: Desk) -> None:
+    conn = sqlite3.connect(desk.root / DATABASE)
+    with conn:
+        conn.execute("UPDATE steps SET payload=NULL, payload_path='payloads/no/such-file.json'")
+    conn.close()
 
 
 def test_results_that_came_before_the_queue_crashed_are_committed_and_not_run_again(desk: Desk) -> None:
