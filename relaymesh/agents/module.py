@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,12 +130,13 @@ def _cause(error: BaseException) -> str:
         where = f"{error.filename}, line {error.lineno}"
         return f"SyntaxError: {error.msg} ({where})"
     where = ""
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        name = frame.f_code.co_filename
-        # What we, Python's own modules or generated code (<string>) raise was caused further up, by the last line that is
-        # none of these.
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        # What we, Python's modules or generated code ("<string>") raise was caused by the last line of none of them.
         if not name.startswith((_OURS, _PYTHON, "<")) or _INSTALLED in name:
-            where = f" ({name}, line {line})"
+            where = f" ({name}, line {trace.tb_lineno})"
+        trace = trace.tb_next
     text = " ".join(str(error).split())
     return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
 
