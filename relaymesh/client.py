@@ -505,9 +505,18 @@ class Client:
         )
 
     def maintenance(self, node_id: str = "node-local") -> MaintenanceOutcome:
-        """Do one round of what a running node does by itself: take back lost steps, start what is due."""
+        """Do one round of what a running node does by itself: take back lost steps, start what is due.
+
+        Raises:
+            BadNodeIdError: the id is blank.
+        """
         from relaymesh.store.tick import maintenance_tick
 
+        check_text("node_id", node_id)
+        if not node_id.strip():
+            from relaymesh.store.presence import BadNodeIdError
+
+            raise BadNodeIdError(node_id)
         outcome = maintenance_tick(self._writable(), node_id, self._config(), now_ms=self._now_ms())
         self._wake()
         return outcome

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relaymesh.client import Client
-from relaymesh.errors import RootError
+from relaymesh.errors import RootError, UsageError
 
 ASKS: dict[str, Callable[[Client], object]] = {
     "init": lambda client: client.init(),
@@ -32,3 +32,12 @@ def test_a_root_that_is_a_file_is_called_one_whatever_is_asked(tmp_path: Path, a
     assert caught.value.code == "root_is_file"
     assert str(caught.value) == f"{file} is a file, and a data root is a folder: choose another --root"
     assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize("node_id", ["", " "])
+def test_maintenance_takes_no_blank_node_id_as_a_node_does_not(client: Client, node_id: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        client.maintenance(node_id)
+
+    assert caught.value.code == "bad_node_id"
+    assert client.maintenance("node-1").node_id == "node-1"
