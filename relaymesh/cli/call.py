@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from relaymesh.node import NodeOptions, RunningNode
     from relaymesh.view import BenchmarkRunOutcome, View, WorkerOutcome
 
-__all__ = ["Call", "Doors", "at_terminal", "pass_call"]
+__all__ = ["GLOBAL_OPTIONS", "Call", "Doors", "at_terminal", "pass_call"]
+
+GLOBAL_OPTIONS = ("--root", "--namespace", "--output")
+"""Those that stand before the command."""
 
 
 class Doors:

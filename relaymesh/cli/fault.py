@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,7 +23,7 @@ from typing import IO
 
 import click
 
-from relaymesh.cli.call import at_terminal
+from relaymesh.cli.call import GLOBAL_OPTIONS, at_terminal
 from relaymesh.errors import RelayMeshError, TaskNotFoundError
 
 __all__ = ["report"]
@@ -40,7 +41,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
         case TaskNotFoundError() if as_json or (asked_for is None and not at_terminal(sys.stdout)):
             return not_found("task")
         case RelayMeshError():
-            _print(error.code, str(error), as_json)
+            _print(error.code, _of_this_root(str(error), words), as_json)
             return error.exit_status
         case click.UsageError():
             _print("usage", _usage_sentence(error), as_json)
@@ -70,6 +71,29 @@ def _output(words: Sequence[str]) -> str | None:
         if word.startswith("--output="):
             return word.removeprefix("--output=").lower()
     return None
+
+
+def _of_this_root(sentence: str, words: Sequence[str]) -> str:
+    """Return the sentence with the --root and the --namespace of this call in the commands that it names.
+
+    Without them a command that is pasted would look at another root.
+    """
+    from relaymesh.cli.paste import shell_words
+
+    given: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name not in GLOBAL_OPTIONS:
+            break  # the command; what follows is its own
+        if name != "--output":
+            given += [name, value if equals else next(rest, "")]
+        elif not equals:
+            next(rest, None)
+    if not given:
+        return sentence
+    # One that names its root already is left as it is.
+    return re.sub(r"`relaymesh (?!--root )", lambda _: f"`relaymesh {shell_words(given)} ", sentence)
 
 
 def _print(code: str, sentence: str, as_json: bool) -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from relaymesh.cli.call import GLOBAL_OPTIONS
+
 __all__ = [
     "DURATION",
     "INSTANT",
@@ -28,8 +30,6 @@ F = TypeVar("F", bound=Callable[..., object])
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-GLOBAL_OPTIONS = ("--root", "--namespace", "--output")
 
 
 class Duration(click.ParamType[int]):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["command_line", "nearest_path"]
+__all__ = ["command_line", "nearest_path", "shell_words"]
 
 
 def command_line(root: str, namespace: str, words: Sequence[str]) -> str:
@@ -18,7 +18,7 @@ def command_line(root: str, namespace: str, words: Sequence[str]) -> str:
     options = ["--root", nearest_path(root)]
     if namespace != "default":
         options += ["--namespace", namespace]
-    return _joined([*_program(), *options, *words])
+    return shell_words([*_program(), *options, *words])
 
 
 def nearest_path(path: str) -> str:
@@ -41,5 +41,6 @@ def _program() -> list[str]:
     return [nearest_path(str(beside.with_suffix("") if sys.platform == "win32" else beside))]
 
 
-def _joined(words: Sequence[str]) -> str:
+def shell_words(words: Sequence[str]) -> str:
+    """Return words as they are written on the command line of this system."""
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

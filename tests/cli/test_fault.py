@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from relaymesh.cli.paste import shell_words
 from relaymesh.errors import InputError, RootError, TaskNotFoundError, UsageError
+from relaymesh.store.error import RootMissingError
+from relaymesh.watch import WaitTimeoutError
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,38 @@ def test_an_expected_error_is_a_sentence_with_its_code_and_its_exit_status(termi
     ended = terminal.run("stats")
 
     assert (ended.status, ended.out, ended.err) == (status, "", f"error[{error.code}]: {error}\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "there"),
+    [
+        ([], "`relaymesh explain tsk_1`"),
+        (["--output", "table"], "`relaymesh explain tsk_1`"),
+        (["--root", "/srv/a b"], f"`relaymesh {shell_words(['--root', '/srv/a b'])} explain tsk_1`"),
+        (
+            ["--output=json", "--root=/srv", "--namespace", "blue"],
+            "`relaymesh --root /srv --namespace blue explain tsk_1`",
+        ),
+    ],
+)
+def test_a_command_that_a_sentence_names_is_about_the_same_root(terminal, before: list[str], there: str) -> None:
+    terminal.answers(stats=WaitTimeoutError("tsk_1", "PENDING"))
+
+    assert f"it goes on, {there} says why it waits" in terminal.run(*before, "stats").err
+
+
+def test_words_of_the_command_itself_name_no_root(terminal) -> None:
+    terminal.answers(submit=WaitTimeoutError("tsk_1", "PENDING"))
+
+    ended = terminal.run("submit", "--agent", "echo", "--input", "--root", "--idempotency-key", "k")
+
+    assert "`relaymesh explain tsk_1`" in ended.err
+
+
+def test_a_sentence_that_names_its_root_is_left_as_it_is(terminal) -> None:
+    terminal.answers(stats=RootMissingError("/srv"))
+
+    assert "`relaymesh --root /srv init`" in terminal.run("--root", "/srv", "stats").err
 
 
 @pytest.mark.parametrize("words", [("--output", "json"), ("--output=json",)])
