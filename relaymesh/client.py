@@ -10,6 +10,7 @@ the same whether a node is up or not: it is on disk.
 What can be asked stands here, with what it promises and raises, and how the root is opened for it. How it is done
 stands in other modules, loaded when they are first needed: every command of the CLI pays for what is imported here.
 
+    check      argument.py            what is handed in, before anything is opened
     submit     submission.py          what is refused and filled in, groups of many tasks
     look       watch.py result.py     follow a task, the output of a task; single rows come from store/read.py
     operate    operation.py           explain, counts, conflicts, query, cancel, replay
