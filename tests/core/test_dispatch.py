@@ -274,6 +274,23 @@ class Results:
     row_ids: tuple[int, ...]
 
 
+def test_a_demand_that_crosses_a_claim_on_the_way_promises_no_slot_twice() -> None:
+    books, store = node(), FakeStore()
+    store.inbox += books.handle(WorkerUp("a", "p", 1))
+    store.take(9)
+    store.claim(9)
+
+    # The books do not know of the claim yet, so this counts the slot that it has taken.
+    (crossing,) = books.handle(WorkerUp("b", "p", 1))
+    store.inbox.append(crossing)
+    store.take(9)
+    store.claim(9)
+
+    assert crossing == Ask(0, {"p": 2})
+    assert list(store.outbox) == [claimed(1, 1)]
+    assert books.handle(store.outbox.popleft()) == [Run("a", (1,)), Ask(1, {"p": 1})]
+
+
 class DispatchMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
