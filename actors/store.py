@@ -210,8 +210,15 @@ class StoreActor(Actor):
             now_ms=self._needs.now_ms(),
             durability=self._facts.durability,
         )
+        self._make_room()
         self._timers.every(POLL_NS, self.address, PollStore(), key="poll")
         self._checkpoint_at_ns = self._timers.now_ns() + CHECKPOINT_NS
+
+    def _make_room(self) -> None:
+        try:
+            self._store.make_room_in_log()
+        except RelayMeshError as error:
+            log.info("the log is not made longer (%s): %s", error.code, error)  # commits do it, a little slower
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "poll")
@@ -310,8 +317,8 @@ class StoreActor(Actor):
             self._due_known = True
         if now_ns >= self._checkpoint_at_ns:
             self._checkpoint_at_ns = now_ns + CHECKPOINT_NS
-            # A log that was cut has to grow again, which makes every commit dearer: only while nothing is going on.
-            self._store.checkpoint(cut=not self._wrote)
+            # Cutting a long log waits for nobody, but others may wait for it: only while nothing is going on.
+            self._store.checkpoint(idle=not self._wrote)
             self._wrote = False
 
     # The transaction.

@@ -35,7 +35,7 @@ class Database:
         # Write transactions begun so far: what was read in one stays true until it ends.
         self.transactions = 0
         self._rng = rng
-        self._path = root / DATABASE
+        self.path = root / DATABASE
 
     @classmethod
     def open(
@@ -97,7 +97,7 @@ class Database:
         """
         self.transactions += 1
         try:
-            with write_transaction(self.conn, self._path):
+            with write_transaction(self.conn, self.path):
                 yield
         except UnicodeEncodeError as error:
             raise BadTextError from error
@@ -110,7 +110,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise translate(error, str(self._path)) from error
+            raise translate(error, str(self.path)) from error
         except UnicodeEncodeError as error:
             raise BadTextError from error
         except OverflowError as error:

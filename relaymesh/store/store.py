@@ -25,6 +25,7 @@ from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.database import Database
 from relaymesh.store.direct import submit_and_claim
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
+from relaymesh.store.log_file import LOG_KEPT_BYTES, log_bytes, make_room
 from relaymesh.store.payload import PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
 from relaymesh.store.submit import insert_tasks
@@ -263,17 +264,24 @@ class Store(Database):
                 is not None
             )
 
-    def checkpoint(self, *, cut: bool) -> None:
-        """Copy the write-ahead log into the database as far as readers let us; ``cut``: and give its space back."""
+    def make_room_in_log(self) -> None:
+        """Let the write-ahead log have its length before commits need it; a commit that has to add to it is slow."""
+        with self.reading():
+            make_room(self.conn, self.path)
+
+    def checkpoint(self, *, idle: bool) -> None:
+        """Copy the write-ahead log into the database as far as readers let us; ``idle``: and cut it if it is long."""
         with self.reading():
             self.conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            if cut:
+            if idle and log_bytes(self.path) > LOG_KEPT_BYTES:
                 # A reader that holds an old view keeps it from being cut: try, do not wait for it.
                 self.conn.execute("PRAGMA busy_timeout=0")
                 try:
                     self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 finally:
                     self.conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            if idle:
+                make_room(self.conn, self.path)
 
     def forget_keys(self, *, before_ms: int, limit: int) -> int:
         """Let go of the idempotency keys of tasks that ended before this; return how many."""
