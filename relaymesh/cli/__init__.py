@@ -6,7 +6,8 @@
              submit.py, look.py, change.py, run.py, operate.py, completion.py, demo.py: one function per command
                 │                                │
                 ▼                                ▼
-             relaymesh.client, relaymesh.node    output.py (JSON), table.py (terminal), fault.py (errors)
+             relaymesh.client, relaymesh.node    output.py (JSON), table.py (terminal), fault.py (errors),
+                                                 printer.py (what a running worker says)
 
 No rule is decided here. A command returns its exit status, or None for 0.
 """

@@ -29,8 +29,8 @@ _SOLE_STEPS_RUNNING = (
 _SOLE_STEPS = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
     " updated_at_ms, payload, shape, delayed, not_before_ms, queued_at_ms, traceparent)"
-    " SELECT column1, ?1, column2, column3, column4, column5, 'PENDING', ?2, ?2, column6, 1, column7 IS NOT NULL,"
-    " column7, ?2, column8 FROM (VALUES {rows})"
+    " SELECT column1, ?1, column2, column3, column4, column5, 'PENDING', ?2, ?2, column6, 1, column8 IS NOT NULL,"
+    " column8, ?2, column7 FROM (VALUES {rows})"
 )
 _STEPS = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, is_enqueued, status,"
@@ -55,7 +55,7 @@ def insert_tasks(
     rows = [_task_row(task) for task in tasks]
     shared = (namespace, now_ms)
     fresh, results = _insert_fresh(conn, tasks, rows, (*shared, "PENDING"))
-    write_rows(conn, _SOLE_STEPS, [_sole_step_row(task) for task in fresh if is_sole(task)], shared)
+    write_rows(conn, _SOLE_STEPS, [_waiting_step_row(task) for task in fresh if is_sole(task)], shared)
     write_rows(conn, _STEPS, [row for task in fresh if not is_sole(task) for row in _step_rows(task)], shared)
     write_rows(
         conn,
@@ -111,9 +111,9 @@ def insert_claimed(
         conn.execute("RELEASE submit")
         return None
     (first,) = conn.execute("SELECT coalesce(max(id), 0) + 1 FROM steps").fetchone()
-    rows = [(row_id, *_running_step_row(task)) for row_id, task in enumerate(running, first)]
+    rows = [(row_id, *_sole_step_row(task)) for row_id, task in enumerate(running, first)]
     write_rows(conn, _SOLE_STEPS_RUNNING, rows, (*shared, *claimant))
-    write_rows(conn, _SOLE_STEPS, [_sole_step_row(task) for task in waiting], shared)
+    write_rows(conn, _SOLE_STEPS, [_waiting_step_row(task) for task in waiting], shared)
     conn.execute("RELEASE submit")
     return int(first)
 
@@ -164,22 +164,12 @@ def _sole_step_row(task: NewTask) -> tuple[object, ...]:
         step.priority,
         step.payload_path,
         step.payload,
-        step.not_before_ms,
         step.traceparent,
     )
 
 
-def _running_step_row(task: NewTask) -> tuple[object, ...]:
-    (step,) = task.steps
-    return (
-        step.step_id,
-        task.task_id,
-        step.agent_id,
-        step.priority,
-        step.payload_path,
-        step.payload,
-        step.traceparent,
-    )
+def _waiting_step_row(task: NewTask) -> tuple[object, ...]:
+    return (*_sole_step_row(task), task.steps[0].not_before_ms)
 
 
 def _step_rows(task: NewTask) -> list[tuple[object, ...]]:
