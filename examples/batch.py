@@ -5,7 +5,7 @@ the first task, so a batch that was interrupted can simply be sent again.
 
 prints:
     accepted 200, duplicate 1, rejected 1
-    line 202: there is no agent 'sqare' here; did you mean "square"?
+    line 202: there is no agent "sqare" here; did you mean "square"? (`relaymesh agents` lists those that are)
     the sum of all squares is 2646700
 """
 

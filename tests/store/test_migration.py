@@ -18,7 +18,7 @@ from relaymesh.errors import RootError
 from relaymesh.store.connection import connect
 from relaymesh.store.error import RootCorruptError, RootMissingError, RootReadOnlyError, SchemaTooNewError
 from relaymesh.store.migration import migrate, schema_number
-from relaymesh.store.root import DATABASE
+from relaymesh.store.root import DATABASE, RootIsFileError
 from relaymesh.store.schema import MIGRATIONS, SCHEMA_VERSION, Migration
 from relaymesh.store.store import Store
 from tests.store.bench import NOON, Bench
@@ -248,9 +248,10 @@ def test_a_root_that_cannot_be_made_is_refused_in_one_sentence(tmp_path: Path) -
     (tmp_path / "file").write_text("in the way")
 
     for root in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("n" * 300), tmp_path / ("n" * 5_000)):
-        with pytest.raises(RootReadOnlyError) as caught:
+        with pytest.raises((RootReadOnlyError, RootIsFileError)) as caught:
             Store.open(root, now_ms=NOON)
         assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, RootIsFileError) == ("file" in root.parts[len(tmp_path.parts) :])
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that even root cannot write to")
