@@ -327,11 +327,18 @@ class StoreActor(Actor):
         asked = self._batch.submits or self._batch.maintenance
         if not asked and self._retry_at_ns > self._timers.now_ns():
             return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
-        batch, self._batch, self._steps, self._chars = self._batch, _Batch(), 0, 0
+        batch = self._batch
+        if not (batch.writes or self._is_due() or (self._maybe_ready and self._may_claim())):
+            batch.messages = 0  # a look that found nothing, as an idle node makes a dozen times a second
+            return
+        self._batch, self._steps, self._chars = _Batch(), 0, 0
         self._commit(batch)
 
+    def _is_due(self) -> bool:
+        return self._due_ms is not None and self._due_ms <= self._needs.now_ms()
+
     def _commit(self, batch: _Batch) -> None:
-        due = self._due_ms is not None and self._due_ms <= self._needs.now_ms()
+        due = self._is_due()
         asked_at_ns = self._timers.now_ns()
         try:
             groups = None
@@ -637,5 +644,5 @@ def _ended(leases: Iterable[LeaseRef]) -> tuple[tuple[int, int], ...]:
 VERIFY_NS = 200_000_000
 """How often, at most, long-running steps are looked at because another process committed something."""
 
-POLL_NS = 60_000_000
+POLL_NS = 80_000_000
 """How often the node looks for commits of others and for what became due."""
