@@ -19,6 +19,13 @@ _TASKS = (
     " SELECT column1, ?1, ?3, column2, 1, 'principal:cli', column3, ?2, ?2, column4, column5, column6, column7"
     " FROM (VALUES {rows}) WHERE true ON CONFLICT(idempotency_key) WHERE key_live=1 DO NOTHING"
 )
+# A list costs twice what the row does, and a program that submits one task has one.
+_TASK = (
+    "INSERT INTO tasks(task_id, namespace, status, idempotency_key, key_live, principal_id, trace_id, created_at_ms,"
+    " updated_at_ms, open_steps, expires_at_ms, labels, traceparent)"
+    " VALUES (?4, ?1, ?3, ?5, 1, 'principal:cli', ?6, ?2, ?2, ?7, ?8, ?9, ?10)"
+    " ON CONFLICT(idempotency_key) WHERE key_live=1 DO NOTHING"
+)
 _SOLE_STEPS_RUNNING = (
     "INSERT INTO steps(id, step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
     " updated_at_ms, payload, shape, queued_at_ms, traceparent, attempt, lease_epoch, lease_owner, worker_id,"
@@ -31,6 +38,11 @@ _SOLE_STEPS = (
     " updated_at_ms, payload, shape, delayed, not_before_ms, queued_at_ms, traceparent)"
     " SELECT column1, ?1, column2, column3, column4, column5, 'PENDING', ?2, ?2, column6, 1, column8 IS NOT NULL,"
     " column8, ?2, column7 FROM (VALUES {rows})"
+)
+_SOLE_STEP = (
+    "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
+    " updated_at_ms, payload, shape, delayed, not_before_ms, queued_at_ms, traceparent)"
+    " VALUES (?3, ?1, ?4, ?5, ?6, ?7, 'PENDING', ?2, ?2, ?8, 1, ?10 IS NOT NULL, ?10, ?2, ?9)"
 )
 _STEPS = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, is_enqueued, status,"
@@ -55,7 +67,8 @@ def insert_tasks(
     rows = [_task_row(task) for task in tasks]
     shared = (namespace, now_ms)
     fresh, results = _insert_fresh(conn, tasks, rows, (*shared, "PENDING"))
-    write_rows(conn, _SOLE_STEPS, [_waiting_step_row(task) for task in fresh if is_sole(task)], shared)
+    sole = [_waiting_step_row(task) for task in fresh if is_sole(task)]
+    write_rows(conn, _SOLE_STEPS, sole, shared, one=_SOLE_STEP)
     write_rows(conn, _STEPS, [row for task in fresh if not is_sole(task) for row in _step_rows(task)], shared)
     write_rows(
         conn,
@@ -127,7 +140,7 @@ def _insert_one_by_one(
     fresh: list[NewTask] = []
     results: list[tuple[str, bool]] = []
     for task, row in zip(tasks, rows, strict=True):
-        if write_rows(conn, _TASKS, [row], shared):
+        if write_rows(conn, _TASKS, [row], shared, one=_TASK):
             fresh.append(task)
             results.append((task.task_id, False))
             continue

@@ -94,6 +94,8 @@ M = TypeVar("M", bound=type[Message])
 CATALOGUE: dict[str, type[Message]] = {}
 
 _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {}
+# The same by the bytes of a head as we write it, so that one look-up replaces parsing it.
+_BY_HEAD: dict[bytes, msgspec.msgpack.Decoder[Any]] = {}
 _ENCODER = msgspec.msgpack.Encoder()
 # No head of ours is longer, and a tag that is has not to be read to its end to be refused.
 _HEAD_BYTES_MAX = 128
@@ -111,7 +113,7 @@ def message(tag: str, version: int = 1) -> Callable[[M], M]:
             raise ValueError(f"message tag {tag!r} is taken by {CATALOGUE[tag].__name__}")
         cls.TAG, cls.VERSION = tag, version
         cls.HEAD = msgpack.Packer().pack_array_header(3) + msgpack.packb(tag) + msgpack.packb(version)
-        _DECODERS[tag] = prepare(cls)  # before any thread decodes one
+        _DECODERS[tag] = _BY_HEAD[cls.HEAD] = prepare(cls)  # before any thread decodes one
         CATALOGUE[tag] = cls
         return cls
 
@@ -139,14 +141,19 @@ def decode(data: bytes) -> Message:
     """
     if len(data) > MESSAGE_BYTES_MAX:
         raise MalformedMessageError(f"{len(data)} bytes are more than the limit of {MESSAGE_BYTES_MAX}")
-    tag, version, size = _head(data)
-    cls = CATALOGUE.get(tag)
-    if cls is None or version != cls.VERSION:
-        raise UnknownMessageError(tag[:80], version)
+    # [0x93][0xa0 + length of the tag][tag][version, one byte]: what the head of each of our messages looks like.
+    size = 3 + (data[1] & 0x1F) if len(data) > 1 else 0
+    decoder = _BY_HEAD.get(data[:size])
+    if decoder is None:
+        tag, version, size = _head(data)
+        cls = CATALOGUE.get(tag)
+        if cls is None or version != cls.VERSION:
+            raise UnknownMessageError(tag[:80], version)
+        decoder = _DECODERS[tag]
     try:
-        fields: Message = _DECODERS[tag].decode(memoryview(data)[size:])
+        fields: Message = decoder.decode(memoryview(data)[size:])
     except (ValueError, RecursionError, MemoryError) as error:  # msgspec's own errors are ValueErrors
-        raise MalformedMessageError(f"{tag}: {error}") from error
+        raise MalformedMessageError(f"{_head(data)[0]}: {error}") from error
     return fields
 
 
