@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from relaymesh.core.fairness import Candidate, Fairness, Lane, Plan, plan
+from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane, Plan, plan
 from relaymesh.store.bulk import id_list
 from relaymesh.store.schema import READY
 from relaymesh.wire.store import LeaseRef
@@ -161,17 +161,18 @@ def choose(
     for agent_id, priority in groups:
         pool = slots.pools[agent_id]
         wanted = min(slots.limit, slots.free[pool], room.get(agent_id, slots.limit))
-        if wanted <= 0 or priority not in Lane.__members__:
+        lane = LANES.get(priority)
+        if wanted <= 0 or lane is None:
             continue
         heads = conn.execute(_HEADS, (agent_id, priority, wanted)).fetchall()
         rows.update((row[0], (row, agent_id)) for row in heads)
-        lanes.setdefault(Lane(priority), []).append([Candidate(row[0], agent_id, pool, row[1]) for row in heads])
+        lanes.setdefault(lane, []).append([Candidate(row[0], agent_id, pool, row[1]) for row in heads])
     merged: dict[Lane, Sequence[Candidate]] = {
         lane: queues[0] if len(queues) == 1 else list(merge(*queues, key=lambda c: (c.queued_at_ms, c.row_id)))
         for lane, queues in lanes.items()
     }
-    for lane, candidates in (fresh or {}).items():
-        merged[lane] = [*merged.get(lane, ()), *candidates]
+    for name, candidates in (fresh or {}).items():
+        merged[name] = [*merged.get(name, ()), *candidates]
     return Choice(plan(state, merged, slots.free, room, slots.limit), rows)
 
 

@@ -13,14 +13,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from relaymesh.core.fairness import Candidate, Fairness, Lane
+from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane
 from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, choose, claim, take
 from relaymesh.store.submit import insert_claimed, insert_tasks, is_sole
 from relaymesh.wire.store import SHAPE_SOLE, LeaseRef, NewTask
 
 __all__ = ["submit_and_claim"]
-
-_LANES = {str(lane): lane for lane in Lane}
 
 
 def submit_and_claim(
@@ -41,7 +39,7 @@ def submit_and_claim(
     for number, task in enumerate(tasks, 1):
         assert is_sole(task), "workflows are stored first and claimed afterwards"
         (step,) = task.steps
-        pool, lane = slots.pools.get(step.agent_id), _LANES.get(step.priority)
+        pool, lane = slots.pools.get(step.agent_id), LANES.get(step.priority)
         if pool is not None and lane is not None and step.not_before_ms is None:
             fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms))
     choice = choose(conn, slots, state, fresh)
