@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 from relaymesh.errors import RootError
@@ -111,7 +112,11 @@ def refuse_file(root: Path) -> None:
         RootIsFileError: the nearest thing that is there, at its path or above it, is no folder.
     """
     for path in (root, *root.parents):
-        if os.path.isdir(path):
-            return
-        if os.path.exists(path):
+        try:
+            # One look: between two another process may make the folder.
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISDIR(mode):
             raise RootIsFileError(str(path))
+        return

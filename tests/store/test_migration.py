@@ -8,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from relaymesh.errors import RootError
 from relaymesh.store.connection import connect
 from relaymesh.store.error import RootCorruptError, RootMissingError, RootReadOnlyError, SchemaTooNewError
 from relaymesh.store.migration import migrate, schema_number
-from relaymesh.store.root import DATABASE, RootIsFileError
+from relaymesh.store.root import DATABASE, RootIsFileError, create_layout
 from relaymesh.store.schema import MIGRATIONS, SCHEMA_VERSION, Migration
 from relaymesh.store.store import Store
 from tests.store.bench import NOON, Bench
@@ -351,3 +353,16 @@ def test_processes_that_make_one_root_at_once_all_get_it(tmp_path: Path) -> None
         conn = connect(tmp_path / str(number) / DATABASE)
         assert conn.execute("SELECT count(*) FROM schema_migrations").fetchone() == (len(MIGRATIONS),)
         conn.close()
+
+
+def test_a_root_that_others_make_at_the_same_moment_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    for number in range(60):
+        together = threading.Barrier(6)
+
+        def make(root: Path = tmp_path / str(number) / "root", together: threading.Barrier = together) -> None:
+            together.wait()
+            create_layout(root)
+
+        with ThreadPoolExecutor(6) as pool:
+            for made in [pool.submit(make) for _ in range(6)]:
+                made.result()
