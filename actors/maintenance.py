@@ -203,7 +203,7 @@ class MaintenanceActor(Actor):
     def _counts_of(self, order: _Order) -> dict[str, int]:
         try:
             done = order.reply.wait(0)
-        except Exception:  # the store has logged it, and took nothing
+        except RelayMeshError:  # the store has logged it, and took nothing
             return {}
         assert isinstance(done, MaintenanceDone)
         counts = {}

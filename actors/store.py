@@ -424,10 +424,10 @@ class StoreActor(Actor):
         return done
 
     def _makes_room(self, ended: Iterable[LeaseRef]) -> bool:
-        """Whether something may wait for the room that these leave: where there was some before, nothing waited."""
-        free, pools, limits = self._demand.free, self._facts.pools, self._facts.limits
+        """Whether something may wait for the room that these leave, in a pool or at an agent's own limit."""
         agents = {lease.agent_id for lease in ended}
-        return any(agent in limits or not free.get(pools.get(agent, "")) for agent in agents)
+        pools, limits = self._facts.pools, self._facts.limits
+        return not agents.isdisjoint(limits) or self._demand.makes_room(pools.get(agent, "") for agent in agents)
 
     def _take_over(self, done: _Done, now_ms: int) -> None:
         facts = self._facts

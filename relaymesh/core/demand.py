@@ -69,6 +69,10 @@ class Standing:
                 free[pool] = free.get(pool, 0) + 1
         return free
 
+    def makes_room(self, ended: Iterable[str]) -> bool:
+        """Whether something may wait for a slot of these pools: where one was free before, nothing waited for it."""
+        return any(not self._free.get(pool) for pool in ended)
+
     def committed(self, free: dict[str, int]) -> int:
         """What ended is on disk, which leaves these slots free; return the number of the word that says so."""
         self._free = free

@@ -156,3 +156,12 @@ class StandingMachine(RuleBasedStateMachine):
 
 TestStandingMachine = StandingMachine.TestCase
 TestStandingMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_only_a_pool_that_was_full_may_have_kept_something_waiting() -> None:
+    standing = Standing()
+    standing.take({"inline": 2}, after=0, limit=9, state=Fairness())
+
+    assert not standing.makes_room(["inline"])
+    assert standing.makes_room(["inline", "process"])
+    assert not standing.makes_room([])
