@@ -21,6 +21,7 @@ from relaymesh.core.setting_table import Settings, by_name, table
 from relaymesh.errors import RootError
 
 __all__ = [
+    "BOM",
     "SETTINGS_FILE",
     "EnvironmentSettingError",
     "Loaded",
@@ -36,7 +37,7 @@ __all__ = [
 
 SETTINGS_FILE = "relaymesh-settings.json"
 _FILE_BYTES_MAX = 1_048_576
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class SettingsError(RootError):
@@ -137,7 +138,7 @@ def decode(data: bytes, path: Path) -> dict[str, object]:
         SettingsError: not UTF-8, not JSON, no object, or a key that stands there twice.
     """
     try:
-        text = data.removeprefix(_BOM).decode()
+        text = data.removeprefix(BOM).decode()
     except UnicodeDecodeError as error:
         raise SettingsError(str(path), f"not UTF-8 at byte {error.start}") from error
     try:

@@ -35,6 +35,8 @@ NOT_LIMITS = {
     "relaymesh.core.nearest:_CANDIDATES_MAX",
     "relaymesh.core.nearest:_SHOWN_CHARS_MAX",
     "relaymesh.core.limit:INSTANT_MS_MAX",
+    "relaymesh.core.lease_change:_RECENT_MAX",
+    "relaymesh.settings.record:_BYTES_MAX",
     "relaymesh.core.setting:INT_MAX",
     "relaymesh.core.setting:LONG_MAX",
     "relaymesh.core.setting_table:_BACKOFF_MS_MAX",
