@@ -510,6 +510,7 @@ class Client:
 
         Raises:
             BadNodeIdError: the id is blank.
+            AgentLoadError: the agents, whose retry policies count, cannot be read.
         """
         from relaymesh.store.tick import maintenance_tick
 
@@ -518,7 +519,9 @@ class Client:
             from relaymesh.store.presence import BadNodeIdError
 
             raise BadNodeIdError(node_id)
-        outcome = maintenance_tick(self._writable(), node_id, self._config(), now_ms=self._now_ms())
+        store, specs = self._writable(), self._local_agents().specs
+        policies = {agent_id: spec.retry for agent_id, spec in specs.items() if spec.retry is not None}
+        outcome = maintenance_tick(store, node_id, self._config(), now_ms=self._now_ms(), policies=policies)
         self._wake()
         return outcome
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from relaymesh.cli.call import Call, at_terminal, pass_call
-from relaymesh.cli.option import Command, command
+from relaymesh.cli.option import Command, WholeNumber, command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from relaymesh.audit import AuditTrail
 
-__all__ = ["reload_settings", "settings"]
+__all__ = ["reload_settings", "settings", "settings_history"]
 
 _EXAMPLES = """\
 relaymesh settings show
@@ -101,6 +101,17 @@ def reload_settings(call: Call) -> None:
 
     root = _root(call)
     call.show(reload(root, audit=_audit(call, root), now_ms=time.time_ns() // 1_000_000))
+
+
+@command("settings-history", example="relaymesh settings-history --limit 5")
+@click.option("--limit", type=WholeNumber(min=1), default=20, help="At most this many loads.")
+@pass_call
+def settings_history(call: Call, limit: int) -> None:
+    """Newest first, from the audit log. A load that was refused has the result error."""
+    from relaymesh.configure import settings_history as history
+
+    root = _root(call)
+    call.show(history(root, limit, audit=_audit(call, root)), empty="no load of settings was recorded")
 
 
 def _root(call: Call) -> Path:

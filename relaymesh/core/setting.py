@@ -21,6 +21,7 @@ __all__ = [
     "INT_MAX",
     "LONG_MAX",
     "NAMES_MAX",
+    "SECRET_VARIABLES",
     "TEXT_CHARS_MAX",
     "Applies",
     "Effective",
@@ -43,6 +44,9 @@ TEXT_CHARS_MAX: Final = 4_096
 """The longest text of a setting; a longer one is refused."""
 NAMES_MAX: Final = 256
 """Names in a list of names; a longer list is refused."""
+
+SECRET_VARIABLES: Final = ("RELAYMESH_GOSSIP_SHARED_SECRET",)
+"""Variables that override a secret. They are for RelayMesh: what runs agents does not get them."""
 
 Value = bool | int | str | tuple[str, ...]
 
