@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from relaymesh.audit import AuditTrail
-from relaymesh.audit.read import Filter, newest
 from relaymesh.core.setting import Applies, Setting, Value, WrongValueError, find, parse
 from relaymesh.core.setting_table import by_name
 from relaymesh.errors import InputError
+from relaymesh.evidence import rows_of_action
 from relaymesh.reload import LOAD, RESOURCE, locked_settings
 from relaymesh.settings.aside import replace_file
 from relaymesh.settings.edit import edited, holds_secret
 from relaymesh.settings.file import SETTINGS_FILE, SettingsError, decode, from_environment, load, read_file
 from relaymesh.settings.shown import presentable
-from relaymesh.store.error import RootReadOnlyError
 from relaymesh.store.root import create_layout
 from relaymesh.view import SettingSetOutcome, SettingsHistoryEntry
 
@@ -41,7 +40,7 @@ class BadSettingError(InputError):
         return f"{self.key} cannot be set ({self.reason}): `relaymesh settings show` lists keys and values"
 
 
-def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail) -> SettingSetOutcome:
+def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail, actor: str = "cli") -> SettingSetOutcome:
     """Change one key of a scoped root's settings file, which is made when it is missing.
 
     Raises:
@@ -60,7 +59,7 @@ def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail) -> Settin
     with locked_settings(root):
         changed = _write(path, setting, value)
     details = {"config": str(path), "changed": changed, "changed_fields": [key] if changed else []}
-    audit.record("runtime.settings.set", actor="cli", resource=RESOURCE, result="ok", details=details)
+    audit.record("runtime.settings.set", actor=actor, resource=RESOURCE, result="ok", details=details)
     loaded = load(root)
     raised = loaded.of_root.raised.get(key)
     overridden = setting.variable if loaded.effective.values[key] != loaded.of_root.values[key] else None
@@ -101,21 +100,14 @@ def _what_now(setting: Setting, changed: bool, overridden: str | None) -> str:
     return "running nodes take it at their next look at the file"
 
 
-def settings_history(root: Path, limit: int, *, audit: AuditTrail) -> list[SettingsHistoryEntry]:
-    """Return the loads of a scoped root's settings, newest first; at most ``limit``.
+def settings_history(limit: int, *, audit: AuditTrail) -> list[SettingsHistoryEntry]:
+    """Return the loads of a root's settings, newest first; at most ``limit``.
 
     Raises:
-        RootReadOnlyError: the audit log cannot be read.
+        RootMissingError, AuditUnreadableError
     """
-    create_layout(root)
-    try:
-        lines = newest(audit.place, Filter(action=LOAD), limit)
-    except OSError as error:
-        raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error
-    entries = [entry for line in lines if (entry := _entry(line)) is not None]
-    details = {"limit": limit, "returned": len(entries)}
-    audit.record("settings.history", actor="cli", resource=RESOURCE, result="ok", details=details)
-    return entries
+    rows = rows_of_action(audit, LOAD, limit)
+    return [entry for row in rows if (entry := _entry(row)) is not None]
 
 
 def _entry(line: str) -> SettingsHistoryEntry | None:

@@ -175,7 +175,7 @@ def _outcome(loaded: Loaded, changed: tuple[str, ...], now_ms: int) -> SettingsR
     )
 
 
-def reload_settings(root: Path, *, audit: AuditTrail, now_ms: int) -> SettingsReloadOutcome:
+def reload_settings(root: Path, *, audit: AuditTrail, now_ms: int, actor: str = "cli") -> SettingsReloadOutcome:
     """Read settings and retry policies of a scoped root again, and say what differs from what was last recorded for it.
 
     Raises:
@@ -186,10 +186,10 @@ def reload_settings(root: Path, *, audit: AuditTrail, now_ms: int) -> SettingsRe
     try:
         loaded, retries = load(root), load_retry_file(root)
     except RelayMeshError as error:
-        _refuse(root, error, audit=audit, actor="cli", node_id=None, now_ms=now_ms)
+        _refuse(root, error, audit=audit, actor=actor, node_id=None, now_ms=now_ms)
         raise
     with locked_settings(root):
-        changed = _take(root, loaded, retries, audit=audit, actor="cli")
+        changed = _take(root, loaded, retries, audit=audit, actor=actor)
     return _outcome(loaded, changed, now_ms)
 
 

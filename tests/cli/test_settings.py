@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from relaymesh.cli.call import Doors
 from relaymesh.core.setting import Applies
 from relaymesh.core.setting_table import by_name, table
 from relaymesh.settings import SETTINGS_FILE
@@ -17,6 +18,11 @@ from relaymesh.settings.record import Alert, write_alert
 from relaymesh.store.root import create_layout
 
 SECRET_TEXT = "correct-horse-battery-staple"
+
+
+@pytest.fixture(autouse=True)
+def real_clients(terminal: Any) -> None:
+    terminal.doors = Doors()
 
 
 @pytest.fixture
@@ -101,6 +107,17 @@ def test_set_then_reload_then_history(run: Any, tmp_path: Path) -> None:
         "configPath",
     ]
     assert (entry["result"], entry["changedCount"], entry["source"]) == ("reloaded", 1, None)
+
+
+def test_the_history_is_audited_and_of_no_root_it_is_an_error(run: Any, tmp_path: Path) -> None:
+    missing = run("settings-history")
+    run("reload-settings")
+    run("settings-history", "--limit", "3")
+
+    assert missing.status == 1 and "root_missing" in missing.err
+    last = json.loads((tmp_path / "audit" / "audit.log").read_text().splitlines()[-1])
+    assert (last["action"], last["resource"], last["result"]) == ("settings.history", "runtime/settings", "ok")
+    assert last["details"] == {"limit": 3, "returned": 0}
 
 
 def test_the_settings_of_a_namespace_are_its_own(terminal: Any, tmp_path: Path) -> None:
