@@ -240,11 +240,11 @@ class Node:
 
     def _lease_timeouts(self) -> LeaseTimeouts:
         """The timeout that was recorded for the root may still be what other nodes go by."""
-        recorded = read_record(self.root).values["leaseTimeoutMs"]
+        recorded = read_record(self.root)
         ours_ms = self._settings.lease_timeout_ms
-        leases = LeaseTimeouts(
-            recorded if isinstance(recorded, int) else ours_ms, reload_ms=self._options.settings_reload_ms
-        )
+        theirs_ms = recorded.values["leaseTimeoutMs"] if recorded is not None else ours_ms
+        assert isinstance(theirs_ms, int)
+        leases = LeaseTimeouts(theirs_ms, reload_ms=self._options.settings_reload_ms)
         leases.change(self._timers.now_ns(), ours_ms)
         return leases
 

@@ -30,6 +30,7 @@ from relaymesh.settings.record import (
     Recorded,
     clear_alert,
     comparable,
+    no_record,
     read_record,
     write_alert,
     write_record,
@@ -203,7 +204,7 @@ def _take(
     seen: tuple[str, ...] | None = None,
 ) -> tuple[str, ...]:
     """Record a good load; return what it changed: against the record, or ``seen`` by a process that knew others."""
-    recorded = read_record(root)
+    recorded = read_record(root) or no_record()
     values = comparable(loaded.of_root.values, recorded.salt)
     of_root = changed_names(table(), recorded.values, values)
     changed = of_root if seen is None else seen

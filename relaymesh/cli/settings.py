@@ -29,7 +29,8 @@ def settings() -> None:
 def show(call: Call) -> None:
     """Print each setting, its value, and where that came from.
 
-    A secret is shown as ***. Values are those of a process that starts now with this environment.
+    The environment beats the file, the file beats the default, and what is below its floor is raised to it. Values are
+    those of a process that starts now with this environment. A secret is shown as ***.
     """
     with call.client() as client:
         views, alert = client.settings(), client.settings_alert()

@@ -45,6 +45,8 @@ TEXT_CHARS_MAX: Final = 4_096
 NAMES_MAX: Final = 256
 """Names in a list of names; a longer list is refused."""
 
+_PATH_CHARS_MAX: Final = 80
+
 SECRET_VARIABLES: Final = ("RELAYMESH_GOSSIP_SHARED_SECRET",)
 """Variables that override a secret. They are for RelayMesh: what runs agents does not get them."""
 
@@ -144,7 +146,8 @@ def find(name: str, settings: Mapping[str, Setting]) -> Setting:
     """
     found = settings.get(name)
     if found is None:
-        raise WrongValueError("$", f"no setting is called {quoted(name)}{did_you_mean(name, settings)}")
+        path = f"$.{name}" if name.isidentifier() and len(name) <= _PATH_CHARS_MAX else "$"
+        raise WrongValueError(path, f"no setting is called {quoted(name)}{did_you_mean(name, settings)}")
     return found
 
 

@@ -152,6 +152,26 @@ def test_many_writers_at_a_time_lose_no_change(tmp_path: Path) -> None:
     assert json.loads((tmp_path / SETTINGS_FILE).read_text()) == dict.fromkeys(keys, 77)
 
 
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    change(tmp_path, "auditMaskedFields", "a")
+    wide = ",".join(f"name{number}" for number in range(250))
+    over = threading.Event()
+
+    def write() -> None:
+        for number in range(60):
+            change(tmp_path, "auditMaskedFields", wide if number % 2 else "a")
+        over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not over.is_set():
+        seen.add(len(load_settings(tmp_path).audit_masked_fields))
+    writer.join()
+
+    assert seen <= {1, 250}
+
+
 DIES = """
 import os, signal, sys
 from pathlib import Path

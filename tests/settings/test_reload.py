@@ -150,7 +150,8 @@ def test_a_bad_file_fails_the_command_is_audited_and_raises_the_alert_until_it_i
     last, alert = rows(root)[-1], read_alert(root)
     assert (last["result"], last["details"]["changed_fields"]) == ("error", [])
     assert alert is not None and alert.since_ms == NOW_MS and alert.message == last["details"]["reason"]
-    assert read_record(root).values["maxAttempts"] == 9
+    recorded = read_record(root)
+    assert recorded is not None and recorded.values["maxAttempts"] == 9
     (root / path).unlink()
     reload(root)
     assert read_alert(root) is None
