@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, assert_never
 
@@ -133,7 +133,7 @@ class Raised:
 class Effective:
     """What holds: every setting's value in table order, where each was found, and which were raised."""
 
-    values: Mapping[str, Value]
+    values: Mapping[str, Value] = field(repr=False)  # the secret is among them
     sources: Mapping[str, Source]
     raised: Mapping[str, Raised]
 

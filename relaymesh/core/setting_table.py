@@ -37,7 +37,7 @@ def _key(
     secret: bool = False,
 ) -> T:
     facts = (kind, default, floor, choices, unit, effect, bounds, applies, secret)
-    made: Any = field(default=default, metadata={"facts": facts})
+    made: Any = field(default=default, repr=not secret, metadata={"facts": facts})
     value: T = made
     return value
 
