@@ -9,7 +9,8 @@
     │   ├── thread    trusted agents in threads, HTTP
     │   └── worker-N  one worker process each
     ├── maintenance   dead owners, expiry, heartbeat
-    └── wake          hints from other processes
+    ├── wake          hints from other processes
+    └── control       messages from other processes
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -30,6 +31,7 @@ from pathlib import Path
 
 from actors.address import Address
 from actors.base import Actor
+from actors.control import ControlActor
 from actors.inline import INLINE_SLOTS, InlineWorkerActor
 from actors.lease import LeaseActor
 from actors.mailbox import Overflow
@@ -144,6 +146,7 @@ class Node:
             "lease": Address("lease", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
+            "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
         self._slots: dict[str, WorkerSlot] = {}
@@ -303,6 +306,7 @@ class Node:
                 ),
             ),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
+            Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
