@@ -12,7 +12,8 @@
     │   └── worker-N  one worker process each
     ├── maintenance   dead owners, expiry, heartbeat
     ├── wake          hints from other processes
-    └── settings      what the operator changed
+    ├── settings      what the operator changed
+    └── control       messages from other processes
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -34,6 +35,7 @@ from pathlib import Path
 from actors.address import Address
 from actors.audit import AuditActor, AuditDesk
 from actors.base import Actor
+from actors.control import ControlActor
 from actors.inline import INLINE_SLOTS, InlineWorkerActor
 from actors.lease import LeaseActor
 from actors.mailbox import Overflow
@@ -161,9 +163,10 @@ class Node:
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
             "settings": Address("settings", capacity=16, overflow=Overflow.DROP_NEW),
+            "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
-        self._trail = AuditTrail(root, namespace)
+        self._trail = AuditTrail(root, namespace, masked_fields=self._settings.audit_masked_fields)
         self._desk = AuditDesk(self.addresses["audit"])
         self._slots: dict[str, WorkerSlot] = {}
         self._trail.record_many(load_records(registry))
@@ -367,6 +370,7 @@ class Node:
                     every_ms=self._options.settings_reload_ms,
                 ),
             ),
+            Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),

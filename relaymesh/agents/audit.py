@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from relaymesh.agents.agent_file import AgentFile
 from relaymesh.agents.registry import Registry
+from relaymesh.agents.spec import AgentSpec
+from relaymesh.core.retry import RetryPolicy
 from relaymesh.wire.audit import Record
 
-__all__ = ["load_records"]
+__all__ = ["load_records", "retry_record"]
 
 _INVALID_MAX = 100
 """Entries that were not taken, told one by one; the counts tell of the rest."""
@@ -24,10 +27,15 @@ def load_records(registry: Registry) -> list[Record]:
         )
         for entry in scripts.skipped[:_INVALID_MAX]
     ]
-    for action, area, file in (
-        ("agent.script.load", "agents", scripts),
-        ("retry.policy.load", "retry-policies", retries),
-    ):
-        details = {"config": str(file.path), "loaded": file.loaded, "skipped": len(file.skipped)}
-        records.append(Record(action, "runtime", f"runtime/{area}", "ok", details))
+    records.append(Record("agent.script.load", "runtime", "runtime/agents", "ok", _counts(scripts)))
+    records.append(retry_record(retries, actor="runtime"))
     return records
+
+
+def retry_record(retries: AgentFile[RetryPolicy], *, actor: str) -> Record:
+    """Return the record of a load of retry policies; they are loaded again with the settings."""
+    return Record("retry.policy.load", actor, "runtime/retry-policies", "ok", _counts(retries))
+
+
+def _counts(file: AgentFile[AgentSpec] | AgentFile[RetryPolicy]) -> dict[str, object]:
+    return {"config": str(file.path), "loaded": file.loaded, "skipped": len(file.skipped)}

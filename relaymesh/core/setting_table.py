@@ -241,6 +241,7 @@ class Settings:
         Kind.NAMES,
         "Names of details whose value is *** in audit records, beside those that are masked always.",
         "Compared without regard to case. At most 256 names.",
+        applies=Applies.START,
     )
 
     @property
