@@ -35,7 +35,7 @@ grace_option = click.option(
 worker_id_option = click.option(
     "--worker-id",
     default="worker-local",
-    help="Who the audit log says ran the steps; also the node id when --node-id is blank.",
+    help="Who runs the steps, for the audit log; the node id when that is blank.",
 )
 free_node_id_option = click.option(
     "--node-id",
@@ -100,7 +100,7 @@ def up(
     type=WholeNumber(min=1000, clamp=True),
     default=10_000,
     help="How often the settings and retry policies are looked at; a SettingsReloadOutcome is printed when settings"
-    " changed. At least 1000.",
+    " changed.",
 )
 @concurrency_option
 @grace_option
