@@ -306,7 +306,6 @@ class Client:
             return None  # another release
         if not isinstance(stored, StoreAnswer) or len(stored.results) != len(tasks):
             return None
-        self._wake_others()
         return list(stored.results)
 
     # -- look --------------------------------------------------------------------------------------------------------
@@ -616,18 +615,11 @@ class Client:
 
     def _wake(self) -> None:
         """Tell the nodes of this machine that there is something new."""
-        self._wake_sender().wake()
-
-    def _wake_others(self) -> None:
-        """Tell them, where one of them has told us."""
-        self._wake_sender().wake_others()
-
-    def _wake_sender(self) -> WakeSender:
         if self._waker is None:
             from relaymesh.net.wake import WakeSender
 
             self._waker = WakeSender(self.root / "run")
-        return self._waker
+        self._waker.wake()
 
     def _existing(self) -> Database | None:
         from relaymesh.store.root import has_database
