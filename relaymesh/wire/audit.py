@@ -69,13 +69,17 @@ def body_of(record: Record, *, namespace: str, now_ms: int, masked: frozenset[st
     )
 
 
-def chain(bodies: Sequence[str], prev_hash: str, lines: list[str]) -> str:
-    """Append the line of each body to ``lines``, unsealed; return the last hash."""
+def chain(bodies: Sequence[str], prev_hash: str, pieces: list[str]) -> str:
+    """Append the line of each body to ``pieces``, unsealed, in parts; return the last hash."""
     last = prev_hash
+    add = pieces.append
     for body in bodies:
-        head = body + last
-        last = sha256(f'{head}"}}'.encode("ascii")).hexdigest()
-        lines.append(f'{head}","hash":"{last}","signature":""}}\n')
+        add(body)
+        add(last)
+        last = sha256(f'{body}{last}"}}'.encode()).hexdigest()
+        add('","hash":"')
+        add(last)
+        add('","signature":""}\n')
     return last
 
 
