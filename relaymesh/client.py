@@ -15,6 +15,10 @@ stands in other modules, loaded when they are first needed: every command of the
     look       watch.py result.py     follow a task, the output of a task; single rows come from store/read.py
     operate    operation.py           explain, counts, conflicts, query, cancel, replay
                store/                 health, maintenance, exports
+    audit      evidence.py            tail, query, verify and export the audit log
+
+Whatever changes the root is recorded in the audit log once it is on disk. A record that cannot be written fails no call
+(``relaymesh.audit.trail``). What only looks is recorded by the command that was typed, not here.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ from relaymesh.store import read
 from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
 from relaymesh.view import (
+    AuditIntegrityOutcome,
     BatchLine,
     CancelResult,
     Event,
@@ -47,6 +52,7 @@ from relaymesh.view import (
     LogEntry,
     ReplayBatchOutcome,
     ReplayOutcome,
+    SiemExportOutcome,
     StatsOutcome,
     SubmitOutcome,
     TaskRequest,
@@ -57,6 +63,7 @@ from relaymesh.view import (
 
 if TYPE_CHECKING:
     from relaymesh.agents.registry import Registry
+    from relaymesh.audit import AuditTrail
     from relaymesh.core.ident import Ids
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
@@ -95,8 +102,9 @@ class Client:
 
     root: the data root folder. agents: modules or files whose agents may be submitted to although no node runs them
     yet.
-    now_ms: wall clock, for tests. submitter: how tasks are stored; a program that runs a node hands in the node's own
-        group commit, everybody else commits on a connection of its own.
+    actor: who the audit log says did it. now_ms: wall clock, for tests.
+    submitter: how tasks are stored; a program that runs a node hands in the node's own group commit, everybody else
+        commits on a connection of its own.
 
     A value of a wrong kind, here or in a method, is an InputError that says what to write.
     """
@@ -107,6 +115,7 @@ class Client:
         *,
         namespace: str = "default",
         agents: Sequence[str] = (),
+        actor: str = "cli",
         now_ms: Callable[[], int] = _wall_ms,
         submitter: Callable[[Sequence[NewTask]], list[tuple[str, bool]]] | None = None,
     ) -> None:
@@ -114,6 +123,9 @@ class Client:
         self.namespace = normalize_namespace(namespace)
         self.root = scoped_root(root_of(root), self.namespace)
         self._agents = sources_of(agents)
+        check_text("actor", actor)
+        self._actor = actor
+        self._trail: AuditTrail | None = None
         self._now_ms = now_ms
         self._fresh_ids: Ids | None = None
         self._submitter = submitter
@@ -276,11 +288,23 @@ class Client:
             results = store.submit(tasks, now_ms=self._now_ms())
         self._commits += 1
         self._wake()
-        # Ours already: a node heard of it after all, and its answer got lost.
-        return [
-            (holder, deduplicated and holder != task.task_id)
-            for task, (holder, deduplicated) in zip(tasks, results, strict=True)
-        ]
+        # Ours already: a node heard of it after all, and its answer got lost. It has recorded it, too.
+        stored = list(zip(tasks, results, strict=True))
+        self._record_submits([(task, result) for task, result in stored if result != (task.task_id, True)])
+        return [(holder, deduplicated and holder != task.task_id) for task, (holder, deduplicated) in stored]
+
+    def _record_submits(self, stored: Sequence[tuple[NewTask, tuple[str, bool]]]) -> None:
+        from relaymesh.audit.event import submit_bodies
+
+        self.audit.append(
+            submit_bodies(
+                [task for task, _ in stored],
+                [result for _, result in stored],
+                namespace=self.namespace,
+                actor=self._actor,
+                now_ms=self._now_ms(),
+            )
+        )
 
     def _hand_over(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]] | None:
         """Have a node of this machine store the tasks with what else it commits; None when none has answered.
@@ -297,7 +321,7 @@ class Client:
         from relaymesh.wire.codec import decode, encode
         from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
-        answer = self._control.ask(encode(SubmitTasks(tuple(tasks))))
+        answer = self._control.ask(encode(SubmitTasks(tuple(tasks), self._actor)))
         if answer is None:
             return None
         try:
@@ -524,8 +548,21 @@ class Client:
 
         check_task_id(task_id)
         check_text("reason", reason)
-        outcome = cancel(self._writable(create=False), task_id, mode=mode, reason=reason, now_ms=self._now_ms)
+        outcome, epoch = cancel(self._writable(create=False), task_id, mode=mode, reason=reason, now_ms=self._now_ms)
         self._wake()
+        self.audit.record(
+            "task.cancel",
+            actor=self._actor,
+            resource=f"task/{task_id}",
+            result=outcome.message,
+            details={
+                "mode": outcome.mode,
+                "step_rows": outcome.step_rows,
+                "message_rows": outcome.message_rows,
+                "cluster_epoch": epoch,
+            },
+            task_id=task_id,
+        )
         return outcome
 
     def replay(self, task_id: str) -> ReplayOutcome:
@@ -533,14 +570,35 @@ class Client:
         from relaymesh.operation import replay
 
         check_task_id(task_id)
-        outcome = replay(self._writable(create=False), task_id, now_ms=self._now_ms)
+        outcome, status = replay(self._writable(create=False), task_id, now_ms=self._now_ms)
         self._wake()
+        self.audit.record(
+            "dead.replay",
+            actor=self._actor,
+            resource=f"task/{task_id}",
+            result=outcome.message,
+            details={"status": status},
+            task_id=task_id,
+        )
         return outcome
 
     def replay_batch(self, status: str = "DEAD_LETTER", limit: int = 100) -> ReplayBatchOutcome:
         """Replay the tasks of a status that changed last; those that cannot be replayed count as failed."""
         details = tuple(self.replay(task.task_id) for task in self.tasks(status=status, limit=limit))
         replayed = sum(outcome.replayed for outcome in details)
+        self.audit.record(
+            "dead.replay.batch",
+            actor=self._actor,
+            resource="runtime/dead-letter",
+            result="ok" if replayed == len(details) else "partial",
+            details={
+                "status": status,
+                "limit": limit,
+                "candidates": len(details),
+                "replayed": replayed,
+                "failed": len(details) - replayed,
+            },
+        )
         return ReplayBatchOutcome(
             status=status, total=len(details), replayed=replayed, failed=len(details) - replayed, details=details
         )
@@ -560,6 +618,9 @@ class Client:
             raise BadNodeIdError(node_id)
         outcome = maintenance_tick(self._writable(), node_id, self._config(), now_ms=self._now_ms())
         self._wake()
+        from relaymesh.audit.event import maintenance_records
+
+        self.audit.record_many(maintenance_records(outcome, actor=self._actor))
         return outcome
 
     def dead_export(self, out: str | Path, limit: int = 1000) -> DeadExportOutcome:
@@ -567,14 +628,110 @@ class Client:
         from relaymesh.store.export import export_dead
 
         check_whole_number("limit", limit)
-        return export_dead(self._readable(), Path(out), limit)
+        outcome = export_dead(self._readable(), Path(out), limit)
+        details = {"exported": outcome.exported, "output": outcome.output_path}
+        self.audit.record("dead.export", actor=self._actor, resource="runtime/dead", result="ok", details=details)
+        return outcome
 
     def task_export(self, task_id: str, out: str | Path) -> TaskExportOutcome:
-        """Write one task with its steps to a JSON file."""
+        """Write one task with its steps and its audit rows to a JSON file."""
+        from relaymesh.evidence import rows_of_task
         from relaymesh.store.export import export_task
 
         check_task_id(task_id)
-        return export_task(self._readable(), task_id, Path(out), now_ms=self._now_ms())
+        outcome = export_task(
+            self._readable(),
+            task_id,
+            Path(out),
+            audit_rows=lambda: rows_of_task(self.audit, task_id),
+            now_ms=self._now_ms(),
+        )
+        if outcome.exported:
+            self.audit.record(
+                "task.export",
+                actor=self._actor,
+                resource=f"task/{task_id}",
+                result="ok",
+                details={"output": outcome.output, "audit_rows": outcome.audit_events},
+                task_id=task_id,
+            )
+        return outcome
+
+    # -- audit -------------------------------------------------------------------------------------------------------
+
+    @property
+    def audit(self) -> AuditTrail:
+        """The audit log of the root, to add records to. Whoever does names who did it."""
+        if self._trail is None:
+            from relaymesh.audit import AuditTrail
+
+            self._trail = AuditTrail(self.root, self.namespace, now_ms=self._now_ms)
+        return self._trail
+
+    def audit_tail(self, lines: int = 50) -> list[str]:
+        """Return the last records of the audit log as they stand, oldest first.
+
+        Raises:
+            RootMissingError, AuditUnreadableError
+        """
+        from relaymesh.evidence import last_rows
+
+        check_whole_number("lines", lines)
+        return last_rows(self.audit, lines, actor=self._actor)
+
+    def audit_query(
+        self,
+        *,
+        task_id: str | None = None,
+        action: str | None = None,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        limit: int = 100,
+    ) -> list[str]:
+        """Return records that match everything given, newest first. from_ms, to_ms: wall time, inclusive.
+
+        Raises:
+            SpanOfTimeError: it ends before it begins.
+            RootMissingError, AuditUnreadableError
+        """
+        from relaymesh.audit.read import Filter
+        from relaymesh.evidence import query
+
+        check_text_or_none("task_id", task_id)
+        check_text_or_none("action", action)
+        check_time("from_ms", from_ms)
+        check_time("to_ms", to_ms)
+        check_whole_number("limit", limit)
+        return query(self.audit, Filter(task_id, action, from_ms, to_ms), limit, actor=self._actor)
+
+    def audit_verify(
+        self, limit: int = 0, *, on_fault: Callable[[str], None] = lambda _: None
+    ) -> AuditIntegrityOutcome:
+        """Check the chain of the audit log, or its last ``limit`` records; ``on_fault`` is told in words.
+
+        Raises:
+            RootMissingError, AuditUnreadableError, AuditBusyError, AuditKeyError: it could not be checked.
+        """
+        from relaymesh.evidence import verify
+
+        check_whole_number("limit", limit)
+        return verify(self.audit, limit, actor=self._actor, on_fault=on_fault)
+
+    def audit_siem_export(
+        self, out: str | Path, limit: int = 200, *, action: str | None = None, task_id: str | None = None
+    ) -> SiemExportOutcome:
+        """Write records to a file, newest first, one JSON object with field names of a SIEM per line.
+
+        Raises:
+            OutputFileError, RootMissingError, AuditUnreadableError
+        """
+        from relaymesh.audit.read import Filter
+        from relaymesh.evidence import export_siem
+
+        check_text_or_none("action", action)
+        check_text_or_none("task_id", task_id)
+        check_whole_number("limit", limit)
+        return export_siem(self.audit, Path(out), Filter(task_id, action), limit, actor=self._actor)
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
