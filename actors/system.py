@@ -1,6 +1,8 @@
 """One node, put together: addresses first, then the supervision tree in start order.
 
     root (rest for one)
+    ├── records (one for one)
+    │   └── audit     writes the audit log, behind the others' backs
     ├── store         the only writer
     ├── queue         the books; its start fences what ran before
     ├── lease         renewals
@@ -30,6 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actors.address import Address
+from actors.audit import AuditActor, AuditDesk
 from actors.base import Actor
 from actors.control import ControlActor
 from actors.inline import INLINE_SLOTS, InlineWorkerActor
@@ -44,8 +47,10 @@ from actors.timer import TimerService
 from actors.tree import Tree
 from actors.wake import WakeActor
 from actors.worker import WorkerActor, process_factory
+from relaymesh.agents.audit import load_records
 from relaymesh.agents.registry import Registry, load_registry
 from relaymesh.agents.spec import USER_INLINE_POOL, AgentSpec, Isolation
+from relaymesh.audit.trail import AuditTrail
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.lease import renew_period_ns
@@ -141,6 +146,8 @@ class Node:
         self._on_committed: Callable[[Committed], None] = lambda _: None
         self.facts = self._make_facts(namespace)
         self.addresses = {
+            "records": Address("records", capacity=1024),
+            "audit": Address("audit", capacity=65_536, overflow=Overflow.DROP_NEW),
             "store": Address("store", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "queue": Address("queue", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "lease": Address("lease", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
@@ -149,7 +156,10 @@ class Node:
             "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
+        self._trail = AuditTrail(root, namespace)
+        self._desk = AuditDesk(self.addresses["audit"])
         self._slots: dict[str, WorkerSlot] = {}
+        self._trail.record_many(load_records(registry))
         self._start()
 
     # What relaymesh.node.RunningNode promises.
@@ -271,8 +281,16 @@ class Node:
     def _start_actors(self) -> bool:
         at, timers = self.addresses, self._timers
         workers = self._workers()
+        audit = Child(at["audit"], lambda: AuditActor(self._trail, self._desk, timers))
         children = [
-            Child(at["store"], lambda: StoreActor(self.facts, self, timers, at["queue"], at["lease"])),
+            # First, so that it is stopped last, and of its own, so that its crash restarts nobody.
+            Child(
+                at["records"], lambda: Supervisor([audit], timers, strategy=Strategy.ONE_FOR_ONE, intensity=INTENSITY)
+            ),
+            Child(
+                at["store"],
+                lambda: StoreActor(self.facts, self, timers, at["queue"], at["lease"], self._desk),
+            ),
             Child(
                 at["queue"],
                 lambda: QueueActor(

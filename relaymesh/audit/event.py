@@ -7,30 +7,45 @@ of agents, counts), so they cost no masking and no JSON encoder: some 2 µs, aga
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TYPE_CHECKING, Protocol
 
 from relaymesh.core.ident import trace_of
 from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.audit import Record, body_of, instant, quoted
-from relaymesh.wire.store import FinishedStep, LeaseRef, NewTask
+from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef, NewTask
 
-__all__ = ["Ended", "conflict_records", "ended_bodies", "lost_records", "maintenance_records", "submit_bodies"]
+if TYPE_CHECKING:
+    from relaymesh.store.conflict import Conflict
+
+__all__ = [
+    "Finished",
+    "conflict_records",
+    "death_record",
+    "ended_bodies",
+    "expiry_records",
+    "lost_records",
+    "maintenance_records",
+    "recovery_record",
+    "submit_bodies",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What a commit made of attempts, by the row id of their steps.
+class Finished(Protocol):
+    """What a commit made of attempts, by lease token and task (``relaymesh.store.finish.FinishResult``)."""
 
-    completed: steps that were the last open one of their task. ready: how many steps a success made ready.
-    retried: steps that run again later. dead: steps that do not. refused: steps whose writer was fenced.
-    """
-
-    completed: frozenset[int] = frozenset()
-    ready: Mapping[int, int] | None = None
-    retried: frozenset[int] = frozenset()
-    dead: frozenset[int] = frozenset()
-    refused: frozenset[int] = frozenset()
+    @property
+    def fenced(self) -> frozenset[str]: ...
+    @property
+    def retried(self) -> frozenset[str]: ...
+    @property
+    def dead(self) -> frozenset[str]: ...
+    @property
+    def completed(self) -> frozenset[str]: ...
+    @property
+    def left_open(self) -> frozenset[str]: ...
+    @property
+    def ready(self) -> Mapping[str, int]: ...
 
 
 def submit_bodies(
@@ -68,39 +83,48 @@ def submit_bodies(
 
 def ended_bodies(
     steps: Sequence[FinishedStep],
-    ended: Ended,
+    finished: Finished,
     traces: Mapping[str, str],
     *,
     namespace: str,
     now_ms: int,
     masked: frozenset[str] = frozenset(),
 ) -> list[str]:
-    """Return one row for each attempt that ended, and one more for each whose writer was fenced.
+    """Return one row for each attempt that ended.
 
     traces: by lease token, of tasks that brought a trace of their own.
     """
     bodies: list[str] = []
     openings: dict[str, str] = {}
-    completed, ready, refused = ended.completed, ended.ready or {}, ended.refused
+    fenced, left_open = finished.fenced, finished.left_open
+    # What follows from the steps of a task that one commit ended is told with the last of them.
+    news = finished.completed.union(finished.ready)
+    last = {step.lease.task_id: step for step in steps if step.lease.task_id in news} if news else {}
     for step in steps:
         lease = step.lease
-        if step.report.kind != "succeeded" or lease.row_id in refused:
-            records = _other(step, ended, traces)
-            bodies += [body_of(record, namespace=namespace, now_ms=now_ms, masked=masked) for record in records]
+        token, task, epoch = lease.lease_token, lease.task_id, lease.lease_epoch
+        if step.report.kind != "succeeded" or token in fenced:
+            record = _other(step, finished, traces)
+            bodies.append(body_of(record, namespace=namespace, now_ms=now_ms, masked=masked))
             continue
         opening = openings.get(step.worker_id)
         if opening is None:
             opening = openings[step.worker_id] = _opening("step.execute", step.worker_id, namespace, now_ms)
-        row_id, epoch = lease.row_id, lease.lease_epoch
-        step_id, task_id = quoted(lease.step_id)[1:-1], quoted(lease.task_id)[1:-1]
-        token = lease.lease_token
-        trace = traces.get(token) or trace_of(lease.task_id)
+        ready = 0
+        if lease.shape == SHAPE_SOLE:
+            result = "step_completed" if task in left_open else "task_completed"
+        else:
+            result = "step_completed"
+            if last.get(task) is step:
+                ready = finished.ready.get(task, 0)
+                result = "task_completed" if task in finished.completed else result
+        step_id, task_id = quoted(lease.step_id)[1:-1], quoted(task)[1:-1]
+        trace = traces.get(token) or trace_of(task)
         span = blake2b(token.encode("utf-8", "replace"), digest_size=8).hexdigest()
-        result = "task_completed" if row_id in completed else "step_completed"
         bodies.append(
             f'{opening}step/{step_id}","result":"{result}","trace_id":"{trace}","span_id":"{span}"'
             f',"task_id":"{task_id}","step_id":"{step_id}","details":{{"msg_id":"msg_{step_id}.{epoch}"'
-            f',"lease_epoch":{epoch},"cluster_epoch":{lease.cluster_epoch},"ready_steps":{ready.get(row_id, 0)}}}'
+            f',"lease_epoch":{epoch},"cluster_epoch":{lease.cluster_epoch},"ready_steps":{ready}}}'
             ',"prev_hash":"'
         )
     return bodies
@@ -124,24 +148,52 @@ def lost_records(leases: Iterable[LeaseRef], *, error: str, worker_id: str) -> l
     ]
 
 
-def conflict_records(
-    kind: str, leases: Iterable[LeaseRef], *, actor: str, reason: str, traces: Mapping[str, str] | None = None
-) -> list[Record]:
-    """Return a record for each lease whose writer was fenced. kind: an event type of the conflict table."""
+def conflict_records(conflicts: Iterable[Conflict], *, actor: str, cluster_epoch: int) -> list[Record]:
+    """Return a record for each refused write of a fenced owner."""
     return [
         Record(
             "lease.conflict",
-            actor,
-            f"step/{lease.step_id}",
-            kind,
-            {**_lease_details(lease), "reason": reason},
-            lease.task_id,
-            lease.step_id,
-            (traces or {}).get(lease.lease_token) or trace_of(lease.task_id),
-            _span_of(lease),
+            found.worker_id or actor,
+            f"step/{found.step_id}",
+            found.event_type,
+            {
+                "msg_id": f"msg_{found.step_id}.{found.expected_epoch}",
+                "lease_epoch": found.expected_epoch,
+                "cluster_epoch": cluster_epoch,
+                "reason": f"the step is {found.actual_status} at lease epoch {found.actual_epoch}",
+            },
+            found.task_id,
+            found.step_id,
+            trace_of(found.task_id) if found.task_id else None,
         )
-        for lease in leases
+        for found in conflicts
     ]
+
+
+def expiry_records(task_ids: Iterable[str], *, cluster_epoch: int) -> list[Record]:
+    """Return a record for each task that was cancelled because its time was over."""
+    details = {"mode": "soft", "reason": "expired", "cluster_epoch": cluster_epoch}
+    return [
+        Record("task.cancel", "maintenance", f"task/{task_id}", "cancelled", details, task_id) for task_id in task_ids
+    ]
+
+
+def recovery_record(node_id: str, *, reclaimed: int, retry_scheduled: int, dead_lettered: int) -> Record:
+    """Return the record of a node that took back what its former self ran."""
+    details = {
+        "limit": None,
+        "dead_nodes": [node_id],
+        "reclaimed": reclaimed,
+        "retry_scheduled": retry_scheduled,
+        "dead_lettered": dead_lettered,
+    }
+    return Record("ownership.recover", "runtime", "runtime/ownership", "recovered", details)
+
+
+def death_record(node_id: str, last_heard_ms: int) -> Record:
+    """Return the record of a node that ended without a word: rows of its last moments may be missing."""
+    details = {"lost": None, "since_ms": last_heard_ms, "cause": "node_died", "node_id": node_id}
+    return Record("audit.gap", "system", "runtime/audit", "possible", details)
 
 
 def maintenance_records(
@@ -186,26 +238,22 @@ def maintenance_records(
     return [*records, Record("maintenance.tick", actor, "runtime/maintenance", "ok", details)]
 
 
-def _other(step: FinishedStep, ended: Ended, traces: Mapping[str, str]) -> list[Record]:
-    """Return the records of an attempt that failed, was put off, or came too late."""
+def _other(step: FinishedStep, finished: Finished, traces: Mapping[str, str]) -> Record:
+    """Return the record of an attempt that failed, was put off, or came too late."""
     lease, report = step.lease, step.report
-    won = report.kind == "succeeded"
+    token = lease.lease_token
     details: dict[str, object] = {**_lease_details(lease), "agent": lease.agent_id, "attempt": lease.attempt}
-    records: list[Record] = []
-    if lease.row_id in ended.refused:
-        result = "stale_lease_on_success" if won else "stale_lease"
-        kind = "success_commit_conflict" if won else "failure_commit_conflict"
-        records = conflict_records(kind, [lease], actor=step.worker_id, reason="fenced", traces=traces)
+    if token in finished.fenced:
+        result = "stale_lease_on_success" if report.kind == "succeeded" else "stale_lease"
     elif report.kind == "snoozed":
         result, details["for_ms"] = "retry_scheduled", report.for_ms
     else:
         details["error"] = report.error
-        if lease.row_id in ended.dead:
+        if token in finished.dead:
             result = "agent_not_found" if report.code == "agent_not_found" else "dead_lettered"
         else:
-            # A step of a task that was cancelled meanwhile is closed, whatever it came to.
-            result = "retry_scheduled" if lease.row_id in ended.retried else "exception"
-    executed = Record(
+            result = "retry_scheduled" if token in finished.retried else "exception"
+    return Record(
         "step.execute",
         step.worker_id,
         f"step/{lease.step_id}",
@@ -213,10 +261,9 @@ def _other(step: FinishedStep, ended: Ended, traces: Mapping[str, str]) -> list[
         details,
         lease.task_id,
         lease.step_id,
-        traces.get(lease.lease_token) or trace_of(lease.task_id),
+        traces.get(token) or trace_of(lease.task_id),
         _span_of(lease),
     )
-    return [executed, *records]
 
 
 def _lease_details(lease: LeaseRef) -> dict[str, object]:

@@ -87,8 +87,8 @@ def numbers(place: Place) -> list[int]:
     return sorted({int(match[1]) for name in names if (match := _NAME.fullmatch(name))})
 
 
-def pack_waiting(place: Place) -> int:
-    """Compress the segments that wait for it; return how many there were. Somebody else at it means none.
+def pack_waiting(place: Place, at_most: int | None = None) -> int:
+    """Compress segments that wait for it, the oldest first; return how many. Somebody else at it means none.
 
     Raises:
         OSError: one could not be read or written; it stays as it was.
@@ -97,7 +97,7 @@ def pack_waiting(place: Place) -> int:
     done = 0
     if waiting:
         with contextlib.suppress(AuditBusyError), locked(place.segments / "pack.lock", wait_s=0):
-            for number in waiting:
+            for number in waiting[:at_most]:
                 if place.plain(number).exists():
                     pack(place, number)
                     done += 1
