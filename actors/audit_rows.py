@@ -41,12 +41,16 @@ class Desk(Protocol):
 
 
 class AuditRowsOf:
-    """The rows of one node's commits. conflicts: something was refused, so the table of conflicts has rows."""
+    """The rows of one node's commits.
 
-    def __init__(self, desk: Desk | None, namespace: str, node_id: str) -> None:
+    actor: who the log says ran the steps. conflicts: something was refused, so the table of conflicts has rows.
+    """
+
+    def __init__(self, desk: Desk | None, namespace: str, node_id: str, actor: str) -> None:
         self._desk = desk
         self._namespace = namespace
         self._node_id = node_id
+        self._actor = actor
         self._traces: dict[str, str] = {}
         self.begin(0)
 
@@ -76,7 +80,7 @@ class AuditRowsOf:
 
     def lost(self, message: AttemptLost) -> None:
         """Attempts ended with their worker process."""
-        self._records += lost_records(message.leases, error=message.error, worker_id=message.worker_id)
+        self._records += lost_records(message.leases, error=message.error, actor=self._actor)
         self.conflicts = True
 
     def before_start(self, store: Store) -> None:
@@ -123,7 +127,7 @@ class AuditRowsOf:
         epoch = cluster_epoch(store.conn)
         if self.conflicts:
             found = conflicts_at(store.conn, self._now_ms)
-            self._records += conflict_records(found, actor=self._node_id, cluster_epoch=epoch)
+            self._records += conflict_records(found, actor=self._actor, cluster_epoch=epoch)
         self._records += expiry_records(self._expired, cluster_epoch=epoch)
 
     def hand_in(self) -> None:
@@ -135,7 +139,7 @@ class AuditRowsOf:
         for tasks, results in self._submitted:
             bodies += submit_bodies(tasks, results, namespace=namespace, actor="runtime", now_ms=now_ms)
         for steps, result in self._finished:
-            bodies += ended_bodies(steps, result, self._traces, namespace=namespace, now_ms=now_ms)
+            bodies += ended_bodies(steps, result, self._traces, actor=self._actor, namespace=namespace, now_ms=now_ms)
             if self._traces:
                 for step in steps:
                     self._traces.pop(step.lease.lease_token, None)

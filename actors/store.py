@@ -82,6 +82,7 @@ CHECKPOINT_NS = 30_000_000_000
 class NodeFacts:
     """Who this node is, and what it can run.
 
+    worker_id: who the audit log says ran the steps.
     pools: agent id to slot pool. limits: agents that may not run more often than this at a time on the whole root.
     """
 
@@ -95,6 +96,7 @@ class NodeFacts:
     limits: dict[str, int]
     policy_of: Callable[[str], RetryPolicy]
     durability: Durability = Durability.FULL
+    worker_id: str = "worker-local"
 
 
 class StoreNeeds(Protocol):
@@ -191,7 +193,7 @@ class StoreActor(Actor):
         audit: Desk | None = None,
     ) -> None:
         super().__init__()
-        self._audit = AuditRowsOf(audit, facts.namespace, facts.node_id)
+        self._audit = AuditRowsOf(audit, facts.namespace, facts.node_id, facts.worker_id)
         self._facts = facts
         self._needs = needs
         self._timers = timers

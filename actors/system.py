@@ -249,6 +249,7 @@ class Node:
             },
             policy_of=policy_of,
             durability=Durability(self._settings.durability),
+            worker_id=self._options.worker_id,
         )
 
     def _capabilities(self) -> str:

@@ -86,6 +86,7 @@ def ended_bodies(
     finished: Finished,
     traces: Mapping[str, str],
     *,
+    actor: str,
     namespace: str,
     now_ms: int,
     masked: frozenset[str] = frozenset(),
@@ -95,7 +96,7 @@ def ended_bodies(
     traces: by lease token, of tasks that brought a trace of their own.
     """
     bodies: list[str] = []
-    openings: dict[str, str] = {}
+    opening = _opening("step.execute", actor, namespace, now_ms)
     fenced, left_open = finished.fenced, finished.left_open
     # What follows from the steps of a task that one commit ended is told with the last of them.
     news = finished.completed.union(finished.ready)
@@ -104,23 +105,22 @@ def ended_bodies(
         lease = step.lease
         token, task, epoch = lease.lease_token, lease.task_id, lease.lease_epoch
         if step.report.kind != "succeeded" or token in fenced:
-            record = _other(step, finished, traces)
+            record = _other(step, finished, traces, actor)
             bodies.append(body_of(record, namespace=namespace, now_ms=now_ms, masked=masked))
             continue
-        opening = openings.get(step.worker_id)
-        if opening is None:
-            opening = openings[step.worker_id] = _opening("step.execute", step.worker_id, namespace, now_ms)
-        ready = 0
+        span = blake2b(token.encode("utf-8", "replace"), digest_size=8).hexdigest()
         if lease.shape == SHAPE_SOLE:
-            result = "step_completed" if task in left_open else "task_completed"
+            # Such a row was made by this package, so its ids are of our making: nothing in them needs escaping.
+            ready, step_id, task_id = 0, lease.step_id, task
+            trace = traces.get(token) or task[4:].replace("-", "")
+            result = "task_completed" if task not in left_open else "step_completed"
         else:
-            result = "step_completed"
+            ready, result = 0, "step_completed"
             if last.get(task) is step:
                 ready = finished.ready.get(task, 0)
                 result = "task_completed" if task in finished.completed else result
-        step_id, task_id = quoted(lease.step_id)[1:-1], quoted(task)[1:-1]
-        trace = traces.get(token) or trace_of(task)
-        span = blake2b(token.encode("utf-8", "replace"), digest_size=8).hexdigest()
+            step_id, task_id = quoted(lease.step_id)[1:-1], quoted(task)[1:-1]
+            trace = traces.get(token) or trace_of(task)
         bodies.append(
             f'{opening}step/{step_id}","result":"{result}","trace_id":"{trace}","span_id":"{span}"'
             f',"task_id":"{task_id}","step_id":"{step_id}","details":{{"msg_id":"msg_{step_id}.{epoch}"'
@@ -130,12 +130,12 @@ def ended_bodies(
     return bodies
 
 
-def lost_records(leases: Iterable[LeaseRef], *, error: str, worker_id: str) -> list[Record]:
+def lost_records(leases: Iterable[LeaseRef], *, error: str, actor: str) -> list[Record]:
     """Return a record for each attempt that ended with its worker process."""
     return [
         Record(
             "step.execute",
-            worker_id,
+            actor,
             f"step/{lease.step_id}",
             "exception",
             {**_lease_details(lease), "agent": lease.agent_id, "attempt": lease.attempt, "error": error},
@@ -238,7 +238,7 @@ def maintenance_records(
     return [*records, Record("maintenance.tick", actor, "runtime/maintenance", "ok", details)]
 
 
-def _other(step: FinishedStep, finished: Finished, traces: Mapping[str, str]) -> Record:
+def _other(step: FinishedStep, finished: Finished, traces: Mapping[str, str], actor: str) -> Record:
     """Return the record of an attempt that failed, was put off, or came too late."""
     lease, report = step.lease, step.report
     token = lease.lease_token
@@ -255,7 +255,7 @@ def _other(step: FinishedStep, finished: Finished, traces: Mapping[str, str]) ->
             result = "retry_scheduled" if token in finished.retried else "exception"
     return Record(
         "step.execute",
-        step.worker_id,
+        actor,
         f"step/{lease.step_id}",
         result,
         details,
