@@ -682,13 +682,13 @@ class Client:
     def audit_query(
         self,
         *,
-        task_id: str | None = None,
+        task: str | None = None,
         action: str | None = None,
         from_ms: int | None = None,
         to_ms: int | None = None,
         limit: int = 100,
     ) -> list[str]:
-        """Return records that match everything given, newest first. from_ms, to_ms: wall time, inclusive.
+        """Return records that match everything given, newest first. task: its id. from_ms, to_ms: wall time, inclusive.
 
         Raises:
             SpanOfTimeError: it ends before it begins.
@@ -697,12 +697,12 @@ class Client:
         from relaymesh.audit.read import Filter
         from relaymesh.evidence import query
 
-        check_text_or_none("task_id", task_id)
+        _check_task(task)
         check_text_or_none("action", action)
         check_time("from_ms", from_ms)
         check_time("to_ms", to_ms)
         check_whole_number("limit", limit)
-        return query(self.audit, Filter(task_id, action, from_ms, to_ms), limit, actor=self._actor)
+        return query(self.audit, Filter(task, action, from_ms, to_ms), limit, actor=self._actor)
 
     def audit_verify(
         self, limit: int = 0, *, on_fault: Callable[[str], None] = lambda _: None
@@ -718,7 +718,7 @@ class Client:
         return verify(self.audit, limit, actor=self._actor, on_fault=on_fault)
 
     def audit_siem_export(
-        self, out: str | Path, limit: int = 200, *, action: str | None = None, task_id: str | None = None
+        self, out: str | Path, limit: int = 200, *, action: str | None = None, task: str | None = None
     ) -> SiemExportOutcome:
         """Write records to a file, newest first, one JSON object with field names of a SIEM per line.
 
@@ -729,9 +729,9 @@ class Client:
         from relaymesh.evidence import export_siem
 
         check_text_or_none("action", action)
-        check_text_or_none("task_id", task_id)
+        _check_task(task)
         check_whole_number("limit", limit)
-        return export_siem(self.audit, Path(out), Filter(task_id, action), limit, actor=self._actor)
+        return export_siem(self.audit, Path(out), Filter(task, action), limit, actor=self._actor)
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -815,3 +815,8 @@ class Client:
 
     _node_agents_known: frozenset[str] = frozenset()
     _node_agents_until: float = 0.0
+
+
+def _check_task(task_id: str | None) -> None:
+    if task_id is not None:
+        check_task_id(task_id)

@@ -33,7 +33,7 @@ def audit_query(
     call: Call, task_id: str | None, action: str | None, from_ms: int | None, to_ms: int | None, limit: int
 ) -> None:
     with call.client() as client:
-        rows = client.audit_query(task_id=task_id, action=action, from_ms=from_ms, to_ms=to_ms, limit=limit)
+        rows = client.audit_query(task=task_id, action=action, from_ms=from_ms, to_ms=to_ms, limit=limit)
     for row in rows:
         click.echo(row)
 
@@ -57,4 +57,4 @@ def audit_verify(call: Call, limit: int) -> int:
 @pass_call
 def audit_siem_export(call: Call, out: str, limit: int, action: str | None, task_id: str | None) -> None:
     with call.client() as client:
-        call.show(client.audit_siem_export(os.path.abspath(out), limit, action=action, task_id=task_id))
+        call.show(client.audit_siem_export(os.path.abspath(out), limit, action=action, task=task_id))

@@ -35,7 +35,7 @@ grace_option = click.option(
 worker_id_option = click.option(
     "--worker-id",
     default="worker-local",
-    help="Who the audit log says ran the steps; also the node id when --node-id is blank.",
+    help="Runs the steps, says the audit log; the node id when --node-id is blank.",
 )
 free_node_id_option = click.option(
     "--node-id",

@@ -26,7 +26,7 @@ def test_a_query_hands_on_its_filters_as_instants(terminal) -> None:
     )
 
     assert (ended.status, ended.out) == (0, "")
-    wanted = {"task_id": "tsk_1", "action": None, "from_ms": 1_000, "to_ms": 2_000, "limit": 100}
+    wanted = {"task": "tsk_1", "action": None, "from_ms": 1_000, "to_ms": 2_000, "limit": 100}
     assert terminal.asked("audit_query") == ((), wanted)
 
 
@@ -82,4 +82,4 @@ def test_an_export_tells_where_it_went(terminal, tmp_path) -> None:
     ended = terminal.run("audit-siem-export", "--out", str(tmp_path / "out"))
 
     assert ended.document == {"namespace": "default", "outputPath": "/x", "exported": 4}
-    assert terminal.asked("audit_siem_export") == ((str(tmp_path / "out"), 200), {"action": None, "task_id": None})
+    assert terminal.asked("audit_siem_export") == ((str(tmp_path / "out"), 200), {"action": None, "task": None})

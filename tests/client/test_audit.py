@@ -73,7 +73,7 @@ def test_the_export_of_a_task_holds_its_rows_as_they_stand(client: Client, tmp_p
 
     document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert outcome.audit_events == 2
-    assert document["audit_events"] == client.audit_query(task_id=task_id)[::-1][:2]
+    assert document["audit_events"] == client.audit_query(task=task_id)[::-1][:2]
     (row,) = rows(client, action="task.export")
     assert row["details"] == {"output": str(tmp_path / "out.json"), "audit_rows": 2}
 
