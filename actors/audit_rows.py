@@ -19,6 +19,7 @@ from relaymesh.audit.event import (
     recovery_record,
     submit_bodies,
 )
+from relaymesh.core.mask import field_names
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.conflict import conflicts_at
 from relaymesh.store.finish import FinishResult
@@ -43,14 +44,18 @@ class Desk(Protocol):
 class AuditRowsOf:
     """The rows of one node's commits.
 
-    actor: who the log says ran the steps. conflicts: something was refused, so the table of conflicts has rows.
+    actor: who the log says ran the steps. masked_fields: more names of fields whose values are secret.
+    conflicts: something was refused, so the table of conflicts has rows.
     """
 
-    def __init__(self, desk: Desk | None, namespace: str, node_id: str, actor: str) -> None:
+    def __init__(
+        self, desk: Desk | None, namespace: str, node_id: str, actor: str, masked_fields: Sequence[str] = ()
+    ) -> None:
         self._desk = desk
         self._namespace = namespace
         self._node_id = node_id
         self._actor = actor
+        self._masked = field_names(masked_fields)
         self._traces: dict[str, str] = {}
         self.begin(0)
 
@@ -139,10 +144,18 @@ class AuditRowsOf:
         for tasks, results in self._submitted:
             bodies += submit_bodies(tasks, results, namespace=namespace, actor="runtime", now_ms=now_ms)
         for steps, result in self._finished:
-            bodies += ended_bodies(steps, result, self._traces, actor=self._actor, namespace=namespace, now_ms=now_ms)
+            bodies += ended_bodies(
+                steps,
+                result,
+                self._traces,
+                actor=self._actor,
+                namespace=namespace,
+                now_ms=now_ms,
+                masked=self._masked,
+            )
             if self._traces:
                 for step in steps:
                     self._traces.pop(step.lease.lease_token, None)
-        bodies += [body_of(record, namespace=namespace, now_ms=now_ms) for record in self._records]
+        bodies += [body_of(record, namespace=namespace, now_ms=now_ms, masked=self._masked) for record in self._records]
         desk.offer(bodies)
         self.begin(now_ms)
