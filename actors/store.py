@@ -544,8 +544,8 @@ class StoreActor(Actor):
             self._store.add_counter("low_starvation", claim.forced_low)
         done.claim = claim
 
-    def _answer_submits(self, done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
-        self._audit.submitted((message.tasks for message, _ in batch.submits), results)
+    @staticmethod
+    def _answer_submits(done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
         start = 0
         for message, reply in batch.submits:
             end = start + len(message.tasks)

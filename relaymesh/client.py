@@ -278,33 +278,28 @@ class Client:
         return new_task(request, payload, now_ms=self._now_ms(), ids=self._ids, files=self._writable().payloads)
 
     def _commit(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
-        if self._submitter is not None:
-            return self._submitter(tasks)
+        """Store tasks; return ``(task id, deduplicated)`` of each, once they are on disk and recorded."""
+        results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
+        from relaymesh.audit.event import submit_bodies
+
+        now_ms = self._now_ms()
+        self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
+        return results
+
+    def _store_tasks(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
         store = self._writable()
-        results = self._hand_over(tasks)
-        if results is not None:
-            return results
+        handed_over = self._hand_over(tasks)
+        if handed_over is not None:
+            return handed_over
         with store.write():
             results = store.submit(tasks, now_ms=self._now_ms())
         self._commits += 1
         self._wake()
-        # Ours already: a node heard of it after all, and its answer got lost. It has recorded it, too.
-        stored = list(zip(tasks, results, strict=True))
-        self._record_submits([(task, result) for task, result in stored if result != (task.task_id, True)])
-        return [(holder, deduplicated and holder != task.task_id) for task, (holder, deduplicated) in stored]
-
-    def _record_submits(self, stored: Sequence[tuple[NewTask, tuple[str, bool]]]) -> None:
-        from relaymesh.audit.event import submit_bodies
-
-        self.audit.append(
-            submit_bodies(
-                [task for task, _ in stored],
-                [result for _, result in stored],
-                namespace=self.namespace,
-                actor=self._actor,
-                now_ms=self._now_ms(),
-            )
-        )
+        # Ours already: a node heard of it after all, and its answer got lost.
+        return [
+            (holder, deduplicated and holder != task.task_id)
+            for task, (holder, deduplicated) in zip(tasks, results, strict=True)
+        ]
 
     def _hand_over(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]] | None:
         """Have a node of this machine store the tasks with what else it commits; None when none has answered.
@@ -321,7 +316,7 @@ class Client:
         from relaymesh.wire.codec import decode, encode
         from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
-        answer = self._control.ask(encode(SubmitTasks(tuple(tasks), self._actor)))
+        answer = self._control.ask(encode(SubmitTasks(tuple(tasks))))
         if answer is None:
             return None
         try:

@@ -199,7 +199,7 @@ class AuditTrail:
         gaps = self._gaps(head, settled.gap, lost, lost_cause, now_ms)
         lines: list[str] = []
         head = _extend(head, [*gaps, *bodies], lines, secret, now_ms)
-        data = settled.mend + "".join(lines).encode("ascii")
+        data = settled.mend + "".join(lines).encode()
         due = now_ms - head.synced_at_ms >= SYNC_MS or now_ms < head.synced_at_ms
         self._write(data, settled.head.size, sync=due)
         head = msgspec.structs.replace(
