@@ -82,7 +82,8 @@ CHECKPOINT_NS = 30_000_000_000
 class NodeFacts:
     """Who this node is, and what it can run.
 
-    worker_id: who the audit log says ran the steps. masked_fields: names of details that it masks, beside its own.
+    worker_id: who the audit log says ran the steps. masked_fields: names whose values it does not show, besides those
+        that it knows.
     pools: agent id to slot pool. limits: agents that may not run more often than this at a time on the whole root.
     """
 
@@ -543,8 +544,8 @@ class StoreActor(Actor):
             self._store.add_counter("low_starvation", claim.forced_low)
         done.claim = claim
 
-    def _answer_submits(self, done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
-        self._audit.submitted((message.tasks for message, _ in batch.submits), results)
+    @staticmethod
+    def _answer_submits(done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
         start = 0
         for message, reply in batch.submits:
             end = start + len(message.tasks)

@@ -164,9 +164,12 @@ class ControlListener:
 
 
 class ControlClient:
-    """The end of a process that has something to say to a node of the root; connects when it first has.
+    """The end of a process that has something to say to the node of the root; connects when it first has.
 
-    Not thread-safe. clock: seconds that only grow. patience_s: how long a node may take to answer; one that takes
+    Only where there is one node on this machine: with several, all that clients say would land on one of them, and the
+    others would stand by.
+
+    Not thread-safe. clock: seconds that only grow. patience_s: how long the node may take to answer; one that takes
         longer is left alone for a while.
     """
 
@@ -177,24 +180,27 @@ class ControlClient:
         self._clock = clock
         self._patience_s = patience_s
         self._channel: Channel | None = None
-        self._seen: tuple[int, int] | None = None
+        self._folder: tuple[int, int] | None = None
+        self._files: tuple[tuple[str, int], ...] = ()
         self._rest_until = 0.0
 
     def ask(self, message: bytes) -> bytes | None:
-        """Send a message to a node and return its answer; None when none came, whether the node heard it or not."""
-        if len(message) > CONTROL_BYTES_MAX:
-            return None
-        channel = self._channel or self._connect()
-        if channel is None:
+        """Send a message to the node and return its answer; None when none came, whether the node heard it or not."""
+        if len(message) > CONTROL_BYTES_MAX or self._clock() < self._rest_until:
             return None
         try:
-            channel.wait_for(self._patience_s)
-            channel.send_bytes(message)
-            return channel.recv_bytes()
+            self._look()
+        except OSError:
+            self.close()
+        if self._channel is None:
+            return None
+        try:
+            self._channel.send_bytes(message)
+            return self._channel.recv_bytes()
         except TimeoutError:
             self._rest_until = self._clock() + _REST_S
         except (OSError, EOFError):
-            self._seen = None
+            pass
         self.close()
         return None
 
@@ -203,32 +209,41 @@ class ControlClient:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+        self._folder, self._files = None, ()
 
-    def _connect(self) -> Channel | None:
-        """Connect to the first node that there is; costs one look at the folder while there is none."""
-        try:
-            stat = self._run.stat()
-        except OSError:
-            return None
-        seen = (stat.st_mtime_ns, stat.st_ino)
-        if seen == self._seen or self._clock() < self._rest_until:
-            return None
-        for path in sorted(self._run.glob("*.control"))[:_FILES_MAX]:
-            self._channel = _connected(path)
-            if self._channel is not None:
-                return self._channel
-        self._seen = seen  # nobody is there until the folder changes
-        return None
+    def _look(self) -> None:
+        """Be connected to the node if there is one only; costs one look at the folder while nothing changes there."""
+        stat = self._run.stat()
+        folder = (stat.st_mtime_ns, stat.st_ino)
+        if folder == self._folder:
+            return
+        paths = sorted(self._run.glob("*.control"))[:_FILES_MAX]
+        files = tuple((path.name, path.stat().st_mtime_ns) for path in paths)
+        if files != self._files:
+            self.close()
+            # A file that a killed node left behind leads nowhere, as does one of a node that has no room for us.
+            found = [channel for path in paths if (channel := _connected(path)) is not None]
+            if len(found) == 1:
+                (self._channel,) = found
+                self._channel.wait_for(self._patience_s)
+            elif found:
+                for channel in found:
+                    channel.close()
+            elif files:
+                self._rest_until = self._clock() + _REST_S
+                return
+        self._folder, self._files = folder, files
 
 
 def _connected(path: Path) -> Channel | None:
     try:
         port, key = path.read_text("ascii").split()
         channel = Channel(socket.create_connection(("127.0.0.1", int(port)), timeout=_PROOF_S))
-        if channel.prove_first(bytes.fromhex(key)):
-            return channel
     except (OSError, ValueError, OverflowError):
         return None
+    with contextlib.suppress(ValueError):
+        if channel.prove_first(bytes.fromhex(key)):
+            return channel
     channel.close()
     return None
 

@@ -68,18 +68,11 @@ class WakeSender:
         self._targets: list[tuple[int, bytes]] = []
         self._seen: tuple[int, int] | None = None
 
-    def wake_others(self) -> None:
-        """As ``wake``, where one node knows already: nobody needs to hear of it as long as there is no other."""
-        self._wake(at_least=2)
-
     def wake(self) -> None:
         """Wake every node of the root on this machine; never fails and never waits."""
-        self._wake(at_least=1)
-
-    def _wake(self, at_least: int) -> None:
         try:
             self._refresh()
-            if len(self._targets) < at_least:
+            if not self._targets:
                 return
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

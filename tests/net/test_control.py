@@ -155,13 +155,15 @@ def test_more_peers_than_there_is_room_for_are_sent_away_and_come_in_when_one_le
     clients = [ControlClient(run) for _ in range(CONNECTIONS_MAX)]
     assert all(client.ask(encode(Ping())) for client in clients)
 
-    late = ControlClient(run)
+    now = [0.0]
+    late = ControlClient(run, clock=lambda: now[0])
 
     assert late.ask(encode(Ping())) is None
     clients.pop().close()
-    # The folder is the same, so the late one would not try again by itself.
-    eventually(lambda: ControlClient(run).ask(encode(Ping())) is not None)
-    for client in clients:
+    assert late.ask(encode(Ping())) is None  # it does not knock at every submit
+    now[0] += 6.0
+    eventually(lambda: late.ask(encode(Ping())) is not None or now.__setitem__(0, now[0] + 6.0))
+    for client in (late, *clients):
         client.close()
 
 
@@ -190,6 +192,34 @@ def test_a_node_that_stands_still_is_left_alone_for_a_while(run: Path) -> None:
     thread.join(10)
     for peer in accepted:
         peer.close()
+
+
+def test_with_two_nodes_nobody_is_asked_until_one_of_them_is_gone(run: Path, node: list[str]) -> None:
+    client = ControlClient(run)
+    assert client.ask(encode(Ping())) is not None
+    second, address = ControlActor(run, "second", {}), Address("second")
+    second.launch(address)
+    assert second.wait_up(10)
+
+    asked = [client.ask(encode(Ping())), client.ask(encode(Ping()))]
+    second.finish()
+    assert second.wait_ended(10)
+
+    assert asked == [None, None]
+    assert client.ask(encode(Ping())) is not None
+    client.close()
+
+
+def test_what_else_changes_in_the_folder_keeps_the_connection(run: Path, node: list[str]) -> None:
+    client = ControlClient(run)
+    assert client.ask(encode(Ping())) is not None
+    connection = client._channel
+
+    (run / "n.lock").write_text("x")
+
+    assert client.ask(encode(Ping())) is not None
+    assert client._channel is connection
+    client.close()
 
 
 def answering(run: Path, answer: Callable[[SubmitTasks], bytes | None]) -> ControlListener:
