@@ -27,6 +27,7 @@ from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.connection import Durability
+from relaymesh.store.counter import LOW_STARVATION
 from relaymesh.store.error import StoreDefectError
 from relaymesh.store.store import Store
 from relaymesh.store.submit import is_sole
@@ -514,7 +515,7 @@ class StoreActor(Actor):
                 groups=groups,
             )
         if claim.forced_low:
-            self._store.add_counter("low_starvation", claim.forced_low)
+            self._store.add_counter(LOW_STARVATION, claim.forced_low)
         done.claim = claim
 
     @staticmethod

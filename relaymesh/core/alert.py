@@ -4,9 +4,9 @@
      ▲                  │ not too high                                     │ low at every look for recover_ms
      └──────────────────┴──────────────────────────────────────────────────┘
 
-"Low" is at or below ``clear_percent`` of the target, so a reading that dances around the target changes nothing: between
-firing and being over lies at least ``recover_ms``, and before firing again ``sustain_ms``. An alert that fires as a
-warning becomes critical once it was critical for ``sustain_ms``, and stays so until it is over.
+"Low" is at or below ``clear_percent`` of the target, so a reading that dances around the target changes nothing:
+between firing and being over lies at least ``recover_ms``, and before firing again ``sustain_ms``. An alert that fires
+as a warning becomes critical once it was critical for ``sustain_ms``, and stays so until it is over.
 
 Nobody looked for longer than ``LOOK_GAP_MS`` (no node ran), or the clock was set back: what was seen before proves
 nothing about the time between, so both windows begin anew. The phase stays.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 __all__ = ["COUNT_BOUNDS", "SECOND_BOUNDS", "Histogram"]
 
@@ -44,7 +45,7 @@ class Histogram:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         """Raises ValueError when the bounds do not rise, or there are none."""
-        if not bounds or any(high <= low for low, high in zip(bounds, bounds[1:], strict=False)):
+        if not bounds or any(high <= low for low, high in pairwise(bounds)):
             raise ValueError(f"bounds must rise, and there must be some: {bounds}")
         self.bounds = tuple(float(bound) for bound in bounds)
         self.counts = [0] * (len(self.bounds) + 1)

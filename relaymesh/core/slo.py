@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["CRITICAL_BURN_RATE", "Miss", "Objective", "Severity", "misses"]
+__all__ = ["CRITICAL_BURN_RATE", "Levels", "Miss", "Objective", "Severity", "misses", "objectives"]
 
 CRITICAL_BURN_RATE: Final = 2.0
 
@@ -41,6 +41,17 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
+class Levels:
+    """What is observed of a root, or what it should not exceed: ages in ms, and a count of tasks."""
+
+    queue_lag_ms: int
+    step_p95_ms: int
+    step_p99_ms: int
+    dead_growth_1h: int
+    replication_lag_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Miss:
     """An objective that was missed."""
 
@@ -54,3 +65,14 @@ class Miss:
 def misses(objectives: Iterable[Objective]) -> list[Miss]:
     """Return those that are missed, in the order given."""
     return [Miss(o.metric, o.observed, max(1, o.target), o.burn_rate, o.severity) for o in objectives if o.missed]
+
+
+def objectives(observed: Levels, target: Levels) -> tuple[Objective, ...]:
+    """Return the five service levels of a root."""
+    return (
+        Objective("queue_lag", observed.queue_lag_ms, target.queue_lag_ms),
+        Objective("step_p95", observed.step_p95_ms, target.step_p95_ms),
+        Objective("step_p99", observed.step_p99_ms, target.step_p99_ms),
+        Objective("dead_growth_1h", observed.dead_growth_1h, target.dead_growth_1h),
+        Objective("replication_lag", observed.replication_lag_ms, target.replication_lag_ms),
+    )

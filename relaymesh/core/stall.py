@@ -5,8 +5,8 @@
     moved at m           the newest claim or end of a step
                                                      stalled for   now − max(r, f, m)
 
-Each alone is normal: a backlog has old steps while all slots are busy, an idle node has free slots, and between two long
-steps nothing happens. Only together do they mean that somebody has to look.
+Each alone is normal: a backlog has old steps while all slots are busy, an idle node has free slots, and between two
+long steps nothing happens. Only together do they mean that somebody has to look.
 """
 
 from __future__ import annotations

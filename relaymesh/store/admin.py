@@ -1,4 +1,4 @@
-"""What an operator asks for: cancel, replay, the cluster epoch, and the rows of nodes and counters."""
+"""What an operator asks for: cancel, replay, the cluster epoch, and the rows of nodes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ __all__ = [
     "KEY_TTL_MS",
     "CancelMode",
     "Cancelled",
-    "add_counter",
+    "bump_epoch",
     "cancel",
     "cluster_epoch",
+    "cluster_state",
     "forget_keys",
     "register_node",
     "replay",
@@ -97,12 +98,26 @@ def cluster_epoch(conn: sqlite3.Connection) -> int:
     return int(row[0])
 
 
-def add_counter(conn: sqlite3.Connection, name: str, amount: int) -> None:
-    """Add to a counter of the root."""
-    conn.execute(
-        "INSERT INTO counters(name, value) VALUES (?,?) ON CONFLICT(name) DO UPDATE SET value=value+excluded.value",
-        (name, amount),
-    )
+def cluster_state(conn: sqlite3.Connection) -> tuple[str, int, int]:
+    """Return the row of the fencing counter: value, version, and when it was changed."""
+    row = conn.execute(
+        "SELECT state_value, version, updated_at_ms FROM cluster_state WHERE state_key='cluster_epoch'"
+    ).fetchone()
+    return str(row[0]), int(row[1]), int(row[2])
+
+
+def bump_epoch(conn: sqlite3.Connection, *, now_ms: int) -> tuple[int, int, int]:
+    """Raise the fencing counter by one; return its new value, version, and time.
+
+    Whatever is in flight fails its commit once, and is recovered when its lease runs out.
+    """
+    row = conn.execute(
+        "UPDATE cluster_state SET state_value=CAST(CAST(state_value AS INTEGER)+1 AS TEXT), version=version+1,"
+        " updated_at_ms=max(?, updated_at_ms+1) WHERE state_key='cluster_epoch'"
+        " RETURNING state_value, version, updated_at_ms",
+        (now_ms,),
+    ).fetchone()
+    return int(row[0]), int(row[1]), int(row[2])
 
 
 def register_node(conn: sqlite3.Connection, node_id: str, *, pid: int, host: str, agents: str, now_ms: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from relaymesh.store.counter import count_conflict
 from relaymesh.wire.store import LeaseRef
 
 __all__ = ["record_conflict", "record_conflicts"]
@@ -37,6 +38,7 @@ def record_conflict(
         _INSERT,
         (event_type, actual[5], actual[4], worker_id, expected_status, token, lease_epoch, *actual[:4], now_ms),
     )
+    count_conflict(conn, event_type)
 
 
 def record_conflicts(
