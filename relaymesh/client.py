@@ -13,8 +13,9 @@ stands in other modules, loaded when they are first needed: every command of the
     check      argument.py            what is handed in, before anything is opened
     submit     submission.py          what is refused and filled in, groups of many tasks
     look       watch.py result.py     follow a task, the output of a task; single rows come from store/read.py
-    operate    operation.py           explain, counts, conflicts, query, cancel, replay
-               store/                 health, maintenance, exports
+    operate    operation.py           explain, conflicts, query, cancel, replay
+               observation.py         counts, metrics, service levels, alerts, health, the cluster epoch
+               store/                 maintenance, exports
 """
 
 from __future__ import annotations
@@ -64,7 +65,16 @@ if TYPE_CHECKING:
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
     from relaymesh.submission import BadPayloadError, BadTimeError, PayloadTooLargeError, default_key
-    from relaymesh.view import DeadExportOutcome, HealthOutcome, MaintenanceOutcome, TaskExportOutcome
+    from relaymesh.view import (
+        AlertsOutcome,
+        ClusterEpochBumpOutcome,
+        ClusterStateOutcome,
+        DeadExportOutcome,
+        HealthOutcome,
+        MaintenanceOutcome,
+        SloAlertOutcome,
+        TaskExportOutcome,
+    )
     from relaymesh.wire.store import NewTask
     from relaymesh.workflow import Step, Workflow
 
@@ -483,15 +493,63 @@ class Client:
 
     def stats(self) -> StatsOutcome:
         """Return counts and ages of the root."""
-        from relaymesh.operation import stats
+        from relaymesh.observation import stats
 
-        return stats(self._readable(), now_ms=self._now_ms)
+        return stats(self._readable(), self._config(), now_ms=self._now_ms)
+
+    def metrics(self) -> str:
+        """Return the metrics of the root and its running nodes, as Prometheus text."""
+        from relaymesh.observation import metrics
+
+        return metrics(self._readable(), self._config(), now_ms=self._now_ms)
+
+    def render_metrics(self) -> str:
+        """Like ``metrics``, for a scraper: the audit log does not grow by it. From any thread, one at a time."""
+        from relaymesh.observation import render_metrics
+
+        return render_metrics(self._readable(), self._config(), now_ms=self._now_ms)
+
+    def slo_evaluate(self, out: str | Path | None = None) -> SloAlertOutcome:
+        """Compare the service levels with their targets, and write the answer to a file.
+
+        out: by default ``alerts/slo-alerts-latest.json`` in the root.
+
+        Raises:
+            ReportFileError: the file cannot be written.
+        """
+        from relaymesh.observation import slo_evaluate
+
+        path = Path(out) if out is not None else self.root / "alerts" / "slo-alerts-latest.json"
+        return slo_evaluate(self._writable(create=False), self._config(), path, now_ms=self._now_ms)
+
+    def alerts(self, limit: int = 20) -> AlertsOutcome:
+        """Return the alerts that running nodes watch for, and at most ``limit`` of their last changes."""
+        from relaymesh.observation import alerts
+
+        check_whole_number("limit", limit)
+        return alerts(self._readable(), limit=limit)
 
     def health(self) -> HealthOutcome:
         """Return whether the root can be used; does not raise for what it is there to find."""
-        from relaymesh.store.health import check
+        from relaymesh.observation import health
 
-        return check(self.root, now_ms=self._now_ms())
+        return health(self.root, self.namespace, settings=self._config, now_ms=self._now_ms())
+
+    def cluster_state(self) -> ClusterStateOutcome:
+        """Return the fencing counter of the root."""
+        from relaymesh.observation import cluster_state
+
+        return cluster_state(self._readable())
+
+    def cluster_epoch_bump(self, *, reason: str = "manual", actor: str = "cli") -> ClusterEpochBumpOutcome:
+        """Raise the fencing counter: what is in flight fails its commit once, and runs again after its lease."""
+        from relaymesh.observation import bump_epoch
+
+        check_text("reason", reason)
+        check_text("actor", actor)
+        outcome = bump_epoch(self._writable(create=False), reason=reason, actor=actor, now_ms=self._now_ms)
+        self._wake()
+        return outcome
 
     def lease_conflicts(self, limit: int = 100, since_hours: int = 24) -> list[LeaseConflict]:
         """Return refused writes of fenced owners, newest first."""

@@ -39,9 +39,17 @@ COMMANDS: dict[str, Entry] = {
     "stats": Entry("Look", "look", "Count tasks, steps and messages by state."),
     "health": Entry("Look", "look", "Check the database, the folders and the free disk space."),
     "lease-conflicts": Entry("Look", "look", "List results and heartbeats that came from a former owner."),
+    "metrics": Entry("Look", "observe", "Print the metrics of the root and its nodes as Prometheus text."),
+    "serve-metrics": Entry("Look", "observe", "Serve the metrics over HTTP until it is stopped."),
+    "slo-evaluate": Entry(
+        "Look", "observe", "Compare the service levels with their targets and write the answer down."
+    ),
+    "alerts": Entry("Look", "observe", "Show the alerts that running nodes watch for, and their last changes."),
+    "cluster-state": Entry("Look", "observe", "Show the cluster epoch, the fencing counter of the root."),
     "cancel": Entry("Change", "change", "Cancel a task."),
     "replay": Entry("Change", "change", "Run the dead-lettered steps of a task again."),
     "replay-batch": Entry("Change", "change", "Replay the most recently changed tasks of one status."),
+    "cluster-epoch-bump": Entry("Operate", "observe", "Raise the cluster epoch, which fences everything in flight."),
     "task-export": Entry("Operate", "operate", "Write everything about one task to a JSON file."),
     "dead-export": Entry("Operate", "operate", "Write the list of dead letters to a JSON file."),
     "maintenance": Entry("Operate", "operate", "Run one maintenance tick: reclaim, retry, repair."),

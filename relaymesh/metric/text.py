@@ -5,10 +5,11 @@
     name{label="value",...} value                       each sample with exactly its labels,
     name{namespace="ns",label="value",...} value        then all of them once more with the namespace in front
 
-A family whose own label is the namespace has no second copy: it would be the same sample twice, which readers refuse.
+A family whose own label is the namespace has no second copy: it would be the same sample twice, which readers
+refuse.
 
-Written here and not by ``prometheus_client``, which cannot print a counter whose name does not end in ``_total``, as one
-of the fixed names does (docs/decisions/metrics-text.md). The tests read the text with its parser.
+Written here and not by ``prometheus_client``, which cannot print a counter whose name does not end in ``_total``, as
+one of the fixed names does (docs/decisions/metrics-text.md). The tests read the text with its parser.
 """
 
 from __future__ import annotations

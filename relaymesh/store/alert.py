@@ -1,8 +1,8 @@
 """Alerts of a root: their state, which all its nodes share, and the log of what became of them.
 
-The state is one row of ``cluster_state``, written only over the version that was read: of several nodes that look at the
-same moment one decides, and the others learn of it at their next look. Who decided appends to ``alerts/alerts.log``, JSON
-lines, rotated at 1 MiB, five old files kept. A process that dies between the two leaves the state without its line.
+The state is one row of ``cluster_state``, written only over the version that was read: of several nodes that look at
+the same moment one decides, and the others learn of it at their next look. Who decided appends to the log, JSON lines,
+rotated at 1 MiB, five old files kept. A process that dies between the two leaves the state without its line.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def save_alerts(conn: sqlite3.Connection, states: str, *, over_version: int, fir
     ).rowcount
     if not changed and over_version:
         changed = conn.execute(
-            "UPDATE cluster_state SET state_value=?, version=version+1, updated_at_ms=? WHERE state_key=? AND version=?",
+            "UPDATE cluster_state SET state_value=?, version=version+1, updated_at_ms=?"
+            " WHERE state_key=? AND version=?",
             (states, now_ms, _KEY, over_version),
         ).rowcount
     if changed and fired:

@@ -22,7 +22,13 @@ _MEMBERS = ("ALIVE", "SUSPECT", "DEAD")
 
 
 def stats(
-    conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int, min_free_disk_bytes: int = 0
+    conn: sqlite3.Connection,
+    root: Path,
+    *,
+    namespace: str,
+    now_ms: int,
+    min_free_disk_bytes: int = 0,
+    gossip_signing: bool = False,
 ) -> StatsOutcome:
     """Return the counts of one scoped root. min_free_disk_bytes: the setting, 0 when nobody cares."""
     task_status = _task_counts(conn)
@@ -62,6 +68,7 @@ def stats(
         lease_conflict_total=sum(conflicts.values()),
         lease_conflict_1h=_count(conn, "lease_conflicts WHERE occurred_at_ms>=?", now_ms - _HOUR_MS),
         lease_conflict_by_type=conflicts,
+        gossip_signing_enabled=int(gossip_signing),
         cluster_epoch=cluster_epoch(conn),
         mesh_total_nodes=sum(nodes.values()),
         mesh_alive_nodes=nodes.get("ALIVE", 0),

@@ -32,7 +32,7 @@ ALLOWED = {
     "SELECT count(*) FROM steps": "stats: a covering index, 40 ns a row",
     "SELECT outcome, count(*) FROM attempts GROUP BY outcome": "stats: a covering index of what went wrong",
     "SELECT event_type, count(*) FROM lease_conflicts GROUP BY event_type": "stats: conflicts are few",
-    "INSERT INTO counters(name, value) SELECT ?, count(*) FROM lease_conflicts WHERE event_type=?": "once for each type",
+    "INSERT INTO counters(name, value) SELECT ?, count(*) FROM lease_conflicts WHERE event_type=?": "once a type",
 }
 # Walks an index in its order and stops at its LIMIT.
 LIMITED = re.compile(r"SCAN (tasks|s) USING INDEX tasks_updated$")
