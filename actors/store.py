@@ -10,7 +10,7 @@ refuses, who asked gets the error, and what must not be lost (results, released 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.store.admin import KEY_TTL_MS
+from relaymesh.store.alert import save_alerts
 from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.connection import Durability
 from relaymesh.store.counter import LOW_STARVATION
@@ -55,6 +56,7 @@ from relaymesh.wire.store import (
     VerifyLeases,
     WithdrawDemand,
     Withdrawn,
+    WriteAlerts,
     WriteNode,
 )
 from relaymesh.wire.work import StepReport
@@ -105,6 +107,8 @@ class StoreNeeds(Protocol):
     def generation(self, number: int) -> None: ...
     def current_generation(self) -> int: ...
     def lost_generation(self) -> None: ...
+    def committed(self, spent_ns: int, writes: int, finished: Sequence[FinishedStep]) -> None: ...
+    def refused(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -119,6 +123,7 @@ class _Batch:
     renewals: list[RenewLeases] = field(default_factory=list)
     nodes: list[WriteNode] = field(default_factory=list)
     maintenance: list[tuple[RunMaintenance, Reply]] = field(default_factory=list)
+    alerts: list[tuple[WriteAlerts, Reply]] = field(default_factory=list)
     take_over: bool = False
 
     def split(self) -> list[_Batch]:
@@ -130,6 +135,7 @@ class _Batch:
         parts += [_Batch(renewals=[message]) for message in self.renewals]
         parts += [_Batch(nodes=[message]) for message in self.nodes]
         parts += [_Batch(maintenance=[entry]) for entry in self.maintenance]
+        parts += [_Batch(alerts=[entry]) for entry in self.alerts]
         return parts + ([_Batch(take_over=True)] if self.take_over else [])
 
     @property
@@ -143,7 +149,23 @@ class _Batch:
             or self.renewals
             or self.nodes
             or self.maintenance
+            or self.alerts
             or self.take_over
+        )
+
+    @property
+    def size(self) -> int:
+        """How many tasks, results and other writes it carries."""
+        return (
+            sum(len(message.tasks) for message, _ in self.submits)
+            + len(self.finished)
+            + sum(len(message.leases) for message in self.released)
+            + len(self.lost)
+            + len(self.renewals)
+            + len(self.nodes)
+            + len(self.maintenance)
+            + len(self.alerts)
+            + self.take_over
         )
 
 
@@ -179,6 +201,7 @@ class StoreActor(Actor):
         | WriteNode
         | RunMaintenance
         | VerifyLeases
+        | WriteAlerts
     )
 
     def __init__(self, facts: NodeFacts, needs: StoreNeeds, timers: Timers, queue: Address, lease: Address) -> None:
@@ -264,6 +287,8 @@ class StoreActor(Actor):
                 batch.nodes.append(message)
             case RunMaintenance():
                 batch.maintenance.append((message, self.reply_later()))
+            case WriteAlerts():
+                batch.alerts.append((message, self.reply_later()))
             case TakeOver():
                 batch.take_over = True
             case VerifyLeases(leases):
@@ -328,7 +353,7 @@ class StoreActor(Actor):
     # The transaction.
 
     def _flush(self) -> None:
-        asked = self._batch.submits or self._batch.maintenance
+        asked = self._batch.submits or self._batch.maintenance or self._batch.alerts
         if not asked and self._retry_at_ns > self._timers.now_ns():
             return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
         batch = self._batch
@@ -352,11 +377,14 @@ class StoreActor(Actor):
                 if not groups:
                     return
             spilled = self._store.spill_outputs(batch.finished)
+            began_ns = self._timers.now_ns()
             with self._store.write():
                 done = self._apply(batch, spilled, groups, due=due)
         except RelayMeshError as error:
+            self._needs.refused()
             self._failed(batch, error)
             return
+        self._needs.committed(self._timers.now_ns() - began_ns, batch.size, batch.finished)
         self._failures = self._retry_at_ns = 0
         self._wrote = True
         if hinted and done.claim is not None:
@@ -420,6 +448,11 @@ class StoreActor(Actor):
         for order, reply in batch.maintenance:
             done.answers.append((reply, self._maintain(order, now_ms)))
             done.ready = done.due_changed = True
+        for alerts, reply in batch.alerts:
+            taken = save_alerts(
+                store.conn, alerts.states, over_version=alerts.over_version, fired=alerts.fired, now_ms=now_ms
+            )
+            done.answers.append((reply, taken))
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
             done.ready = done.due_changed = True
@@ -614,7 +647,7 @@ class StoreActor(Actor):
         self._rest(error, "refused a commit")
         for _, reply in batch.submits:
             reply.fail(error)
-        for _, reply in batch.maintenance:
+        for _, reply in (*batch.maintenance, *batch.alerts):
             reply.fail(error)
         for renewal in batch.renewals:
             self._lease.tell(Renewed((), (), renewal.asked_at_ns, failed=True))
@@ -636,7 +669,7 @@ class StoreActor(Actor):
                 self._commit(part)
             return
         log.error("a write cannot be made and is left out (%s): %s", error.code, error)
-        for _, reply in (*batch.submits, *batch.maintenance):
+        for _, reply in (*batch.submits, *batch.maintenance, *batch.alerts):
             reply.fail(error)
         for step in batch.finished:
             if step.report.code != error.code:

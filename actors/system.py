@@ -10,7 +10,8 @@
     │   └── worker-N  one worker process each
     ├── maintenance   dead owners, expiry, heartbeat
     ├── wake          hints from other processes
-    └── control       messages from other processes
+    ├── control       messages from other processes
+    └── observer      the node's report, and the alerts of the root
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -26,7 +27,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from actors.address import Address
@@ -36,6 +37,8 @@ from actors.inline import INLINE_SLOTS, InlineWorkerActor
 from actors.lease import LeaseActor
 from actors.mailbox import Overflow
 from actors.maintenance import MaintenanceActor
+from actors.measure import Measures
+from actors.observer import ObserverActor
 from actors.queue import QueueActor, WorkerSlot
 from actors.store import NodeFacts, StoreActor
 from actors.supervisor import Child, Supervisor
@@ -50,9 +53,11 @@ from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.lease import renew_period_ns
 from relaymesh.core.retry import RetryPolicy
+from relaymesh.core.slo import Levels
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.errors import ActorError
 from relaymesh.node import NodeOptions
+from relaymesh.observation import targets_of
 from relaymesh.settings import Settings, load_settings
 from relaymesh.store.clock import boot_id
 from relaymesh.store.connection import Durability
@@ -61,9 +66,11 @@ from relaymesh.store.presence import Presence, host_name, take_presence
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
+from relaymesh.wire.node_report import NodeReport
 from relaymesh.wire.store import (
     Committed,
     DrainQueue,
+    FinishedStep,
     LeaseRef,
     QueueDrained,
     StoreAnswer,
@@ -134,6 +141,7 @@ class Node:
         self._timers = TimerService()
         self._ids = Ids(_now_ms, random.Random(random.SystemRandom().getrandbits(128)))
         self._generation = 0
+        self._measures = Measures()
         self._ended = threading.Event()
         self._drained = threading.Event()
         self._ending = threading.Lock()
@@ -147,6 +155,7 @@ class Node:
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
             "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
+            "observer": Address("observer", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
         self._slots: dict[str, WorkerSlot] = {}
@@ -184,7 +193,7 @@ class Node:
         """Have ``call`` called in the queue's thread with each batch of results that is on disk."""
         self._on_committed = call
 
-    # StoreNeeds and MaintenanceNeeds.
+    # StoreNeeds, MaintenanceNeeds and ObserverNeeds.
 
     def now_ms(self) -> int:
         """Wall time."""
@@ -205,6 +214,33 @@ class Node:
     def current_generation(self) -> int:
         """Return the generation, 0 before the first."""
         return self._generation
+
+    def committed(self, spent_ns: int, writes: int, finished: Sequence[FinishedStep]) -> None:
+        """The store has committed these results among ``writes``; called by the StoreActor only."""
+        self._measures.committed(spent_ns, writes, finished)
+
+    def refused(self) -> None:
+        """The database refused a transaction."""
+        self._measures.refused()
+
+    def report(self) -> NodeReport:
+        """Return what this node has counted since its start."""
+        return self._measures.report(
+            self.tree.metrics(),
+            self._slot_counts,
+            node_id=self.node_id,
+            host=self.facts.host,
+            pid=self.facts.pid,
+            now_ms=_now_ms(),
+        )
+
+    def targets(self) -> Levels:
+        """Return what the service levels of the root should not exceed."""
+        return targets_of(self._settings)
+
+    def min_free_disk_bytes(self) -> int:
+        """Return the setting."""
+        return self._settings.min_free_disk_bytes
 
     def maintained(self, done: MaintenanceOutcome) -> None:
         """A round of maintenance came to this."""
@@ -249,13 +285,17 @@ class Node:
             limits={
                 agent_id: spec.max_concurrency for agent_id, spec in specs.items() if spec.max_concurrency is not None
             },
-            slots={
-                "inline": INLINE_SLOTS,
-                USER_INLINE_POOL: 1,
-                "thread": self._options.threads or THREAD_SLOTS,
-                "process": self._concurrency,
-            },
+            slots=self._slot_counts,
         ).to_json()
+
+    @property
+    def _slot_counts(self) -> dict[str, int]:
+        return {
+            "inline": INLINE_SLOTS,
+            USER_INLINE_POOL: 1,
+            "thread": self._options.threads or THREAD_SLOTS,
+            "process": self._concurrency,
+        }
 
     def _start(self) -> None:
         _QUICK_SWITCHES.begin(self)
@@ -307,6 +347,7 @@ class Node:
             ),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
             Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
+            Child(at["observer"], lambda: ObserverActor(self.facts, self, timers, at["store"])),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
