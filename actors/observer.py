@@ -170,6 +170,7 @@ class ObserverActor(Actor):
                 change.severity,
                 change.observed,
                 change.target,
+                extra={"rule": change.rule, "node_id": self._facts.node_id},
             )
         self._audit.record(
             "slo.evaluate",

@@ -9,12 +9,14 @@ refuses, who asked gets the error, and what must not be lost (results, released 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from actors.about import about
 from actors.address import Address
 from actors.base import Actor
 from actors.reply import Reply
@@ -76,6 +78,8 @@ BATCH_CHARS_MAX = 32 * 1024 * 1024
 # How long a refused write waits before it is tried again: the disk may be full for hours.
 RETRY_NS = (100_000_000, 250_000_000, 500_000_000, 1_000_000_000)
 PROMOTE_MAX = 512
+LOGGED_PER_COMMIT_MAX = 20
+"""Failed attempts of one commit that are logged one by one; the rest is counted in one line."""
 KEYS_PER_HEARTBEAT = 500
 CHECKPOINT_NS = 30_000_000_000
 
@@ -384,12 +388,40 @@ class StoreActor(Actor):
             self._needs.refused()
             self._failed(batch, error)
             return
-        self._needs.committed(self._timers.now_ns() - began_ns, batch.size, batch.finished)
+        claimed = len(done.claim.rows) if done.claim is not None else 0
+        self._needs.committed(self._timers.now_ns() - began_ns, batch.size + claimed, batch.finished)
+        if batch.finished:
+            self._log_ended(batch.finished)
         self._failures = self._retry_at_ns = 0
         self._wrote = True
         if hinted and done.claim is not None:
             self._hints_pay = bool(done.claim.rows)
         self._tell_about(done, asked_at_ns)
+
+    def _log_ended(self, finished: Sequence[FinishedStep]) -> None:
+        """Say what became of attempts, with the ids to find them by; those that succeeded only to who asked for it."""
+        failed = [step for step in finished if step.report.kind == "failed"]
+        for step in failed[:LOGGED_PER_COMMIT_MAX]:
+            status, traceparent = self._row_of(step.lease)
+            extra = about(step.lease, traceparent, step.report.code)
+            if status == "DEAD_LETTER":
+                log.warning("a step is dead-lettered after attempt %d", step.lease.attempt, extra=extra)
+            else:
+                log.info("an attempt failed", extra=extra)
+        if len(failed) > LOGGED_PER_COMMIT_MAX:
+            log.info("%d more attempts failed", len(failed) - LOGGED_PER_COMMIT_MAX)
+        if log.isEnabledFor(logging.DEBUG):
+            for step in finished:
+                if step.report.kind != "failed":
+                    log.debug("an attempt %s", step.report.kind, extra=about(step.lease, self._row_of(step.lease)[1]))
+
+    def _row_of(self, lease: LeaseRef) -> tuple[str, str]:
+        """Return status and trace context of a step, empty when they cannot be read."""
+        with contextlib.suppress(RelayMeshError), self._store.reading():
+            row = self._store.conn.execute("SELECT status, traceparent FROM steps WHERE id=?", (lease.row_id,))
+            status, traceparent = row.fetchone() or ("", "")
+            return status, traceparent or ""
+        return "", ""
 
     def _ready_groups(self) -> list[tuple[str, str]]:
         """Return what could be claimed, by agent and lane: nobody takes the write lock only to find nothing.

@@ -63,6 +63,7 @@ class MetricsServer:
             daemon_threads = True
             block_on_close = False
             allow_reuse_address = True
+            request_queue_size = 64
 
             def process_request(self, request: object, client_address: object) -> None:
                 if not seats.acquire(blocking=False):
