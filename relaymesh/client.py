@@ -505,9 +505,16 @@ class Client:
 
     def render_metrics(self) -> str:
         """Like ``metrics``, for a scraper: the audit log does not grow by it. From any thread, one at a time."""
+        from relaymesh.errors import RootError
         from relaymesh.observation import render_metrics
+        from relaymesh.settings import load_settings
 
-        return render_metrics(self._readable(), self._config(), now_ms=self._now_ms)
+        store = self._readable()
+        try:
+            self._settings = load_settings(self.root)  # a server runs for long, and takes what was changed
+        except RootError:
+            self._config()  # of before, when there is one
+        return render_metrics(store, self._config(), now_ms=self._now_ms)
 
     def slo_evaluate(self, out: str | Path | None = None) -> SloAlertOutcome:
         """Compare the service levels with their targets, and write the answer to a file.
