@@ -28,7 +28,7 @@ from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.alert import save_alerts
-from relaymesh.store.claim import Claim, Slots
+from relaymesh.store.claim import Claim, ClaimedRow, Slots
 from relaymesh.store.connection import Durability
 from relaymesh.store.counter import LOW_STARVATION
 from relaymesh.store.error import StoreDefectError
@@ -111,7 +111,9 @@ class StoreNeeds(Protocol):
     def generation(self, number: int) -> None: ...
     def current_generation(self) -> int: ...
     def lost_generation(self) -> None: ...
-    def committed(self, spent_ns: int, writes: int, finished: Sequence[FinishedStep]) -> None: ...
+    def committed(
+        self, spent_ns: int, writes: int, finished: Sequence[FinishedStep], claimed: Sequence[ClaimedRow]
+    ) -> None: ...
     def refused(self) -> None: ...
 
 
@@ -388,8 +390,9 @@ class StoreActor(Actor):
             self._needs.refused()
             self._failed(batch, error)
             return
-        claimed = len(done.claim.rows) if done.claim is not None else 0
-        self._needs.committed(self._timers.now_ns() - began_ns, batch.size + claimed, batch.finished)
+        claimed = done.claim.rows if done.claim is not None else ()
+        spent_ns = self._timers.now_ns() - began_ns
+        self._needs.committed(spent_ns, batch.size + len(claimed), batch.finished, claimed)
         if batch.finished:
             self._log_ended(batch.finished)
         self._failures = self._retry_at_ns = 0

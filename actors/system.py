@@ -29,6 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.address import Address
 from actors.base import Actor
@@ -59,6 +60,7 @@ from relaymesh.errors import ActorError
 from relaymesh.node import NodeOptions
 from relaymesh.observation import targets_of
 from relaymesh.settings import Settings, load_settings
+from relaymesh.store.claim import ClaimedRow
 from relaymesh.store.clock import boot_id
 from relaymesh.store.connection import Durability
 from relaymesh.store.node_row import Capabilities
@@ -77,6 +79,9 @@ from relaymesh.wire.store import (
     SubmitTasks,
     WriteNode,
 )
+
+if TYPE_CHECKING:
+    from relaymesh.otel import Tracing
 
 __all__ = ["GRACE_MS", "INTENSITY", "Node", "build"]
 
@@ -142,6 +147,7 @@ class Node:
         self._ids = Ids(_now_ms, random.Random(random.SystemRandom().getrandbits(128)))
         self._generation = 0
         self._measures = Measures()
+        self._tracing = _tracing(options, self.node_id)
         self._ended = threading.Event()
         self._drained = threading.Event()
         self._ending = threading.Lock()
@@ -215,9 +221,16 @@ class Node:
         """Return the generation, 0 before the first."""
         return self._generation
 
-    def committed(self, spent_ns: int, writes: int, finished: Sequence[FinishedStep]) -> None:
-        """The store has committed these results among ``writes``; called by the StoreActor only."""
+    def committed(
+        self, spent_ns: int, writes: int, finished: Sequence[FinishedStep], claimed: Sequence[ClaimedRow]
+    ) -> None:
+        """The store has committed these results and claims among ``writes``; called by the StoreActor only."""
         self._measures.committed(spent_ns, writes, finished)
+        if self._tracing is not None:
+            ended_ns = time.time_ns()
+            # The claim of a step comes before its result, also when one commit holds a claim and a former result.
+            self._tracing.committed(finished, began_ns=ended_ns - spent_ns, ended_ns=ended_ns)
+            self._tracing.claimed(claimed, began_ns=ended_ns - spent_ns, ended_ns=ended_ns)
 
     def refused(self) -> None:
         """The database refused a transaction."""
@@ -438,9 +451,19 @@ class Node:
             if abandoned:
                 log.error("these actors did not end in time: %s", ", ".join(abandoned))
             self._timers.stop()
+            if self._tracing is not None:
+                self._tracing.stop()
             self._presence.release()
             _QUICK_SWITCHES.end(self)
             self._ended.set()
+
+
+def _tracing(options: NodeOptions, node_id: str) -> Tracing | None:
+    if not options.otlp_endpoint:
+        return None
+    from relaymesh.otel import start_tracing
+
+    return start_tracing(options.otlp_endpoint, node_id=node_id)
 
 
 class _QuickSwitches:

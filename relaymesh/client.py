@@ -20,6 +20,7 @@ stands in other modules, loaded when they are first needed: every command of the
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from relaymesh.core.ident import Ids
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
+    from relaymesh.otel import Tracing
     from relaymesh.settings import Settings
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
@@ -133,6 +135,8 @@ class Client:
         self._waker: WakeSender | None = None
         self._control: ControlClient | None = None
         self._commits = 0
+        self._tracing: Tracing | None = None
+        self._tracing_tried = False
 
     def __enter__(self) -> Client:
         return self
@@ -153,6 +157,9 @@ class Client:
         if self._control is not None:
             self._control.close()
             self._control = None
+        if self._tracing is not None:
+            self._tracing.stop()
+            self._tracing, self._tracing_tried = None, False
 
     # -- the root ----------------------------------------------------------------------------------------------------
 
@@ -276,6 +283,16 @@ class Client:
         return new_task(request, payload, now_ms=self._now_ms(), ids=self._ids, files=self._writable().payloads)
 
     def _commit(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
+        tracing = self._traces()
+        if tracing is None:
+            return self._store_tasks(tasks)
+        began_ns = time.time_ns()
+        results = self._store_tasks(tasks)
+        fresh = [task for task, (_, deduplicated) in zip(tasks, results, strict=True) if not deduplicated]
+        tracing.submitted(fresh, began_ns=began_ns, ended_ns=time.time_ns())
+        return results
+
+    def _store_tasks(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
         if self._submitter is not None:
             return self._submitter(tasks)
         store = self._writable()
@@ -317,6 +334,20 @@ class Client:
         if not isinstance(stored, StoreAnswer) or len(stored.results) != len(tasks):
             return None
         return list(stored.results)
+
+    def _traces(self) -> Tracing | None:
+        """Return what makes spans, None unless an endpoint is configured; what is wrong with it fails no submit."""
+        endpoint = os.environ.get("RELAYMESH_OTLP_ENDPOINT")
+        if endpoint and not self._tracing_tried:
+            self._tracing_tried = True
+            from relaymesh.errors import UsageError
+            from relaymesh.otel import log, start_tracing
+
+            try:
+                self._tracing = start_tracing(endpoint, service="relaymesh-client")
+            except UsageError as error:
+                log.warning("no traces are sent (%s): %s", error.code, error)
+        return self._tracing
 
     # -- look --------------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ class NodeOptions:
     worker_id: what the `worker` command was told. A node has no use for it before there is an audit log.
     maintenance: take back steps of dead and silent owners, and expire tasks; heartbeats and due retries go on without.
     listener: who is told what the node does.
+    otlp_endpoint: where traces are sent (relaymesh/otel.py); None sends none.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class NodeOptions:
     one_step: bool = False
     maintenance: bool = True
     listener: Listener | None = field(default=None, compare=False)
+    otlp_endpoint: str | None = None
 
 
 class RunningNode(Protocol):

@@ -60,6 +60,14 @@ _LOG_OPTIONS = (
 )
 
 
+otlp_option = click.option(
+    "--otlp-endpoint",
+    metavar="URL",
+    envvar="RELAYMESH_OTLP_ENDPOINT",
+    help="Send traces to the OpenTelemetry collector there, by OTLP over HTTP; also by RELAYMESH_OTLP_ENDPOINT.",
+)
+
+
 def log_options(function: F) -> F:
     """``--log-format``, ``--log-level``, ``--log-file``."""
     for option in reversed(_LOG_OPTIONS):
@@ -85,6 +93,7 @@ free_node_id_option = click.option(
 @grace_option
 @agents_option
 @log_options
+@otlp_option
 @pass_call
 def up(
     call: Call,
@@ -96,6 +105,7 @@ def up(
     log_format: str,
     log_level: str,
     log_file: str | None,
+    otlp_endpoint: str | None,
 ) -> int:
     """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time and gives the
     others back. A second Ctrl-C stops it at once; nothing is lost either way.
@@ -110,6 +120,7 @@ def up(
         concurrency=concurrency,
         agents=agent_sources,
         grace_ms=grace_ms or None,
+        otlp_endpoint=otlp_endpoint or None,
     )
     log = _start_log(log_format, log_level, log_file)
     running = call.doors.start(options)
@@ -155,6 +166,7 @@ def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
 @grace_option
 @agents_option
 @log_options
+@otlp_option
 @pass_call
 def worker(
     call: Call,
@@ -169,6 +181,7 @@ def worker(
     log_format: str,
     log_level: str,
     log_file: str | None,
+    otlp_endpoint: str | None,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
     as `up` does. Each cycle prints a MaintenanceOutcome, then a WorkerOutcome for each attempt that ended, or one with
@@ -188,6 +201,7 @@ def worker(
         agents=agent_sources,
         grace_ms=grace_ms or None,
         maintenance=maintenance,
+        otlp_endpoint=otlp_endpoint or None,
     )
     log = _start_log(log_format, log_level, log_file)
     if not once:

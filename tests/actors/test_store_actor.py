@@ -70,7 +70,7 @@ class Needs:
     def current_generation(self) -> int:
         return self.generations[-1] if self.generations else 0
 
-    def committed(self, spent_ns: int, writes: int, finished: object) -> None:
+    def committed(self, spent_ns: int, writes: int, finished: object, claimed: object) -> None:
         self.commits.append(writes)
 
     def refused(self) -> None:
