@@ -403,14 +403,13 @@ class StoreActor(Actor):
 
     def _log_ended(self, finished: Sequence[FinishedStep]) -> None:
         """Say what became of attempts, with the ids to find them by; those that succeeded only to who asked for it."""
+        if not log.isEnabledFor(logging.INFO):
+            return  # a failure of an agent is no fault of the node: nobody who did not ask is told
         failed = [step for step in finished if step.report.kind == "failed"]
         for step in failed[:LOGGED_PER_COMMIT_MAX]:
             status, traceparent = self._row_of(step.lease)
-            extra = about(step.lease, traceparent, step.report.code)
-            if status == "DEAD_LETTER":
-                log.warning("a step is dead-lettered after attempt %d", step.lease.attempt, extra=extra)
-            else:
-                log.info("an attempt failed", extra=extra)
+            what = "a step is dead-lettered" if status == "DEAD_LETTER" else "an attempt failed"
+            log.info(what, extra=about(step.lease, traceparent, step.report.code))
         if len(failed) > LOGGED_PER_COMMIT_MAX:
             log.info("%d more attempts failed", len(failed) - LOGGED_PER_COMMIT_MAX)
         if log.isEnabledFor(logging.DEBUG):

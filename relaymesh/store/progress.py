@@ -19,10 +19,10 @@ __all__ = ["oldest_ready_ms", "stalled_ms"]
 
 # A standstill under a rain of new tasks: their rows are the newest, and none of them has moved.
 _LOOKED_AT_MAX = 20_000
-_MOVED = f"""
+_MOVED = """
 SELECT at FROM (
     SELECT updated_at_ms AS at, created_at_ms FROM tasks INDEXED BY tasks_updated
-    ORDER BY updated_at_ms DESC LIMIT {_LOOKED_AT_MAX}
+    ORDER BY updated_at_ms DESC LIMIT ?
 ) WHERE at>created_at_ms LIMIT 1
 """
 
@@ -53,7 +53,7 @@ def stalled_ms(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> int:
             limits[agent_id] = min(limit, limits.get(agent_id, limit))
     if not nodes:
         return 0
-    row = conn.execute(_MOVED).fetchone()
+    row = conn.execute(_MOVED, (_LOOKED_AT_MAX,)).fetchone()
     if row is not None:
         moved_at_ms = max(moved_at_ms or 0, row[0])
     total = sum(running.values(), Counter[str]())

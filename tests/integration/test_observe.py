@@ -110,7 +110,7 @@ def test_a_log_in_json_names_task_step_and_trace_of_what_was_dead_lettered(site:
     text = file.read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     about = [line for line in lines if line.get("task_id") == task_id]
-    assert [line["level"] for line in about] == ["info"] * (len(about) - 1) + ["warning"]
+    assert [line["message"] for line in about] == ["an attempt failed"] * (len(about) - 1) + ["a step is dead-lettered"]
     assert {line["trace_id"] for line in about} == {"0af7651916cd43dd8448eb211c80319c"}
     assert [line["attempt"] for line in about] == list(range(1, len(about) + 1))
     assert "hunter2" not in text

@@ -10,8 +10,10 @@ from pathlib import Path
 from relaymesh.core.retry import POISON_OWNER_DEATHS
 from relaymesh.settings import Settings
 from relaymesh.store import read
-from relaymesh.store.admin import CancelMode, forget_keys
+from relaymesh.store.admin import CancelMode, cluster_state, forget_keys
+from relaymesh.store.alert import load_alerts, save_alerts
 from relaymesh.store.export import export_dead, export_task
+from relaymesh.store.progress import stalled_ms
 from relaymesh.store.stats import stats
 from relaymesh.store.tick import maintenance_tick
 from relaymesh.store.why import explanations
@@ -107,7 +109,17 @@ def use_everything(bench: Bench) -> None:
     bench.one(), bench.one()
     bench.finish(*((lease, report_of(lease, output="x")) for lease in bench.claim()))
     bench.run_all(output="[]")
+    bench.one()
     stats(conn, bench.root, namespace="default", now_ms=bench.now_ms)
+    with store.write():
+        store.register_node("n9", pid=1, host="elsewhere", agents="{}", now_ms=bench.now_ms)
+        save_alerts(conn, "{}", over_version=0, fired=1, now_ms=bench.now_ms)
+        save_alerts(conn, "{}", over_version=1, fired=0, now_ms=bench.now_ms)
+        store.bump_epoch(now_ms=bench.now_ms)
+    load_alerts(conn)
+    cluster_state(conn)
+    stalled_ms(conn, bench.root / "run", now_ms=bench.now_ms)
+    bench.run_all()
     read.task_view(conn, flow, store.payloads.read)
     read._result(conn, flow, store.payloads.read)
     read.workflow_detail(conn, flow)
