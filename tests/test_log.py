@@ -68,6 +68,7 @@ def test_what_is_below_the_level_is_left_out_and_the_level_is_given_back(as_json
 
 def test_secrets_are_masked_in_sentences_and_tracebacks(as_json: Log, file: Path) -> None:
     log.warning("could not log in with password=hunter2 and Authorization: Bearer abcdef123456789")
+    log.warning("an agent chose its code", extra={"code": "token=hunter2"})
     try:
         raise ValueError("token=s3cr3t-value")
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,68 @@ def test_a_queue_that_lags_for_the_sustain_window_fires_one_alert_with_counter_r
     assert {name for name, state in states.items() if state.phase is Phase.FIRING} == {"queue_lag"}
     assert counters(desk.writes.conn)["slo_alert_fire"] == 1
     assert [(line["rule"], line["event"]) for line in recent_changes(desk.root, 10)] == [("queue_lag", "fired")]
+    rows = [json.loads(line) for line in (desk.root / "audit" / "audit.log").read_text().splitlines()]
+    assert [(row["action"], row["actor"], row["result"]) for row in rows] == [("slo.evaluate", "runtime", "alert")]
+
+
+def test_it_is_over_once_the_queue_has_been_empty_for_the_recovery_window(desk: Desk) -> None:
+    desk.waiting_task()
+    desk.run(10)
+    with desk.writes.write():
+        desk.writes.conn.execute("UPDATE steps SET status='CANCELLED'")
+
+    desk.run(20)
+
+    assert [line["event"] for line in recent_changes(desk.root, 10)] == ["recovered", "fired"]
+    assert desk.tick() == []
+
+
+def test_a_change_that_the_store_did_not_take_is_told_by_nobody(desk: Desk) -> None:
+    desk.waiting_task()
+    desk.run(6)
+    refused = []
+
+    for _ in range(5):
+        for message, mail in desk.tick():
+            refused.append(message.fired)
+            mail.reply.answer(False)
+
+    assert refused == [1] * 5
+    assert recent_changes(desk.root, 10) == []
+
+
+def test_while_the_store_stands_still_no_second_write_is_asked_for(desk: Desk) -> None:
+    desk.waiting_task()
+
+    asked = [len(desk.tick()) for _ in range(5)]
+
+    assert asked == [1, 0, 0, 0, 0]
+
+
+def test_of_two_nodes_one_tells_of_the_alert(tmp_path: Path) -> None:
+    first, second = Desk(tmp_path, "n1"), Desk(tmp_path, "n2")
+    first.waiting_task()
+
+    for _ in range(20):
+        # Both look at the same moment, and then both ask.
+        orders = [(first, order) for order in first.tick()] + [(second, order) for order in second.tick()]
+        for desk, order in orders:
+            desk.commit(order)
+
+    assert [line["event"] for line in recent_changes(tmp_path, 10)] == ["fired"]
+    assert counters(first.writes.conn)["slo_alert_fire"] == 1
+    first.end()
+    second.end()
+
+
+def test_a_short_disk_is_an_alert(desk: Desk) -> None:
+    desk.free_bytes_min = 1 << 60
+
+    desk.run(5)
+
+    assert [(line["rule"], line["severity"]) for line in recent_changes(desk.root, 10)] == [
+        ("disk_pressure", "critical")
+    ]
 
 
 def test_an_alert_is_logged_with_its_rule(desk: Desk, caplog) -> None:

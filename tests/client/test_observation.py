@@ -61,11 +61,12 @@ def test_a_scrape_takes_changed_settings_and_keeps_the_old_ones_over_a_file_that
     assert ["relaymesh_min_free_disk_bytes 7" in pages[0], *("bytes 8\n" in page for page in pages[1:])] == [True] * 3
 
 
-def test_health_of_a_root_that_is_not_there_makes_none(tmp_path: Path) -> None:
+def test_health_of_a_root_that_is_not_there_makes_none(tmp_path: Path, caplog) -> None:
     with Client(tmp_path / "nowhere") as client:
         assert not client.health().ok
 
     assert not (tmp_path / "nowhere").exists()
+    assert caplog.records == []  # nor is it tried
 
 
 def test_health_tells_of_settings_that_cannot_be_read_instead_of_raising(client: Client) -> None:
@@ -87,6 +88,14 @@ def test_a_fresh_root_has_epoch_1_and_raising_it_adds_1_to_both_numbers(client: 
     assert (bumped.previous_epoch, bumped.current_epoch, bumped.version, bumped.reason) == (1, 2, 2, "drill")
     assert (last.epoch, last.version, last.updated_at_ms) == (2, 2, bumped.updated_at_ms)
     assert ("cluster.epoch.bump", "kim", "runtime/cluster-state", "ok") in audit(client)
+
+
+def test_what_follows_in_the_transaction_that_raises_the_epoch_is_of_the_new_one(bench: Bench) -> None:
+    bench.one()
+    with bench.store.write():
+        former = bench.store._epoch()
+        bench.store.bump_epoch(now_ms=bench.now_ms)
+        assert bench.store._epoch() == former + 1
 
 
 def test_what_was_in_flight_when_the_epoch_was_raised_is_refused_once(client: Client, bench: Bench) -> None:
