@@ -18,6 +18,7 @@ import sys
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
 from relaymesh.core.mask import mask
@@ -50,12 +51,20 @@ class LogFileError(UsageError):
 
 
 class Log:
-    """A log that was started. ``stop`` writes what is waiting and gives the loggers back."""
+    """A log that was started, and a context manager. ``stop`` writes what is waiting and gives the loggers back."""
 
     def __init__(self, logger: logging.Logger, handler: _Handler, listener: QueueListener) -> None:
         self._logger, self._handler, self._listener = logger, handler, listener
         self._former = logger.level
         atexit.register(self.stop)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """Write what is waiting, and end. May be called twice."""

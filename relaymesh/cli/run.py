@@ -122,13 +122,10 @@ def up(
         grace_ms=grace_ms or None,
         otlp_endpoint=otlp_endpoint or None,
     )
-    log = _start_log(log_format, log_level, log_file)
-    running = call.doors.start(options)
-    click.echo(f"node {running.node_id} is up on {call.root}; Ctrl-C stops it", err=True)
-    try:
+    with _start_log(log_format, log_level, log_file):
+        running = call.doors.start(options)
+        click.echo(f"node {running.node_id} is up on {call.root}; Ctrl-C stops it", err=True)
         return _until_ended(running)
-    finally:
-        log.stop()
 
 
 def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
@@ -203,22 +200,21 @@ def worker(
         maintenance=maintenance,
         otlp_endpoint=otlp_endpoint or None,
     )
-    log = _start_log(log_format, log_level, log_file)
-    if not once:
-        from relaymesh.cli.printer import Printer
+    with _start_log(log_format, log_level, log_file):
+        if not once:
+            from relaymesh.cli.printer import Printer
 
-        printer = Printer(call, interval_s=interval_ms / 1000, maintenance=maintenance)
-        running = call.doors.start(replace(options, listener=printer))
-        call.note(f"worker {running.node_id} runs on {call.root}; Ctrl-C stops it")
-        printer.begin(running)
-        status = _until_ended(running)
-        printer.finish(status)
-        log.stop()
-        return status
-    if maintenance:
-        with call.client(agent_sources) as client:
-            call.show(client.maintenance(options.node_id or "node-local"))
-    call.show(call.doors.run_once(options))
+            printer = Printer(call, interval_s=interval_ms / 1000, maintenance=maintenance)
+            running = call.doors.start(replace(options, listener=printer))
+            call.note(f"worker {running.node_id} runs on {call.root}; Ctrl-C stops it")
+            printer.begin(running)
+            status = _until_ended(running)
+            printer.finish(status)
+            return status
+        if maintenance:
+            with call.client(agent_sources) as client:
+                call.show(client.maintenance(options.node_id or "node-local"))
+        call.show(call.doors.run_once(options))
     return 0
 
 
