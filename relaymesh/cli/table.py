@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relaymesh.view import (
+    AlertsOutcome,
     BatchLine,
     CancelResult,
     Event,
@@ -25,6 +26,7 @@ from relaymesh.view import (
     LogEntry,
     ReplayBatchOutcome,
     ReplayOutcome,
+    SloAlertOutcome,
     StatsOutcome,
     SubmitOutcome,
     TaskExportOutcome,
@@ -86,6 +88,12 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
                 console.print(_rows(answer.details, console.width))
         case StatsOutcome():
             console.print(_stats(answer))
+        case SloAlertOutcome():
+            console.print(_pairs(answer, leave_out=["alerts"]))
+            if answer.alerts:
+                console.print(_rows(answer.alerts, console.width))
+        case AlertsOutcome():
+            _alerts(console, answer)
         case View():
             # What is itself a whole answer has a command of its own: the counts of a benchmark are in `stats`.
             inner = [name for name in answer.__struct_fields__ if isinstance(getattr(answer, name), View)]
@@ -167,6 +175,18 @@ def _task(console: Console, task: TaskView) -> None:
 
 def _printable_lines(text: str) -> str:
     return "\n".join(printable(line.removesuffix("\r")) for line in text.removesuffix("\n").split("\n"))
+
+
+def _alerts(console: Console, alerts: AlertsOutcome) -> None:
+    """What fires or may soon, then what became of alerts lately, each on a line."""
+    standing = [rule for rule in alerts.rules if rule.phase != "ok"]
+    if standing:
+        console.print(_rows(standing, console.width))
+    else:
+        _say(console, "no alert fires")
+    for change in alerts.recent:
+        said = " ".join(str(change.get(name, "")) for name in ("timestamp", "rule", "event", "severity", "node_id"))
+        _say(console, printable(f"{said}: {change.get('observed')}, target {change.get('target')}"))
 
 
 def _explain(console: Console, why: Explanation) -> None:

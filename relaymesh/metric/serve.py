@@ -85,8 +85,8 @@ class MetricsServer:
         try:
             self._server = Server((host, port), Handler)
         except (OSError, OverflowError) as error:
-            cause = getattr(error, "strerror", None) or type(error).__name__
-            raise PortTakenError(f"{host}:{port}", str(cause)) from error
+            cause = "there is no such port" if isinstance(error, OverflowError) else error.strerror or "refused"
+            raise PortTakenError(f"{host}:{port}", cause) from error
         self.address = f"http://{host}:{self._server.server_address[1]}{path}"
 
     def serve(self) -> None:

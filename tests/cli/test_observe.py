@@ -94,6 +94,27 @@ def test_alerts_are_their_rules_and_the_last_changes(terminal) -> None:
     assert terminal.asked("alerts") == ((3,), {})
 
 
+def test_a_terminal_shows_what_is_not_well_and_the_changes_on_lines_of_their_own(terminal) -> None:
+    ok = AlertState(rule="stalled", phase="ok", severity="warning", since_ms=0)
+    firing = AlertState(rule="queue_lag", phase="firing", severity="critical", since_ms=5)
+    change = {
+        "timestamp": "T",
+        "rule": "queue_lag",
+        "event": "fired",
+        "severity": "critical",
+        "observed": 9,
+        "target": 3,
+    }
+    terminal.answers(alerts=AlertsOutcome(firing=1, rules=(ok, firing), recent=(change,)), slo_evaluate=slo(ALERT))
+
+    shown = terminal.run("--output", "table", "alerts").out
+    missed = terminal.run("--output", "table", "slo-evaluate").out
+
+    assert "firing" in shown and "T queue_lag fired critical" in shown and ": 9, target 3" in shown
+    assert "stalled" not in shown and "AlertState" not in shown
+    assert "queue_lag" in missed and "SloAlert" not in missed
+
+
 @pytest.mark.parametrize(
     ("live", "ready", "words", "status"),
     [
