@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
     from relaymesh.otel import Tracing
+    from relaymesh.outcome import SnapshotExportOutcome, SnapshotImportOutcome
     from relaymesh.settings import Settings
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
@@ -671,6 +672,32 @@ class Client:
 
         check_task_id(task_id)
         return export_task(self._readable(), task_id, Path(out), now_ms=self._now_ms())
+
+    # -- the whole root ----------------------------------------------------------------------------------------------
+
+    def snapshot_export(self, out: str | Path) -> SnapshotExportOutcome:
+        """Copy the root to a folder while nodes work on it; an older snapshot there is replaced.
+
+        Raises:
+            SnapshotPlaceError, SnapshotBusyError, SnapshotOutputError, StoreError: there is no new snapshot.
+        """
+        from relaymesh.store.snapshot import export_snapshot
+
+        return export_snapshot(self._readable(), Path(out), now_ms=self._now_ms())
+
+    def snapshot_import(self, source: str | Path) -> SnapshotImportOutcome:
+        """Put a snapshot in the place of the root; what was there is kept below ``replaced/``, the newest three.
+
+        Raises:
+            SnapshotMissingError, SnapshotDamagedError, SnapshotPlaceError: the snapshot cannot be used.
+            SchemaTooNewError: a later release wrote it.
+            RootInUseError: a node or another program works on the root; close this client's iterators, too.
+            StoreError, RootError: the disk refused; the root is as it was, or the next to open it finishes the import.
+        """
+        from relaymesh.store.restore import import_snapshot
+
+        self.close()
+        return import_snapshot(self.root, Path(source), now_ms=self._now_ms())
 
     # -- opening -----------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,9 @@ COMMANDS: dict[str, Entry] = {
     "task-export": Entry("Operate", "operate", "Write everything about one task to a JSON file."),
     "dead-export": Entry("Operate", "operate", "Write the list of dead letters to a JSON file."),
     "maintenance": Entry("Operate", "operate", "Run one maintenance tick: reclaim, retry, repair."),
+    "snapshot-export": Entry("Operate", "snapshot", "Copy the data root to a folder while nodes work on it."),
+    "snapshot-import": Entry("Operate", "snapshot", "Put a snapshot in the place of the data root."),
+    "snapshot": Entry("Operate", "snapshot", "Verify a snapshot, or compare two of them."),
     "benchmark-run": Entry("Operate", "run", "Submit tasks, run them, and report the throughput."),
     "completion": Entry("Operate", "completion", "Print the script that completes commands in your shell."),
 }

@@ -6,6 +6,7 @@ start-up, so a command that only looks does without.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,16 +61,22 @@ class Database:
             if not create or read_only:
                 raise RootMissingError(str(root))
             create_layout(root)
-        conn = connect(path, durability=durability, read_only=read_only)
-        try:
-            migrate(conn, path, now_ms)
-        except sqlite3.Error as error:
+        while True:
+            before = _identity(path)
+            conn = connect(path, durability=durability, read_only=read_only)
+            try:
+                migrate(conn, path, now_ms)
+            except sqlite3.Error as error:
+                conn.close()
+                raise translate(error, str(path)) from error
+            except BaseException:
+                conn.close()
+                raise
+            if before is None or _identity(path) == before:
+                return cls(conn, root, namespace, rng)
+            # An import has replaced the file while we waited for its lock: what we opened is the former root.
             conn.close()
-            raise translate(error, str(path)) from error
-        except BaseException:
-            conn.close()
-            raise
-        return cls(conn, root, namespace, rng)
+            has_database(root)  # waits for the end of the import
 
     @property
     def rng(self) -> Random:
@@ -129,3 +136,12 @@ class Database:
     def data_version(self) -> int:
         """Return a number that changes when another connection commits."""
         return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another one at the same path; None when there is none."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
