@@ -21,7 +21,7 @@ _STEPS = frozenset(
 
 
 def kill_at(step: int, work: Callable[[], object], below: Path) -> bool:
-    """Run ``work`` in a child and kill it before its ``step``-th step below a folder; return whether it came to its end.
+    """Run ``work`` in a child and kill it before its ``step``-th step below a folder; return whether it ended first.
 
     Fails when the child ended in another way.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -18,6 +19,7 @@ from relaymesh.store.root import DATABASE
 from relaymesh.store.verify import verify_snapshot
 from tests.integration.harness import REPO, Site, eventually, plain_environment
 from tests.integration.killing import kill_at_every_step
+from tests.store.bench import Bench
 from tests.store.test_snapshot import contents, fill, tree
 
 
@@ -148,11 +150,11 @@ def test_who_waits_while_a_root_is_replaced_gets_the_new_one(tmp_path: Path) -> 
         cwd=REPO,
         env=plain_environment(),
     )
+    command = [sys.executable, "-m", "relaymesh", "--root", str(tmp_path / "root")]
     imports = 0
     while process.poll() is None:
         done = subprocess.run(
-            [sys.executable, "-m", "relaymesh", "--root", str(tmp_path / "root"), "snapshot-import", "--in"]
-            + [str(tmp_path / "out")],
+            [*command, "snapshot-import", "--in", str(tmp_path / "out")],
             cwd=REPO,
             env=plain_environment(),
             capture_output=True,
@@ -170,3 +172,30 @@ def test_who_waits_while_a_root_is_replaced_gets_the_new_one(tmp_path: Path) -> 
     assert set(out.split()) <= known
     assert imports >= 1
     assert "store_defect" not in err
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs to see which files are open")
+def test_who_waited_for_the_lock_of_a_database_that_was_replaced_meanwhile_opens_the_new_one(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    Bench(old).close()
+    bench = Bench(new)
+    bench.one()
+    bench.close()
+    holder = sqlite3.connect(old / DATABASE, isolation_level=None)
+    for statement in ("PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=DELETE", "BEGIN EXCLUSIVE", "COMMIT"):
+        holder.execute(statement).fetchone()
+    found: list[int] = []
+
+    def count() -> None:
+        with Client(old) as client:
+            found.append(len(client.tasks()))
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    eventually(lambda: sum(os.path.realpath(fd) == str(old / DATABASE) for fd in Path("/proc/self/fd").iterdir()) > 1)
+    (old / DATABASE).rename(old / "former.db")
+    (new / DATABASE).rename(old / DATABASE)
+    holder.close()
+    thread.join()
+
+    assert found == [1]
