@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
     from relaymesh.otel import Tracing
-    from relaymesh.outcome import SnapshotExportOutcome, SnapshotImportOutcome
+    from relaymesh.outcome import CompactOutcome, PurgeOutcome, SnapshotExportOutcome, SnapshotImportOutcome
     from relaymesh.settings import Settings
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
@@ -698,6 +698,38 @@ class Client:
 
         self.close()
         return import_snapshot(self.root, Path(source), now_ms=self._now_ms())
+
+    def purge(
+        self,
+        *,
+        done_retention_days: int = 7,
+        dead_retention_days: int = 7,
+        idempotency_ttl_days: int = 7,
+        dry_run: bool = False,
+    ) -> PurgeOutcome:
+        """Remove what is older, in pieces that hold the writer for a moment each; dry_run: only count it.
+
+        A task whose idempotency key is still held stays. What a crash interrupts is finished by the next purge.
+        """
+        from relaymesh.store import cleanup
+
+        check_whole_number("done_retention_days", done_retention_days)
+        check_whole_number("dead_retention_days", dead_retention_days)
+        check_whole_number("idempotency_ttl_days", idempotency_ttl_days)
+        return (cleanup.preview if dry_run else cleanup.purge)(
+            self._writable(create=False),
+            done_days=done_retention_days,
+            dead_days=dead_retention_days,
+            key_days=idempotency_ttl_days,
+            now_ms=self._now_ms(),
+            files_are_messages=self._config().bus_mode == "files",
+        )
+
+    def compact(self) -> CompactOutcome:
+        """Give free pages, the log and payload files that no row names back to the file system."""
+        from relaymesh.store.cleanup import compact
+
+        return compact(self._writable(create=False), now_ms=self._now_ms())
 
     # -- opening -----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ __all__ = [
     "cluster_epoch",
     "cluster_state",
     "forget_keys",
+    "forget_keys_from",
+    "purging",
     "register_node",
     "replay",
     "write_heartbeat",
@@ -71,7 +73,7 @@ def cancel(conn: sqlite3.Connection, task_id: str, *, mode: CancelMode, reason: 
 def replay(conn: sqlite3.Connection, task_id: str, *, now_ms: int) -> str:
     """Give every dead-lettered step of a task a new start; return ``replayed``, ``not_found`` or ``invalid_state``."""
     row = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
-    if row is None:
+    if row is None or task_id == purging(conn):
         return "not_found"
     taken = conn.execute(
         "UPDATE tasks SET status='PENDING', last_error=NULL, result_payload=NULL, result_hash=NULL,"
@@ -90,6 +92,12 @@ def replay(conn: sqlite3.Connection, task_id: str, *, now_ms: int) -> str:
         (now_ms, now_ms, task_id),
     )
     return "replayed"
+
+
+def purging(conn: sqlite3.Connection) -> str | None:
+    """Return the task of which a purge has removed a part."""
+    row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key='purging'").fetchone()
+    return None if row is None else str(row[0])
 
 
 def cluster_epoch(conn: sqlite3.Connection) -> int:
@@ -153,6 +161,11 @@ def forget_keys(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> int:
     Looks at no more than ``limit`` tasks, in the order of their last change and from where the last call stopped. So
     each is looked at once, however long the history is: an open one comes up again, because its end changes it.
     """
+    return forget_keys_from(conn, before_ms=before_ms, limit=limit)[1]
+
+
+def forget_keys_from(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> tuple[int, int]:
+    """As ``forget_keys``; return how many tasks were looked at, and how many keys let go."""
     row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key='keys_forgotten'").fetchone()
     at_ms, after = (int(part) for part in row[0].split()) if row is not None else (0, 0)
     seen = conn.execute(
@@ -161,14 +174,15 @@ def forget_keys(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> int:
         (at_ms, after, before_ms, limit),
     ).fetchall()
     if not seen:
-        return 0
+        return 0, 0
     conn.execute(
         "INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES ('keys_forgotten', ?, 1, ?)"
         " ON CONFLICT(state_key) DO UPDATE SET state_value=excluded.state_value, version=version+1,"
         " updated_at_ms=excluded.updated_at_ms",
         (f"{seen[-1][0]} {seen[-1][1]}", before_ms),
     )
-    return conn.execute(
+    forgotten = conn.execute(
         "UPDATE tasks SET key_live=0 WHERE id IN (SELECT value FROM json_each(?)) AND key_live=1",
         (id_list(task[1] for task in seen if task[2]),),
     ).rowcount
+    return len(seen), forgotten

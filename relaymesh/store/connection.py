@@ -96,6 +96,9 @@ def _configure(conn: sqlite3.Connection, durability: Durability, *, read_only: b
         # Temporary b-trees of a query need no disk; a full disk must not fail a read.
         "temp_store": "2",
     }
+    if not read_only:
+        # Of effect in an empty file only, before the journal mode: so that `compact` can give pages back piece by piece.
+        conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma, value in wanted.items():
         if read_only and pragma == "journal_mode":
             continue

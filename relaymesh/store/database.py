@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from relaymesh.errors import RelayMeshError
 from relaymesh.store.connection import Durability, connect, write_transaction
 from relaymesh.store.error import BadNumberError, BadTextError, RootMissingError, translate
 from relaymesh.store.migration import migrate
@@ -63,19 +64,16 @@ class Database:
             create_layout(root)
         while True:
             before = _identity(path)
-            conn = connect(path, durability=durability, read_only=read_only)
             try:
-                migrate(conn, path, now_ms)
-            except sqlite3.Error as error:
+                conn = _open(path, now_ms, durability=durability, read_only=read_only)
+            except RelayMeshError:
+                if before is None or _identity(path) == before:
+                    raise
+            else:
+                if before is None or _identity(path) == before:
+                    return cls(conn, root, namespace, rng)
                 conn.close()
-                raise translate(error, str(path)) from error
-            except BaseException:
-                conn.close()
-                raise
-            if before is None or _identity(path) == before:
-                return cls(conn, root, namespace, rng)
             # An import has replaced the file while we waited for its lock: what we opened is the former root.
-            conn.close()
             has_database(root)  # waits for the end of the import
 
     @property
@@ -136,6 +134,19 @@ class Database:
     def data_version(self) -> int:
         """Return a number that changes when another connection commits."""
         return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _open(path: Path, now_ms: int, *, durability: Durability, read_only: bool) -> sqlite3.Connection:
+    conn = connect(path, durability=durability, read_only=read_only)
+    try:
+        migrate(conn, path, now_ms)
+    except sqlite3.Error as error:
+        conn.close()
+        raise translate(error, str(path)) from error
+    except BaseException:
+        conn.close()
+        raise
+    return conn
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
