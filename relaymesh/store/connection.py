@@ -97,7 +97,7 @@ def _configure(conn: sqlite3.Connection, durability: Durability, *, read_only: b
         "temp_store": "2",
     }
     if not read_only:
-        # Of effect in an empty file only, before the journal mode: so that `compact` can give pages back piece by piece.
+        # Of effect in an empty file only, and before the journal mode: `compact` can then give pages back in pieces.
         conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma, value in wanted.items():
         if read_only and pragma == "journal_mode":

@@ -16,6 +16,7 @@ from relaymesh.store.cleanup import compact, preview, purge
 from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.purge import Purge
 from relaymesh.store.snapshot import PAYLOAD_GUARD
+from relaymesh.store.store import Store
 from relaymesh.store.sweep import YOUNG_MS, sweep
 from relaymesh.wire.work import LogLine
 from tests.store.bench import NOON, Bench
@@ -46,16 +47,17 @@ def left(bench: Bench) -> set[str]:
 
 def orphans(bench: Bench) -> list[int]:
     """Return how many rows of each table belong to no task or step."""
+    belongings = (
+        ("steps", "task_id", "tasks"),
+        ("step_dependencies", "task_id", "tasks"),
+        ("attempts", "step_id", "steps"),
+        ("attempt_logs", "step_id", "steps"),
+    )
     return [
-        next(
-            iter(bench.rows(f"SELECT count(*) AS n FROM {table} WHERE {column} NOT IN (SELECT {column} FROM {owner})"))
-        )["n"]
-        for table, column, owner in (
-            ("steps", "task_id", "tasks"),
-            ("step_dependencies", "task_id", "tasks"),
-            ("attempts", "step_id", "steps"),
-            ("attempt_logs", "step_id", "steps"),
+        int(
+            str(bench.rows(f"SELECT count(*) AS n FROM {table} WHERE {key} NOT IN (SELECT {key} FROM {owner})")[0]["n"])
         )
+        for table, key, owner in belongings
     ]
 
 
@@ -186,7 +188,7 @@ def test_a_task_that_was_replayed_between_the_look_and_the_removal_stays(bench: 
 def test_parts_of_tasks_that_stay_go_by_their_own_ages(bench: Bench) -> None:
     settle(bench, "SUCCESS")
     settle(bench, "DEAD_LETTER")
-    early = bench.now_ms + 1
+    early = bench.now_ms + 1_000
     bench.now_ms += DAY
     settle(bench, "SUCCESS")
     ages = Ages(results_before_ms=early, logs_before_ms=early, messages_before_ms=early)
@@ -195,11 +197,8 @@ def test_parts_of_tasks_that_stay_go_by_their_own_ages(bench: Bench) -> None:
         run(Purge(bench.store, ages, now_ms=lambda: bench.now_ms), rows=2)
 
     assert len(left(bench)) == 3
-    assert [row["result_payload"] is None for row in bench.rows("SELECT * FROM steps ORDER BY id")] == [
-        True,
-        True,
-        False,
-    ]
+    results = [row["result_payload"] for row in bench.rows("SELECT * FROM steps ORDER BY id")]
+    assert [result is None for result in results] == [True, True, False]
     assert bench.rows("SELECT count(*) AS n FROM attempt_logs") == [{"n": 3}]
     assert bench.rows("SELECT count(*) AS n FROM attempts") == [{"n": 0}]
 
@@ -367,7 +366,8 @@ def test_no_payload_file_goes_while_somebody_copies_the_root(bench: Bench) -> No
     assert sweep(bench.store, now_ms=NOON).files == 1
 
 
-def test_compact_cuts_the_log_and_removes_unused_files(bench: Bench) -> None:
+def test_compact_makes_the_database_shorter_cuts_the_log_and_removes_unused_files(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "root", Store.open(tmp_path / "root", now_ms=NOON))
     for number in range(50):
         settle(bench, "SUCCESS", "x" * 20_000, key=str(number))
     bench.store.payloads.spill(LONG)
