@@ -63,7 +63,14 @@ if TYPE_CHECKING:
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
     from relaymesh.otel import Tracing
-    from relaymesh.outcome import CompactOutcome, PurgeOutcome, SnapshotExportOutcome, SnapshotImportOutcome
+    from relaymesh.outcome import (
+        CompactOutcome,
+        PurgeOutcome,
+        RollbackOutcome,
+        SchemaMigrationRow,
+        SnapshotExportOutcome,
+        SnapshotImportOutcome,
+    )
     from relaymesh.settings import Settings
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
@@ -730,6 +737,25 @@ class Client:
         from relaymesh.store.cleanup import compact
 
         return compact(self._writable(create=False), now_ms=self._now_ms())
+
+    def schema_migrations(self, limit: int = 50) -> list[SchemaMigrationRow]:
+        """Return the migrations that were applied to the database, newest first; applies none."""
+        from relaymesh.store.rollback import applied_migrations
+
+        check_whole_number("limit", limit)
+        return applied_migrations(self.root, limit)
+
+    def schema_rollback(self, version: str) -> RollbackOutcome:
+        """Take the newest migration back, for a return to the release before; the next start applies it again.
+
+        Raises:
+            UnknownMigrationError, NotReversibleError, RootInUseError: nothing was changed.
+        """
+        from relaymesh.store.rollback import roll_back
+
+        check_text("version", version)
+        self.close()
+        return roll_back(self.root, version)
 
     # -- opening -----------------------------------------------------------------------------------------------------
 

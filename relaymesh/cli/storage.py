@@ -7,7 +7,7 @@ import click
 from relaymesh.cli.call import Call, pass_call
 from relaymesh.cli.option import Flag, WholeNumber, command
 
-__all__ = ["compact", "purge"]
+__all__ = ["compact", "purge", "schema_migrations", "schema_rollback"]
 
 _DAYS = WholeNumber(min=0)
 
@@ -42,3 +42,25 @@ def compact(call: Call) -> None:
     """Nodes may work meanwhile. It cuts the write-ahead log and removes payload files that nothing names."""
     with call.client() as client:
         call.show(client.compact())
+
+
+@command("schema-migrations", example="relaymesh schema-migrations")
+@click.option("--limit", type=WholeNumber(min=1), default=50, help="At most this many, the newest.")
+@pass_call
+def schema_migrations(call: Call, limit: int) -> None:
+    """It opens the database as it is, and brings nothing up to date."""
+    with call.client() as client:
+        call.show(client.schema_migrations(limit))
+
+
+@command("schema-rollback", example="relaymesh schema-rollback --version 20261121_002_plain_rare")
+@click.option("--version", required=True, metavar="VERSION", help="The newest one that schema-migrations lists.")
+@pass_call
+def schema_rollback(call: Call, version: str) -> int:
+    """For a return to the release before: the next start of this one applies it again. Stop the nodes first. The exit
+    status is 1 when the migration was not there.
+    """
+    with call.client() as client:
+        outcome = client.schema_rollback(version)
+    call.show(outcome)
+    return 0 if outcome.removed_migration_row else 1

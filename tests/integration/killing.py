@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["kill_at", "kill_at_every_step"]
+__all__ = ["kill_at", "kill_at_every_step", "kill_at_statement"]
 
 _STEPS = frozenset(
     {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.utime", "os.truncate", "shutil.rmtree"}
@@ -77,3 +77,30 @@ class _Killer:
             flags = args[2] if len(args) > 2 and isinstance(args[2], int) else 0
             return bool(flags & (os.O_WRONLY | os.O_RDWR))
         return event in _STEPS
+
+
+def kill_at_statement(statement: int, work: Callable[[Callable[[str], None]], object]) -> bool:
+    """Run ``work`` in a child; it hands what it is given to the trace callback of its connection, which kills it when
+    its ``statement``-th statement is about to run. Return whether it ended first.
+    """
+    left = [statement]
+
+    def on_statement(_: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work(on_statement)
+            status = 0
+        finally:
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    if os.WIFSIGNALED(ended):
+        assert os.WTERMSIG(ended) == signal.SIGKILL
+        return False
+    assert os.waitstatus_to_exitcode(ended) == 0, "it failed by itself"
+    return True
