@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from relaymesh.otel import Tracing
     from relaymesh.outcome import (
         CompactOutcome,
+        DisasterReport,
         PurgeOutcome,
         RollbackOutcome,
         SchemaMigrationRow,
@@ -704,7 +705,35 @@ class Client:
         from relaymesh.store.restore import import_snapshot
 
         self.close()
-        return import_snapshot(self.root, Path(source), now_ms=self._now_ms())
+        return import_snapshot(self.root, Path(source), namespace=self.namespace, now_ms=self._now_ms())
+
+    def dr_automation(
+        self,
+        *,
+        snapshot_root: str | Path | None = None,
+        offsite_root: str | Path | None = None,
+        report_out: str | Path | None = None,
+        drill: bool = False,
+        keep: int = 7,
+    ) -> DisasterReport:
+        """Take a snapshot, copy it to a second place, verify the copy; drill: make a root of it and check its health.
+
+        The folders and the report are below ``dr/`` of the root, unless others are named. keep: snapshots that stay.
+
+        Raises:
+            SnapshotBusyError, SnapshotOutputError, StoreError, RootError: there is no new copy; older ones stay.
+        """
+        from relaymesh.disaster import Places, run
+
+        base = self.root if self.namespace == "default" else self.root.parents[1]
+        places = Places(
+            base=base,
+            namespace=self.namespace,
+            snapshots=None if snapshot_root is None else Path(snapshot_root).absolute(),
+            offsite=None if offsite_root is None else Path(offsite_root).absolute(),
+            report=None if report_out is None else Path(report_out).absolute(),
+        )
+        return run(self.root, places, drill=drill, keep=keep, now_ms=self._now_ms)
 
     def purge(
         self,

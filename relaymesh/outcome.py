@@ -5,8 +5,6 @@ As ``relaymesh.view``, and apart from it because a command that looks at tasks n
 
 from __future__ import annotations
 
-import msgspec
-
 from relaymesh.view import View
 
 __all__ = [
@@ -90,7 +88,7 @@ class SnapshotDiffOutcome(View, frozen=True, kw_only=True):
     changes: tuple[SnapshotChange, ...]
 
 
-class DisasterReport(msgspec.Struct, frozen=True, kw_only=True):
+class DisasterReport(View, frozen=True, kw_only=True, rename=lambda name: name):
     """One run of ``dr-automation``; printed and stored in snake_case."""
 
     namespace: str

@@ -53,6 +53,7 @@ COMMANDS: dict[str, Entry] = {
     "task-export": Entry("Operate", "operate", "Write everything about one task to a JSON file."),
     "dead-export": Entry("Operate", "operate", "Write the list of dead letters to a JSON file."),
     "maintenance": Entry("Operate", "operate", "Run one maintenance tick: reclaim, retry, repair."),
+    "dr-automation": Entry("Operate", "snapshot", "Take a snapshot, copy it to a second place, and try to restore it."),
     "purge": Entry("Operate", "storage", "Remove finished work, dead letters and idempotency keys that are old."),
     "compact": Entry("Operate", "storage", "Give space that is not used any more back to the file system."),
     "snapshot-export": Entry("Operate", "snapshot", "Copy the data root to a folder while nodes work on it."),

@@ -27,6 +27,7 @@ from typing import Final
 
 import msgspec
 
+from relaymesh.audit import AuditTrail
 from relaymesh.core.restoration import epoch_after_import
 from relaymesh.errors import RootError
 from relaymesh.outcome import SnapshotImportOutcome
@@ -36,7 +37,8 @@ from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.payload import NO_SPACE
 from relaymesh.store.presence import living_nodes
 from relaymesh.store.root import DATABASE, IMPORTS, REPLACED, create_layout
-from relaymesh.store.snapshot import COPY, NOT_COPIED, SnapshotPlaceError, is_within
+from relaymesh.store.snapshot import COPY, SnapshotPlaceError, is_within
+from relaymesh.store.snapshot_file import NOT_COPIED
 from relaymesh.store.swap import Swap, begin, finish
 from relaymesh.store.verify import read_manifest, stage
 from relaymesh.wire.manifest import Manifest
@@ -66,7 +68,7 @@ class RootInUseError(RootError):
         return f"the data root {self.path} is in use by {self.user}: stop that and try again; nothing was changed"
 
 
-def import_snapshot(root: Path, source: Path, *, now_ms: int) -> SnapshotImportOutcome:
+def import_snapshot(root: Path, source: Path, *, namespace: str = "default", now_ms: int) -> SnapshotImportOutcome:
     """Replace what a root holds by a snapshot; what it held is kept below ``replaced/``.
 
     Raises:
@@ -90,10 +92,11 @@ def import_snapshot(root: Path, source: Path, *, now_ms: int) -> SnapshotImportO
                 _refuse_nodes(root)
                 _adapt(new / DATABASE, present, manifest, now_ms=now_ms)
                 sync_tree(new)
-                begin(work, _plan(root, new, now_ms))
+                note = {"input": str(source), "files": manifest.file_count, "bytes": manifest.bytes}
+                begin(work, _plan(root, new, now_ms, {**note, "namespace": namespace}))
                 if sys.platform == "win32" and present.conn is not None:
                     present.conn.close()  # an open file cannot be moved there, by others neither
-                finish(root, work)
+                _finish(root)
             create_layout(root)
             _drop_old(root)
     except OSError as error:
@@ -120,10 +123,22 @@ def finish_import(root: Path) -> None:
         with holding(root / "run" / _GUARD, Hold.EXCLUSIVE, wait_s=_WAIT_S) as ours:
             if not ours:
                 raise RootInUseError(str(root), "an import")
-            finish(root, root / IMPORTS)
+            _finish(root)
     except (OSError, msgspec.DecodeError) as error:
         cause = getattr(error, "strerror", None) or "the journal of an import is damaged"
         raise RootReadOnlyError(str(root), cause) from error
+
+
+def _finish(root: Path) -> None:
+    """Finish a swap, if one is pending, and say so in the audit log that came in, which it belongs to."""
+
+    def tell(swap: Swap) -> None:
+        note = dict(swap.note)
+        AuditTrail(root, str(note.pop("namespace", "default"))).record(
+            "snapshot.import", actor="cli", resource="runtime/snapshot", result="ok", details=note
+        )
+
+    finish(root, root / IMPORTS, tell)
 
 
 @contextlib.contextmanager
@@ -133,7 +148,7 @@ def _guarded(root: Path) -> Iterator[Path]:
     with holding(root / "run" / _GUARD, Hold.EXCLUSIVE) as ours:
         if not ours:
             raise RootInUseError(str(root), "another import")
-        finish(root, work)
+        _finish(root)
         remove_tree(work)
         work.mkdir(mode=0o700)
         try:
@@ -259,7 +274,7 @@ def _raise_epochs(conn: sqlite3.Connection, present: sqlite3.Connection) -> None
         conn.executemany("UPDATE steps SET lease_epoch=max(lease_epoch, ?) WHERE step_id=?", known)
 
 
-def _plan(root: Path, new: Path, now_ms: int) -> Swap:
+def _plan(root: Path, new: Path, now_ms: int, note: dict[str, object]) -> Swap:
     # The journal is that of our own lock, and empty.
     present = {name for name in os.listdir(root) if name not in NOT_COPIED and name != f"{DATABASE}-journal"}
     instant = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
@@ -273,6 +288,7 @@ def _plan(root: Path, new: Path, now_ms: int) -> Swap:
         leaving=tuple(sorted(present, key=lambda name: (order.get(name, 0), name))),
         arriving=tuple(sorted(os.listdir(new))),
         aside=aside,
+        note=note,
     )
 
 

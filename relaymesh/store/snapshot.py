@@ -25,23 +25,24 @@ from pathlib import Path
 from typing import Final
 
 from relaymesh import __version__
+from relaymesh.audit import AuditTrail
 from relaymesh.errors import InputError
 from relaymesh.outcome import SnapshotExportOutcome
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.database import Database
-from relaymesh.store.durable import copy_file, hash_file, remove_tree, sync_folder, sync_tree, write_file
+from relaymesh.store.durable import hash_file, remove_tree, sync_folder, sync_tree, write_file
 from relaymesh.store.error import StoreFullError, translate
 from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.migration import schema_number
 from relaymesh.store.payload import NO_SPACE, payload_name
-from relaymesh.store.root import DATABASE, IMPORTS, REPLACED
+from relaymesh.store.root import DATABASE
+from relaymesh.store.snapshot_file import copy_audit, copy_one, copy_others
 from relaymesh.store.swap import Swap, begin, finish
 from relaymesh.wire.manifest import Manifest, SnapshotFile, encode_manifest
 
 __all__ = [
     "COPY",
     "MANIFEST",
-    "NOT_COPIED",
     "PAYLOAD_GUARD",
     "Image",
     "SnapshotBusyError",
@@ -54,16 +55,11 @@ __all__ = [
 
 COPY = "relaymesh-root"
 MANIFEST = "manifest.json"
-NOT_COPIED = frozenset({"namespaces", "dr", "run", "tmp", REPLACED, IMPORTS, "control-room-layouts.json"})
-"""Entries of a root that belong to the folder or to this machine, and not to the namespace's data."""
 PAYLOAD_GUARD = "payload.guard"
 STEP_PAGES: Final = 512
 """Pages that are copied between two pauses: 2 MiB."""
-_DATABASE_FILES = frozenset({DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal"})
 _WORK = ".snapshot"
 _WAIT_S = 30.0
-# A line may be half written while we read: what follows the last line feed is left to the next export.
-_LINES = (".log", ".jsonl")
 
 
 class SnapshotPlaceError(InputError):
@@ -130,6 +126,13 @@ def export_snapshot(database: Database, out: Path, *, now_ms: int) -> SnapshotEx
         if getattr(error, "errno", None) in NO_SPACE:
             raise StoreFullError from error
         raise SnapshotOutputError(str(out), getattr(error, "strerror", None) or str(error)) from error
+    AuditTrail(root, database.namespace).record(
+        "snapshot.export",
+        actor="cli",
+        resource="runtime/snapshot",
+        result="ok",
+        details={"output": str(out), "files": manifest.file_count, "bytes": manifest.bytes},
+    )
     return SnapshotExportOutcome(
         output_dir=str(out),
         snapshot_root=str(out / COPY),
@@ -185,13 +188,13 @@ def _copy(database: Database, out: Path, new: Path, now_ms: int) -> Manifest:
         files.append(SnapshotFile(path=DATABASE, bytes=found.length, sha256=found.sha256, mode=mode))
         missing = []
         for name in sorted(image.payloads):
-            file = _copy_one(root, name, copy)
+            file = copy_one(root, name, copy)
             if file is None:
                 missing.append(name)
             else:
                 files.append(file)
-    others = (_copy_one(root, name, copy) for name in _other_files(root))
-    files += [file for file in others if file is not None]
+    files += copy_audit(root, copy)
+    files += copy_others(root, copy)
     manifest = Manifest(
         created_at=datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         source_root=str(root),
@@ -249,50 +252,3 @@ def _copy_database(database: Database, target: Path) -> Image:
 def _breathe(_status: int, left: int, _total: int) -> None:
     if left:
         time.sleep(0.001)  # the disk and the interpreter are for the nodes first
-
-
-def _other_files(root: Path) -> Iterator[str]:
-    """Yield the files of a root that are neither database nor payload, as paths below it. Links are not followed."""
-    for folder, folders, names in os.walk(root):
-        below = Path(folder).relative_to(root)
-        top = below == Path(".")
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not (top and (name in NOT_COPIED or name == "payload")) and not os.path.islink(Path(folder) / name)
-        )
-        for name in sorted(names):
-            if top and (name in _DATABASE_FILES or name in NOT_COPIED):
-                continue
-            if name.startswith(".") and name.endswith(".tmp"):
-                continue  # what somebody is writing aside
-            yield (below / name).as_posix()
-
-
-def _copy_one(root: Path, name: str, copy: Path) -> SnapshotFile | None:
-    """Copy one file; None for one that is gone by now, or is no plain file."""
-    source, target = root / name, copy / name
-    try:
-        mode = os.lstat(source).st_mode
-        if not stat.S_ISREG(mode):
-            return None
-        length = _whole_lines(source) if name.endswith(_LINES) else None
-        target.parent.mkdir(parents=True, exist_ok=True)
-        done = copy_file(source, target, mode=stat.S_IMODE(mode) & 0o777, length=length)
-    except FileNotFoundError:
-        return None
-    return SnapshotFile(path=name, bytes=done.length, sha256=done.sha256, mode=stat.S_IMODE(mode) & 0o777)
-
-
-def _whole_lines(path: Path) -> int:
-    """Return up to where the last whole line of a file goes."""
-    with open(path, "rb") as file:
-        at = file.seek(0, os.SEEK_END)
-        while at > 0:
-            start = max(0, at - 65_536)
-            file.seek(start)
-            found = file.read(at - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            at = start
-    return 0

@@ -11,6 +11,7 @@ when it is no longer in ``work/new``.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -25,12 +26,14 @@ JOURNAL = "journal.json"
 class Swap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is swapped. Paths are relative to the target folder.
 
-    leaving: entries that go. arriving: entries that come. aside: the folder that takes what goes.
+    leaving: entries that go. arriving: entries that come. aside: the folder that takes what goes. note: what whoever
+    began it wants to know at its end.
     """
 
     leaving: tuple[str, ...]
     arriving: tuple[str, ...]
     aside: str
+    note: dict[str, object] = {}
 
 
 _DECODER = msgspec.json.Decoder(Swap)
@@ -46,8 +49,10 @@ def begin(work: Path, swap: Swap) -> None:
     write_file(work / JOURNAL, msgspec.json.encode(swap))
 
 
-def finish(target: Path, work: Path) -> Swap | None:
+def finish(target: Path, work: Path, tell: Callable[[Swap], None] = lambda _: None) -> Swap | None:
     """Do what is left of a swap; return it, or None when none is pending.
+
+    tell: called when all has come in; a second time when the process is killed right after it.
 
     Raises:
         OSError: the file system refused; call it again.
@@ -69,6 +74,7 @@ def finish(target: Path, work: Path) -> Swap | None:
             os.rename(new / entry, target / entry)
     for folder in (aside, aside.parent, new, target):
         sync_folder(folder)
+    tell(swap)
     (work / JOURNAL).unlink()
     sync_folder(work)
     remove_tree(work)

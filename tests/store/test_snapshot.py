@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from relaymesh.audit import AuditTrail
 from relaymesh.client import Client
 from relaymesh.errors import RelayMeshError
 from relaymesh.store.error import SchemaTooNewError
@@ -36,10 +37,9 @@ def fill(root: Path) -> Bench:
     bench.succeed(bench.claim(limit=1)[0], LONG + "output")
     (root / "relaymesh-settings.json").write_text('{"maxAttempts": 5}')
     (root / "agents" / "scripts.json").write_text('{"agents": []}')
-    (root / "audit" / "audit.log").write_text('{"a": 1}\n{"b": 2}\n{"half')
-    key = root / "security" / "audit-signing.key"
-    key.write_text("c2VjcmV0")
-    key.chmod(0o600)
+    (root / "trace" / "otel-spans.jsonl").write_text('{"a": 1}\n{"b": 2}\n{"half')
+    # Makes the log and its key.
+    AuditTrail(root).record("task.submit", actor="cli", resource="task", result="submitted")
     return bench
 
 
@@ -93,7 +93,7 @@ def test_a_line_that_is_being_written_is_left_to_the_next_snapshot(root: Path, t
     with Client(root) as client:
         client.snapshot_export(tmp_path / "out")
 
-    copied = tmp_path / "out" / "relaymesh-root" / "audit" / "audit.log"
+    copied = tmp_path / "out" / "relaymesh-root" / "trace" / "otel-spans.jsonl"
     assert copied.read_text() == '{"a": 1}\n{"b": 2}\n'
 
 
@@ -140,15 +140,15 @@ def test_a_folder_inside_the_root_is_refused_both_ways(root: Path, place: str) -
 
 def test_the_folder_for_drills_below_the_root_is_no_part_of_it(root: Path) -> None:
     with Client(root) as client:
-        client.snapshot_export(root / "dr" / "default" / "snapshots" / "one")
+        first = client.snapshot_export(root / "dr" / "default" / "snapshots" / "one")
         second = client.snapshot_export(root / "dr" / "default" / "snapshots" / "two")
 
-    assert second.file_count == 7
+    assert second.file_count == first.file_count
 
 
 def test_a_root_that_is_put_back_is_what_it_was_and_the_present_one_is_kept(root: Path, tmp_path: Path) -> None:
     with Client(root) as client:
-        client.snapshot_export(tmp_path / "out")
+        exported = client.snapshot_export(tmp_path / "out")
     then = contents(root)
     with Client(root) as client:
         client.submit("echo", "after the snapshot")
@@ -161,8 +161,28 @@ def test_a_root_that_is_put_back_is_what_it_was_and_the_present_one_is_kept(root
     assert contents(root) == then
     (kept,) = (root / "replaced").iterdir()
     assert contents(kept) == now
-    assert outcome.restored_files == 7
+    assert (outcome.restored_files, outcome.restored_bytes) == (exported.file_count, exported.total_bytes)
     assert outcome.snapshot_root == str(tmp_path / "out" / "relaymesh-root")
+
+
+def audited(root: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (root / "audit" / "audit.log").read_text().splitlines()]
+
+
+def test_an_export_and_an_import_leave_one_audit_row_each_in_a_chain_that_is_whole(root: Path, tmp_path: Path) -> None:
+    with Client(root) as client:
+        exported = client.snapshot_export(tmp_path / "out")
+    sums = {"files": exported.file_count, "bytes": exported.total_bytes}
+    assert audited(root)[-1]["action"] == "snapshot.export"
+    assert audited(root)[-1]["details"] == {"output": str(tmp_path / "out"), **sums}
+
+    with Client(root) as client:
+        client.snapshot_import(tmp_path / "out")
+
+    rows = audited(root)
+    assert [row["action"] for row in rows] == ["task.submit", "snapshot.import"]
+    assert rows[-1]["details"] == {"input": str(tmp_path / "out"), **sums}
+    assert rows[-1]["prev_hash"] == rows[-2]["hash"]
 
 
 def test_only_the_newest_replaced_roots_are_kept(root: Path, tmp_path: Path) -> None:
