@@ -17,6 +17,7 @@ __all__ = [
     "cluster_state",
     "forget_keys",
     "forget_keys_from",
+    "let_go_of_key",
     "purging",
     "register_node",
     "replay",
@@ -153,6 +154,21 @@ def write_heartbeat(
         (now_ms, now_ms, agents, status, now_ms, status, node_id, generation),
     ).rowcount
     return changed == 1
+
+
+def let_go_of_key(conn: sqlite3.Connection, key: str | None, *, before_ms: int) -> bool:
+    """Let go of one idempotency key if its task ended, and did not change since, ``before_ms``; return whether it was.
+
+    The caller holds the write transaction.
+    """
+    return (
+        conn.execute(
+            "UPDATE tasks SET key_live=0 WHERE idempotency_key=? AND key_live=1 AND finished_at_ms<?"
+            " AND updated_at_ms<?",
+            (key, before_ms, before_ms),
+        ).rowcount
+        == 1
+    )
 
 
 def forget_keys(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> int:

@@ -16,7 +16,6 @@ stays locked until the swap has been made. Who waits for that lock finds the fil
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 import sys
@@ -31,6 +30,7 @@ from relaymesh.audit import AuditTrail
 from relaymesh.core.restoration import epoch_after_import
 from relaymesh.errors import RootError
 from relaymesh.outcome import SnapshotImportOutcome
+from relaymesh.store import adapt
 from relaymesh.store.durable import remove_tree, sync_tree
 from relaymesh.store.error import RootReadOnlyError, StoreFullError
 from relaymesh.store.file_lock import Hold, holding
@@ -50,9 +50,7 @@ KEPT_MAX: Final = 3
 _GUARD = "import.guard"
 _WAIT_S = 10.0
 _FREE_MS = 2_000
-_PIECE = 500
 _DATABASE_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
-_OPEN = "status NOT IN ('SUCCESS','CANCELLED')"
 
 
 class RootInUseError(RootError):
@@ -215,63 +213,23 @@ def _taken(root: Path, conn: sqlite3.Connection) -> Present:
 
 
 def _adapt(image: Path, present: Present, manifest: Manifest, *, now_ms: int) -> None:
-    """Make the staged database fit for its new place: fencing counters, leases, paths.
-
-    Nobody who held a lease when the snapshot was taken holds it now, so what ran is ready again and no attempt is
-    counted. No step comes back with a smaller lease epoch than it had in the present root, no node with a smaller
-    generation.
-    """
+    """Make the staged database fit for its new place."""
     conn = sqlite3.connect(image, isolation_level=None)
     try:
         conn.execute("PRAGMA synchronous=FULL").fetchone()
         conn.execute("BEGIN IMMEDIATE")
         if present.conn is not None:
             try:
-                _raise_epochs(conn, present.conn)
+                adapt.raise_epochs(conn, present.conn)
             except sqlite3.DatabaseError:
                 present.epoch = None  # damaged further behind
-        (runnable,) = conn.execute(f"SELECT EXISTS(SELECT 1 FROM steps WHERE {_OPEN})").fetchone()
-        epoch = epoch_after_import(manifest.cluster_epoch, present.epoch, can_run_again=bool(runnable))
-        conn.execute(
-            "UPDATE cluster_state SET state_value=?, version=max(version, ?)+1, updated_at_ms=max(?, updated_at_ms+1)"
-            " WHERE state_key='cluster_epoch'",
-            (str(epoch), present.version, now_ms),
-        )
-        conn.execute(
-            "UPDATE steps SET status='PENDING', lease_owner=NULL, lease_token=NULL, attempt=max(0, attempt-1),"
-            " updated_at_ms=max(?, updated_at_ms+1) WHERE status='RUNNING'",
-            (now_ms,),
-        )
-        conn.execute(
-            "UPDATE mesh_nodes SET status='LEFT', status_changed_at_ms=?, updated_at_ms=max(?, updated_at_ms+1)"
-            " WHERE status='ALIVE'",
-            (now_ms, now_ms),
-        )
-        # Rows of other writers may name their files by the path that they had in the former root.
-        prefix = f"{manifest.source_root}/"
-        for column in ("payload_path", "result_path"):
-            conn.execute(
-                f"UPDATE steps SET {column}=substr({column}, ?) WHERE substr({column}, 1, ?)=?",
-                (len(prefix) + 1, len(prefix), prefix),
-            )
+        epoch = epoch_after_import(manifest.cluster_epoch, present.epoch, can_run_again=adapt.runnable(conn))
+        adapt.set_cluster_epoch(conn, epoch, version=present.version, now_ms=now_ms)
+        adapt.give_back_leases(conn, now_ms=now_ms)
+        adapt.relative_paths(conn, manifest.source_root)
         conn.execute("COMMIT")
     finally:
         conn.close()
-
-
-def _raise_epochs(conn: sqlite3.Connection, present: sqlite3.Connection) -> None:
-    nodes = present.execute("SELECT generation, node_id FROM mesh_nodes").fetchall()
-    conn.executemany("UPDATE mesh_nodes SET generation=max(generation, ?) WHERE node_id=?", nodes)
-    after = 0
-    while rows := conn.execute(
-        f"SELECT id, step_id FROM steps WHERE id>? AND {_OPEN} ORDER BY id LIMIT ?", (after, _PIECE)
-    ).fetchall():
-        after = rows[-1][0]
-        known = present.execute(
-            "SELECT lease_epoch, step_id FROM steps WHERE step_id IN (SELECT value FROM json_each(?))",
-            (json.dumps([row[1] for row in rows]),),
-        ).fetchall()
-        conn.executemany("UPDATE steps SET lease_epoch=max(lease_epoch, ?) WHERE step_id=?", known)
 
 
 def _plan(root: Path, new: Path, now_ms: int, note: dict[str, object]) -> Swap:
