@@ -11,7 +11,8 @@
     ├── maintenance   dead owners, expiry, heartbeat
     ├── wake          hints from other processes
     ├── control       messages from other processes
-    └── observer      the node's report, and the alerts of the root
+    ├── observer      the node's report, and the alerts of the root
+    └── retention     removes what is old
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -41,6 +42,7 @@ from actors.maintenance import MaintenanceActor
 from actors.measure import Measures
 from actors.observer import ObserverActor
 from actors.queue import QueueActor, WorkerSlot
+from actors.retention import RetentionActor
 from actors.store import NodeFacts, StoreActor
 from actors.supervisor import Child, Supervisor
 from actors.thread import ThreadWorkerActor
@@ -162,6 +164,7 @@ class Node:
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
             "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "observer": Address("observer", capacity=16, overflow=Overflow.DROP_NEW),
+            "retention": Address("retention", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
         self._slots: dict[str, WorkerSlot] = {}
@@ -361,6 +364,7 @@ class Node:
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
             Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
             Child(at["observer"], lambda: ObserverActor(self.facts, self, timers, at["store"])),
+            Child(at["retention"], lambda: RetentionActor(self.facts, self, timers, self._settings)),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),

@@ -12,9 +12,21 @@ stretch of heavy rows behind many light ones meets a piece at most twice as long
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["HOLD_NS_MAX", "KEEP", "ROWS_FIRST", "ROWS_MAX", "TARGET_NS", "Ages", "Pace", "next_pace", "pause_ns"]
+__all__ = [
+    "HOLD_NS_MAX",
+    "KEEP",
+    "ROWS_FIRST",
+    "ROWS_MAX",
+    "TARGET_NS",
+    "Ages",
+    "Kept",
+    "Pace",
+    "ages_of",
+    "next_pace",
+    "pause_ns",
+]
 
 HOLD_NS_MAX: Final = 50_000_000
 """What a piece must not exceed: 50 ms with the writer held."""
@@ -47,6 +59,42 @@ class Ages:
     results_before_ms: int | None = None
     messages_before_ms: int | None = None
     logs_before_ms: int | None = None
+
+
+class Kept(Protocol):
+    """The settings that say how long things are kept, in ms."""
+
+    @property
+    def done_retention_ms(self) -> int: ...
+    @property
+    def dead_retention_ms(self) -> int: ...
+    @property
+    def result_retention_ms(self) -> int: ...
+    @property
+    def message_retention_ms(self) -> int: ...
+    @property
+    def conflict_retention_ms(self) -> int: ...
+    @property
+    def log_retention_ms(self) -> int: ...
+    @property
+    def idempotency_key_retention_ms(self) -> int: ...
+
+
+def ages_of(kept: Kept, now_ms: int) -> Ages:
+    """Return what is old at this instant; ``KEEP`` keeps things for ever."""
+
+    def before_ms(age_ms: int) -> int | None:
+        return None if age_ms == KEEP else max(0, now_ms - age_ms)
+
+    return Ages(
+        done_before_ms=before_ms(kept.done_retention_ms),
+        dead_before_ms=before_ms(kept.dead_retention_ms),
+        keys_before_ms=before_ms(kept.idempotency_key_retention_ms),
+        conflicts_before_ms=before_ms(kept.conflict_retention_ms),
+        results_before_ms=before_ms(kept.result_retention_ms),
+        messages_before_ms=before_ms(kept.message_retention_ms),
+        logs_before_ms=before_ms(kept.log_retention_ms),
+    )
 
 
 def next_pace(pace: Pace, *, rows: int, took_ns: int) -> Pace:

@@ -20,7 +20,7 @@ from relaymesh.store.purge import Purge, Purged
 from relaymesh.store.store import Store
 from relaymesh.store.sweep import sweep
 
-__all__ = ["compact", "preview", "purge", "run_pieces"]
+__all__ = ["compact", "preview", "purge", "purge_files", "run_pieces", "tell"]
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DAY_MS = 86_400_000
@@ -48,13 +48,20 @@ def purge(
     done_before, ages = _ages(now_ms, done_days, dead_days, key_days)
     work = Purge(store, ages, now_ms=lambda: now_ms)
     run_pieces(work, sleep)
-    days, dead, retry = _purge_files(store.root, done_before, (ages.dead_before_ms or 0) / 1000, remove=True)
+    days, dead, retry = purge_files(store.root, done_before, (ages.dead_before_ms or 0) / 1000, remove=True)
     if work.purged.named_payloads:
         sweep(store, now_ms=now_ms)
-    outcome = _outcome(work.purged, days, dead, retry, files_are_messages)
+    return tell(store, "cli", work.purged, days, dead, retry, files_are_messages=files_are_messages)
+
+
+def tell(
+    store: Store, actor: str, purged: Purged, days: set[str], dead: int, retry: int, *, files_are_messages: bool
+) -> PurgeOutcome:
+    """Write down what a purge removed, rows and files, and return it."""
+    outcome = _outcome(purged, days, dead, retry, files_are_messages)
     AuditTrail(store.root, store.namespace).record(
         "storage.purge",
-        actor="cli",
+        actor=actor,
         resource="runtime/storage",
         result="ok",
         details={
@@ -62,9 +69,9 @@ def purge(
             "dead_files_purged": outcome.dead_files_purged,
             "retry_files_purged": outcome.retry_files_purged,
             "idempotency_rows_purged": outcome.idempotency_rows_purged,
-            "tasks": work.purged.tasks,
-            "steps": work.purged.steps,
-            "conflicts": work.purged.conflicts,
+            "tasks": purged.tasks,
+            "steps": purged.steps,
+            "conflicts": purged.conflicts,
         },
     )
     return outcome
@@ -76,7 +83,7 @@ def preview(
     """Return what ``purge`` would remove; changes nothing and writes no audit row."""
     done_before, ages = _ages(now_ms, done_days, dead_days, key_days)
     found = Purge(store, ages, now_ms=lambda: now_ms).count()
-    days, dead, retry = _purge_files(store.root, done_before, (ages.dead_before_ms or 0) / 1000, remove=False)
+    days, dead, retry = purge_files(store.root, done_before, (ages.dead_before_ms or 0) / 1000, remove=False)
     return _outcome(found, days, dead, retry, files_are_messages)
 
 
@@ -168,7 +175,7 @@ def _outcome(purged: Purged, days: set[str], dead: int, retry: int, files_are_me
     )
 
 
-def _purge_files(root: Path, done_before: str, before_s: float, *, remove: bool) -> tuple[set[str], int, int]:
+def purge_files(root: Path, done_before: str, before_s: float, *, remove: bool = True) -> tuple[set[str], int, int]:
     """Remove old day folders and message files, with the copies of their envelopes; return days, dead and retried."""
     days = set()
     for folder in _entries(root / "done"):

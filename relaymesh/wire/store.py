@@ -35,6 +35,8 @@ __all__ = [
     "RenewLeases",
     "Renewed",
     "ResendLeases",
+    "RetentionBegin",
+    "RetentionPiece",
     "RevokeGrants",
     "RunGrants",
     "RunMaintenance",
@@ -454,6 +456,16 @@ class WriteAlerts(Message, frozen=True):
 @message("observe.tick")
 class ObserveTick(Message, frozen=True):
     """Write the node's report, and look at the alerts."""
+
+
+@message("retention.begin")
+class RetentionBegin(Message, frozen=True):
+    """Begin a round of removing what is old."""
+
+
+@message("retention.piece")
+class RetentionPiece(Message, frozen=True):
+    """Do the next piece of the round."""
 
 
 @message("store.answer")

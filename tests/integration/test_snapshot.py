@@ -14,11 +14,16 @@ from pathlib import Path
 import pytest
 
 from relaymesh.client import Client
+from relaymesh.core.retention import Ages
+from relaymesh.store.connection import Durability
+from relaymesh.store.purge import Purge
 from relaymesh.store.root import DATABASE
+from relaymesh.store.store import Store
 from relaymesh.store.verify import verify_snapshot
+from relaymesh.wire.work import LogLine
 from tests.integration.harness import REPO, Site, eventually, plain_environment
-from tests.integration.killing import kill_at_every_step
-from tests.store.bench import Bench
+from tests.integration.killing import kill_at_every_step, kill_at_statement
+from tests.store.bench import NOON, Bench
 from tests.store.test_snapshot import contents, fill, tree
 
 
@@ -200,3 +205,52 @@ def test_who_waited_for_the_lock_of_a_database_that_was_replaced_meanwhile_opens
     thread.join()
 
     assert found == [1]
+
+
+@pytest.mark.slow
+def test_a_purge_that_is_killed_at_any_statement_is_finished_by_the_next_and_nothing_else_goes(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    bench = Bench(template)
+    flow = bench.flow(*({"id": f"s{number}", "agent": "fail"} for number in range(4)))
+    for lease in bench.claim():
+        bench.fail(lease, retryable=False, log=[LogLine(NOON, "INFO", "said")])
+    bench.one(payload="x" * 70_000)
+    bench.run_all()
+    bench.now_ms += 86_400_000
+    kept = {bench.task_of(bench.one("echo", "open"))["task_id"], bench.task_of(bench.one("echo", "new"))["task_id"]}
+    bench.succeed(bench.claim(limit=1)[0])
+    bench.store.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    bench.close()
+    before_ms = NOON + 10_000
+    ages = Ages(done_before_ms=before_ms, dead_before_ms=before_ms, keys_before_ms=before_ms)
+    root = tmp_path / "root"
+
+    def purge(on_statement: Callable[[str], None], rows: int = 3) -> None:
+        store = Store.open(root, now_ms=NOON, durability=Durability.FAST)
+        store.conn.set_trace_callback(on_statement)
+        work = Purge(store, ages, now_ms=lambda: NOON)
+        while work.piece(rows) is not None:
+            pass
+        store.close()
+
+    statement, ended, halves = 1, False, 0
+    while not ended:
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(template, root)
+        ended = kill_at_statement(statement, purge)
+
+        found = Bench(root)
+        steps = len(found.rows("SELECT 1 FROM steps WHERE task_id=?", flow))
+        if found.rows("SELECT 1 FROM tasks WHERE task_id=?", flow) and steps < 4:
+            halves += 1
+            with found.store.write():
+                assert found.store.replay(flow, now_ms=NOON) == "not_found"
+        assert found.rows("PRAGMA foreign_key_check") == []
+        found.close()
+        purge(lambda _: None)
+        found = Bench(root)
+        assert {row["task_id"] for row in found.rows("SELECT task_id FROM tasks")} == kept
+        assert found.rows("SELECT 1 FROM attempts UNION ALL SELECT 1 FROM attempt_logs") == []
+        found.close()
+        statement += 1
+    assert statement > 50 and halves > 5
