@@ -3,10 +3,12 @@
 Whoever removes many rows holds the writer for as long as one transaction takes. So it is done in pieces, and the size
 of the next follows from how long the last one took:
 
-    rows' = rows × target / took, at most doubled, never more than ROWS_MAX
+    rows' = rows × target / took, at most doubled, never more than ROWS_MAX nor less than ROWS_MIN
 
 A piece that took longer than the target makes the next one smaller at once; a fast one lets it grow slowly, so that a
-stretch of heavy rows behind many light ones meets a piece at most twice as long as the target.
+stretch of heavy rows behind many light ones meets a piece at most twice as long as the target. A commit costs its trip
+to the disk however few rows it has: below ROWS_MIN a piece gains nothing, and a slow disk would make a clean-up last
+for ever.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ __all__ = [
     "KEEP",
     "ROWS_FIRST",
     "ROWS_MAX",
+    "ROWS_MIN",
     "TARGET_NS",
     "Ages",
     "Kept",
@@ -32,7 +35,9 @@ HOLD_NS_MAX: Final = 50_000_000
 """What a piece must not exceed: 50 ms with the writer held."""
 TARGET_NS: Final = 12_000_000
 """What a piece is sized for; a commit on a slow disk, and rows twice as heavy, still stay below the bound."""
-ROWS_FIRST: Final = 32
+ROWS_MIN: Final = 32
+"""A few milliseconds of work, also where each row has a long payload."""
+ROWS_FIRST: Final = ROWS_MIN
 ROWS_MAX: Final = 4_096
 KEEP: Final = 0
 """An age of nought keeps things for ever."""
@@ -102,7 +107,7 @@ def next_pace(pace: Pace, *, rows: int, took_ns: int) -> Pace:
     if rows <= 0:
         return pace  # nothing was learnt
     fitting = rows * TARGET_NS // max(1, took_ns)
-    return Pace(max(1, min(ROWS_MAX, 2 * pace.rows, fitting)))
+    return Pace(max(ROWS_MIN, min(ROWS_MAX, 2 * pace.rows, fitting)))
 
 
 def pause_ns(took_ns: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.core.retention import HOLD_NS_MAX, ROWS_MAX, TARGET_NS, Pace, next_pace, pause_ns
+from relaymesh.core.retention import HOLD_NS_MAX, ROWS_MAX, ROWS_MIN, TARGET_NS, Pace, next_pace, pause_ns
 
-paces = st.integers(1, ROWS_MAX).map(Pace)
+paces = st.integers(ROWS_MIN, ROWS_MAX).map(Pace)
 times = st.integers(0, 10**12)
 
 
@@ -17,17 +17,17 @@ def test_a_piece_is_never_empty_never_unbounded_and_never_more_than_twice_the_la
 ) -> None:
     following = next_pace(pace, rows=rows, took_ns=took_ns)
 
-    assert 1 <= following.rows <= min(ROWS_MAX, 2 * pace.rows)
+    assert ROWS_MIN <= following.rows <= min(ROWS_MAX, 2 * pace.rows)
 
 
 @given(paces, st.integers(1, 10**6), st.integers(1, 10**9))
 def test_the_next_piece_of_equal_rows_fits_the_target(pace: Pace, rows: int, row_ns: int) -> None:
     following = next_pace(pace, rows=rows, took_ns=rows * row_ns)
 
-    assert following.rows == 1 or following.rows * row_ns <= TARGET_NS
+    assert following.rows == ROWS_MIN or following.rows * row_ns <= TARGET_NS
 
 
-@given(st.integers(1, 10**7))
+@given(st.integers(1, HOLD_NS_MAX // ROWS_MIN // 2))
 def test_rows_twice_as_heavy_as_all_before_stay_below_the_bound(row_ns: int) -> None:
     pace = Pace()
     for _ in range(20):
@@ -43,3 +43,11 @@ def test_a_piece_of_which_nothing_was_learnt_changes_nothing() -> None:
 @given(times)
 def test_others_get_the_writer_at_least_as_long_as_it_was_held(took_ns: int) -> None:
     assert pause_ns(took_ns) >= took_ns
+
+
+def test_a_slow_disk_does_not_make_a_piece_so_small_that_a_clean_up_never_ends() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace = next_pace(pace, rows=pace.rows, took_ns=40_000_000)  # the commit alone
+
+    assert pace.rows == ROWS_MIN
