@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from relaymesh.outcome import SnapshotDiffOutcome
 from relaymesh.view import (
     AlertsOutcome,
     BatchLine,
@@ -88,6 +89,10 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
                 console.print(_rows(answer.details, console.width))
         case StatsOutcome():
             console.print(_stats(answer))
+        case SnapshotDiffOutcome():
+            console.print(_pairs(answer, leave_out=("changes",)))
+            if answer.changes:
+                console.print(_rows(answer.changes, console.width))
         case SloAlertOutcome():
             console.print(_pairs(answer, leave_out=["alerts"]))
             if answer.alerts:
