@@ -12,6 +12,8 @@ from relaymesh.store.error import RootReadOnlyError
 
 __all__ = [
     "DATABASE",
+    "IMPORTS",
+    "REPLACED",
     "RootIsFileError",
     "create_layout",
     "has_database",
@@ -21,6 +23,10 @@ __all__ = [
 ]
 
 DATABASE = "relaymesh.db"
+IMPORTS = ".import"
+"""Where an import prepares what comes in, and keeps its journal."""
+REPLACED = "replaced"
+"""Where imports keep what was there before."""
 
 _FOLDERS = (
     "meta",
@@ -97,6 +103,11 @@ def has_database(root: Path) -> bool:
         RootReadOnlyError: that cannot be found out.
     """
     try:
+        if (root / IMPORTS / "journal.json").exists():
+            # An import was interrupted, or is at work just now: nobody may see half of it.
+            from relaymesh.store.restore import finish_import
+
+            finish_import(root)
         if (root / DATABASE).exists():
             return True
         refuse_file(root)

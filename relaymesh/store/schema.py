@@ -25,12 +25,16 @@ RARE = "(status='RETRYING' OR status='DEAD_LETTER' OR status='CANCELLED')"
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema. ``number`` counts from 1; ``version`` is the name that operators see."""
+    """One step of the schema. ``number`` counts from 1; ``version`` is the name that operators see.
+
+    down: statements that take it back without losing data; None where that cannot be.
+    """
 
     number: int
     version: str
     description: str
     up: str
+    down: str | None = None
 
     @property
     def checksum(self) -> str:
@@ -234,8 +238,15 @@ DROP INDEX tasks_rare;
 CREATE INDEX tasks_rare ON tasks(status, updated_at_ms) WHERE {RARE};
 """
 
+_RARE_AS_LIST = """
+DROP INDEX tasks_rare;
+CREATE INDEX tasks_rare ON tasks(status, updated_at_ms) WHERE status IN ('RETRYING','DEAD_LETTER','CANCELLED');
+"""
+
 MIGRATIONS = (
     Migration(1, "20260101_001_base", "tasks, steps, leases, conflicts, nodes", _BASE),
-    Migration(2, "20261121_002_plain_rare", "a cheaper predicate for the index of rare tasks", _PLAIN_RARE),
+    Migration(
+        2, "20261121_002_plain_rare", "a cheaper predicate for the index of rare tasks", _PLAIN_RARE, _RARE_AS_LIST
+    ),
 )
 SCHEMA_VERSION = MIGRATIONS[-1].number
