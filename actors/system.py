@@ -1,6 +1,8 @@
 """One node, put together: addresses first, then the supervision tree in start order.
 
     root (rest for one)
+    ├── records (one for one)
+    │   └── audit     writes the audit log, behind the others' backs
     ├── store         the only writer
     ├── queue         the books; its start fences what ran before
     ├── lease         renewals
@@ -10,6 +12,7 @@
     │   └── worker-N  one worker process each
     ├── maintenance   dead owners, expiry, heartbeat
     ├── wake          hints from other processes
+    ├── settings      what the operator changed
     ├── control       messages from other processes
     └── observer      the node's report, and the alerts of the root
 
@@ -32,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.address import Address
+from actors.audit import AuditActor, AuditDesk
 from actors.base import Actor
 from actors.control import ControlActor
 from actors.inline import INLINE_SLOTS, InlineWorkerActor
@@ -40,7 +44,8 @@ from actors.mailbox import Overflow
 from actors.maintenance import MaintenanceActor
 from actors.measure import Measures
 from actors.observer import ObserverActor
-from actors.queue import QueueActor, WorkerSlot
+from actors.queue import QueueActor, WorkerSlot, tell_after_ns
+from actors.setting import SettingsActor
 from actors.store import NodeFacts, StoreActor
 from actors.supervisor import Child, Supervisor
 from actors.thread import ThreadWorkerActor
@@ -48,18 +53,22 @@ from actors.timer import TimerService
 from actors.tree import Tree
 from actors.wake import WakeActor
 from actors.worker import WorkerActor, process_factory
+from relaymesh.agents.audit import load_records
 from relaymesh.agents.registry import Registry, load_registry
 from relaymesh.agents.spec import USER_INLINE_POOL, AgentSpec, Isolation
+from relaymesh.audit.trail import AuditTrail
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
-from relaymesh.core.lease import renew_period_ns
+from relaymesh.core.lease_change import LeaseTimeouts
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.slo import Levels
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.errors import ActorError
 from relaymesh.node import NodeOptions
 from relaymesh.observation import targets_of
-from relaymesh.settings import Settings, load_settings
+from relaymesh.reload import News, SettingsWatch
+from relaymesh.settings import Loaded, load
+from relaymesh.settings.record import read_record
 from relaymesh.store.claim import ClaimedRow
 from relaymesh.store.clock import boot_id
 from relaymesh.store.connection import Durability
@@ -69,6 +78,7 @@ from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.node_report import NodeReport
+from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import (
     Committed,
     DrainQueue,
@@ -89,7 +99,6 @@ log = logging.getLogger("relaymesh.node")
 
 GRACE_MS = 5_000 if sys.platform == "win32" else 15_000
 THREAD_SLOTS = 32
-TELL_LEASES_NS = 200_000_000
 EXIT_GAVE_UP = 70
 _START_S = 30.0
 # After a drain: the last commit, the heartbeat that says LEFT, and the end of each actor.
@@ -108,13 +117,13 @@ def build(options: NodeOptions) -> Node:
     namespace = normalize_namespace(options.namespace)
     root = scoped_root(options.root, namespace)
     create_layout(root)
-    settings = load_settings(root)
+    loaded = load(root)
     registry = load_registry(root, options.agents)
     # Opened and closed once here, so that what is wrong with the root is an error of this call.
     Store.open(root, namespace=namespace, now_ms=_now_ms()).close()
     presence = take_presence(root / "run", options.node_id)
     try:
-        return Node(options, root, namespace, settings, registry, presence)
+        return Node(options, root, namespace, loaded, registry, presence)
     except BaseException:
         presence.release()
         raise
@@ -132,7 +141,7 @@ class Node:
         options: NodeOptions,
         root: Path,
         namespace: str,
-        settings: Settings,
+        loaded: Loaded,
         registry: Registry,
         presence: Presence,
     ) -> None:
@@ -141,9 +150,14 @@ class Node:
         self.claimed: tuple[str, str, int] | None = None
         self._presence = presence
         self._options = options
-        self._settings = settings
+        # What holds now. Replaced as a whole by the SettingsActor, read by whoever starts and by the store.
+        self._settings = loaded.settings
         self._registry = registry
         self._timers = TimerService()
+        self._watch = SettingsWatch(root, namespace, loaded, registry.retries, node_id=presence.node_id)
+        self._leases = self._lease_timeouts()
+        now_ns = self._timers.now_ns()
+        self._holds = self.lease_bounds(self._leases.owner_ms(now_ns), self._leases.judge_ms(now_ns))
         self._ids = Ids(_now_ms, random.Random(random.SystemRandom().getrandbits(128)))
         self._generation = 0
         self._measures = Measures()
@@ -155,16 +169,22 @@ class Node:
         self._on_committed: Callable[[Committed], None] = lambda _: None
         self.facts = self._make_facts(namespace)
         self.addresses = {
+            "records": Address("records", capacity=1024),
+            "audit": Address("audit", capacity=65_536, overflow=Overflow.DROP_NEW),
             "store": Address("store", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "queue": Address("queue", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "lease": Address("lease", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
+            "settings": Address("settings", capacity=16, overflow=Overflow.DROP_NEW),
             "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "observer": Address("observer", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
+        self._trail = AuditTrail(root, namespace, masked_fields=self._settings.audit_masked_fields)
+        self._desk = AuditDesk(self.addresses["audit"])
         self._slots: dict[str, WorkerSlot] = {}
+        self._trail.record_many(load_records(registry))
         self._start()
 
     # What relaymesh.node.RunningNode promises.
@@ -260,6 +280,19 @@ class Node:
         if self._options.listener is not None:
             self._options.listener.maintained(done)
 
+    def took(self, news: News) -> None:
+        """Settings or retry policies were changed: whoever starts from now on, and every retry, goes by them."""
+        self._settings = news.settings
+        self._registry = self._registry.with_retries(news.retries)
+        self._policies = self._registry.specs, news.settings.retry_policy
+        if self._options.listener is not None:
+            self._options.listener.reloaded(news.outcome)
+
+    def lease_bounds(self, owner_ms: int, judge_ms: int) -> SettingsChanged:
+        """Return, and remember for actors that start later, what leases go by now."""
+        self._holds = SettingsChanged(owner_ms, judge_ms, self._settings.retry_dispatch_limit)
+        return self._holds
+
     def lost_generation(self) -> None:
         """Another process runs under our id with a later generation: end, it has fenced us."""
         log.error("another process has taken over the node id %s: this one stops", self.node_id)
@@ -267,12 +300,23 @@ class Node:
 
     # Putting it together.
 
+    def _lease_timeouts(self) -> LeaseTimeouts:
+        """The timeout that was recorded for the root may still be what other nodes go by."""
+        recorded = read_record(self.root)
+        ours_ms = self._settings.lease_timeout_ms
+        theirs_ms = recorded.values["leaseTimeoutMs"] if recorded is not None else ours_ms
+        assert isinstance(theirs_ms, int)
+        leases = LeaseTimeouts(theirs_ms, reload_ms=self._options.settings_reload_ms)
+        leases.change(self._timers.now_ns(), ours_ms)
+        return leases
+
     def _make_facts(self, namespace: str) -> NodeFacts:
         specs = self._registry.specs
-        default = self._settings.retry_policy
+        self._policies = specs, self._settings.retry_policy
 
         def policy_of(agent_id: str) -> RetryPolicy:
-            spec = specs.get(agent_id)
+            agents, default = self._policies
+            spec = agents.get(agent_id)
             return spec.retry if spec is not None and spec.retry is not None else default
 
         return NodeFacts(
@@ -288,6 +332,8 @@ class Node:
             },
             policy_of=policy_of,
             durability=Durability(self._settings.durability),
+            worker_id=self._options.worker_id,
+            masked_fields=self._settings.audit_masked_fields,
         )
 
     def _capabilities(self) -> str:
@@ -324,8 +370,16 @@ class Node:
     def _start_actors(self) -> bool:
         at, timers = self.addresses, self._timers
         workers = self._workers()
+        audit = Child(at["audit"], lambda: AuditActor(self._trail, self._desk, timers))
         children = [
-            Child(at["store"], lambda: StoreActor(self.facts, self, timers, at["queue"], at["lease"])),
+            # First, so that it is stopped last, and of its own, so that its crash restarts nobody.
+            Child(
+                at["records"], lambda: Supervisor([audit], timers, strategy=Strategy.ONE_FOR_ONE, intensity=INTENSITY)
+            ),
+            Child(
+                at["store"],
+                lambda: StoreActor(self.facts, self, timers, at["queue"], at["lease"], self._desk),
+            ),
             Child(
                 at["queue"],
                 lambda: QueueActor(
@@ -335,12 +389,12 @@ class Node:
                     timers,
                     self._queue_drained,
                     self._committed,
-                    tell_after_ns=min(TELL_LEASES_NS, renew_period_ns(self._settings.lease_timeout_ms) // 2),
+                    tell_after_ns=tell_after_ns(self._holds.owner_lease_ms),
                     on_claimed=self._claimed,
                     one_step=self._options.one_step,
                 ),
             ),
-            Child(at["lease"], lambda: LeaseActor(self._settings.lease_timeout_ms, at["store"], at["queue"], timers)),
+            Child(at["lease"], lambda: LeaseActor(self._holds.owner_lease_ms, at["store"], at["queue"], timers)),
             Child(
                 at["workers"],
                 lambda: Supervisor(workers, timers, strategy=Strategy.ONE_FOR_ONE, intensity=INTENSITY),
@@ -353,12 +407,23 @@ class Node:
                     self,
                     timers,
                     at["store"],
-                    lease_timeout_ms=self._settings.lease_timeout_ms,
-                    reclaim_max=self._settings.retry_dispatch_limit,
+                    lease_timeout_ms=self._holds.judge_lease_ms,
+                    reclaim_max=self._holds.reclaim_max,
                     reclaims=self._options.maintenance,
                 ),
             ),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
+            Child(
+                at["settings"],
+                lambda: SettingsActor(
+                    self._watch,
+                    self._leases,
+                    self,
+                    timers,
+                    (at["queue"], at["lease"], at["maintenance"]),
+                    every_ms=self._options.settings_reload_ms,
+                ),
+            ),
             Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
             Child(at["observer"], lambda: ObserverActor(self.facts, self, timers, at["store"])),
         ]

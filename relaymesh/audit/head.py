@@ -25,7 +25,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     number: grows with each writing. segment: of the file ``audit.log``, from 1. size: its bytes. rows: of the whole
     chain, rows of dropped segments included. hash: the last. unsealed: rows since the last seal.
-    first_segment, first_row, first_prev: the oldest row that is kept, and the hash before it.
+    first_segment, first_prev: the oldest segment that is kept, and the hash before its first row.
     synced_*: the end as of the last flush to the disk; boot: of the machine, for what lies behind that is lost when
     the power fails.
     lost, lost_since_ms, lost_cause: records that could not be written since the last that could.
@@ -40,7 +40,6 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     sealed_at_ms: int = 0
     segment_since_ms: int = 0
     first_segment: int = 1
-    first_row: int = 1
     first_prev: str = ""
     synced_size: int = 0
     synced_rows: int = 0

@@ -4,6 +4,8 @@ the head is behind the log          rows of the killed writer that are whole cou
 the log is shorter than the head    somebody cut it: the chain goes on from the head, so that the gap shows
 the same, after the power failed    what was not on the disk yet is gone: the chain goes on from what is left, and
                                     a record tells how many rows are missing
+    the log is a segment already        it was killed between the two steps of a rotation
+    there is no head                    it was removed, or is of another key: the end is read from the log
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from pathlib import Path
 import msgspec
 
 from relaymesh.audit.head import Head
+from relaymesh.audit.place import Place
+from relaymesh.audit.segment import numbers, read_rows
 
-__all__ = ["LINE", "Settled", "settle"]
+__all__ = ["LINE", "Settled", "rotated", "settle"]
 
 LINE = re.compile(
     rb'(\{"timestamp":"[^"]*",.*,"prev_hash":"([0-9a-f]{64}|)")'
@@ -38,18 +42,21 @@ class Settled:
     mend: bytes = b""
 
 
-def settle(log: Path, head: Head | None, boot: str) -> Settled:
+def settle(place: Place, head: Head | None, boot: str) -> Settled:
     """Return where the next row goes; cuts half a line that a killed writer left. The caller holds the lock.
 
     Raises:
         OSError: the log cannot be read or cut.
     """
+    log = place.log
     try:
         size = os.stat(log).st_size
     except FileNotFoundError:
         size = 0
     if head is None:
-        return Settled(_without_head(log, size))
+        return Settled(_without_head(place, size))
+    if size < head.size and (place.plain(head.segment).exists() or place.packed(head.segment).exists()):
+        head = rotated(head, 0)
     if size == head.size and head.boot == boot:
         return Settled(head)
     if head.boot != boot and size >= head.synced_size:
@@ -95,20 +102,49 @@ def _read_on(log: Path, head: Head, size: int) -> Settled:
     return Settled(msgspec.structs.replace(head, size=size, rows=rows, hash=last, unsealed=unsealed), mend=mend)
 
 
-def _without_head(log: Path, size: int) -> Head:
+def rotated(head: Head, now_ms: int) -> Head:
+    """Return the head once the log is a segment and the next one is empty; since ``now_ms``, 0 is not known yet."""
+    return msgspec.structs.replace(
+        head,
+        segment=head.segment + 1,
+        segment_since_ms=now_ms,
+        size=0,
+        synced_size=0,
+        synced_rows=head.rows,
+        synced_hash=head.hash,
+        synced_unsealed=head.unsealed,
+    )
+
+
+def _without_head(place: Place, size: int) -> Head:
     """Return the end of a log that has no head: of a restored copy, or one whose head was removed."""
-    rows, last, at = 0, "", 0
+    kept = numbers(place)
+    rows, last, at, first = 0, "", 0, None
+    if kept:
+        first = next(iter(read_rows(place, kept[0])), b"")
+        for line in read_rows(place, kept[-1]):
+            match = LINE.fullmatch(line)
+            last = match[3].decode() if match else ""
     if size:
-        with open(log, "r+b") as file:
+        with open(place.log, "r+b") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     file.truncate(at)
                     break
+                first = line if first is None else first
                 at += len(line)
                 rows += 1
                 match = LINE.fullmatch(line)
                 last = match[3].decode() if match else ""
-    return Head(size=at, rows=rows, hash=last)
+    linked = LINE.fullmatch(first) if first else None
+    return Head(
+        segment=kept[-1] + 1 if kept else 1,
+        size=at,
+        rows=rows,
+        hash=last,
+        first_segment=kept[0] if kept else 1,
+        first_prev=linked[2].decode() if linked else "",
+    )
 
 
 def _ends_whole(log: Path, size: int) -> bool:

@@ -9,12 +9,13 @@ missing, since when, and why.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,14 +23,15 @@ from relaymesh.audit.head import Head, read_head, write_head
 from relaymesh.audit.key import AuditKeyError, load_secret, make_secret, seal
 from relaymesh.audit.lock import AuditBusyError, locked
 from relaymesh.audit.place import Place
-from relaymesh.audit.settle import settle
+from relaymesh.audit.segment import numbers, pack_waiting, read_index, read_rows
+from relaymesh.audit.settle import LINE, Settled, rotated, settle
 from relaymesh.boot import boot_id
-from relaymesh.core.mask import field_names
-from relaymesh.wire.audit import Record, body_of, chain
+from relaymesh.wire.audit import Record, body_of, chain, instant
 
-__all__ = ["SEAL_MS", "SEAL_ROWS", "SYNC_MS", "AuditTrail"]
+if TYPE_CHECKING:
+    from logging import Logger
 
-log = logging.getLogger("relaymesh.audit")
+__all__ = ["SEAL_MS", "SEAL_ROWS", "SEGMENT_AGE_MS", "SEGMENT_BYTES", "SYNC_MS", "AuditTrail"]
 
 SEAL_ROWS = 1_000
 """A row is sealed at least so often: that many in a row without a seal are a fault."""
@@ -37,6 +39,10 @@ SEAL_MS = 600_000
 """The last row of a batch is sealed when the last seal is older."""
 SYNC_MS = 1_000
 """The log is flushed to the disk by the first batch after this time: what a power failure may take."""
+SEGMENT_BYTES = 16 * 1024 * 1024
+SEGMENT_AGE_MS = 24 * 3_600_000
+PLAIN_SEGMENTS_MAX = 8
+"""Segments that may wait for their compression; whoever makes one more compresses two."""
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -48,6 +54,8 @@ class AuditTrail:
     """The door to one root's audit log. Cheap to make: nothing is opened before the first record. Thread-safe.
 
     root: the scoped root. masked_fields: more names of fields whose values are secret.
+    segment_bytes, segment_age_ms: the log is rotated by the first batch that finds it this large, or this old.
+    boot: names the boot of the machine; what an earlier one had not synced may be gone.
     """
 
     def __init__(
@@ -56,16 +64,23 @@ class AuditTrail:
         namespace: str = "default",
         *,
         masked_fields: Iterable[str] = (),
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_age_ms: int = SEGMENT_AGE_MS,
         now_ms: Callable[[], int] = _wall_ms,
+        boot: Callable[[], str] = boot_id,
     ) -> None:
         self.place = Place(root)
         self.namespace = namespace
         self.lost = 0
         """Records that this trail could not write."""
-        self._masked = field_names(masked_fields)
+        self._masked = _field_names(masked_fields)
+        self._segment_bytes = segment_bytes
+        self._segment_age_ms = segment_age_ms
         self._now_ms = now_ms
+        self._boot = boot
         self._turn = threading.Lock()
         self._complaints = 0
+        self._rotated = False
 
     def record(
         self,
@@ -107,18 +122,84 @@ class AuditTrail:
             self._give_up(len(bodies) + lost, error)
         else:
             self._complaints = 0
+            if self._rotated:
+                self._rotated = False
+                if sum(self.place.plain(number).exists() for number in numbers(self.place)) > PLAIN_SEGMENTS_MAX:
+                    self.pack(at_most=2)
+
+    def pack(self, at_most: int | None = None) -> int:
+        """Compress segments that wait for it, the oldest first; return how many. For when there is nothing else to do.
+
+        Takes some 0.4 s a segment, during which others write on.
+        """
+        try:
+            return pack_waiting(self.place, at_most)
+        except OSError as error:
+            _log().error("a segment of the audit log cannot be compressed (%s): it is kept as it is", error.strerror)
+            return 0
+
+    def drop_before(self, before_ms: int) -> int:
+        """Remove segments whose rows are all older; return how many. The chain of what is kept still verifies.
+
+        Only compressed segments, which know their ages. The caller records it.
+
+        Raises:
+            OSError, AuditBusyError, AuditKeyError: nothing more was removed.
+        """
+        dropped = 0
+        with self._turn, locked(self.place.lock) as descriptor:
+            secret = load_secret(self.place.security) or make_secret(self.place.security)
+            head = settle(self.place, read_head(descriptor, secret), self._boot()).head
+            for number in numbers(self.place):
+                found = None if self.place.plain(number).exists() else read_index(self.place, number)
+                if found is None or found[0].last >= instant(before_ms):
+                    break
+                match = LINE.fullmatch(b"".join(deque(read_rows(self.place, number), maxlen=1)))
+                head = msgspec.structs.replace(
+                    head,
+                    number=head.number + 1,
+                    first_segment=number + 1,
+                    first_prev=match[3].decode() if match else "",
+                )
+                # The head first: what a crash leaves lies before the first segment, and is removed next time.
+                write_head(descriptor, head, secret)
+                self.place.packed(number).unlink(missing_ok=True)
+                self.place.index(number).unlink(missing_ok=True)
+                dropped += 1
+        return dropped
+
+    def _rotation_due(self, head: Head, now_ms: int) -> bool:
+        if head.size == 0:
+            return False
+        old = head.segment_since_ms and now_ms - head.segment_since_ms >= self._segment_age_ms
+        return head.size >= self._segment_bytes or bool(old)
+
+    def _rotate(self, descriptor: int, head: Head, secret: bytes, now_ms: int) -> Head:
+        """Make the log a segment. Where the system refuses, as Windows does while somebody reads it, it grows on."""
+        self.place.segments.mkdir(exist_ok=True)
+        try:
+            os.replace(self.place.log, self.place.plain(head.segment))
+        except OSError as error:
+            _log().info("the audit log is not rotated now (%s)", error.strerror)
+            return head
+        self._rotated = True
+        head = msgspec.structs.replace(rotated(head, now_ms), number=head.number + 1)
+        write_head(descriptor, head, secret)
+        return head
 
     def _append(self, descriptor: int, bodies: Sequence[str], lost: int, lost_cause: str) -> None:
         now_ms = self._now_ms()
         secret = load_secret(self.place.security) or make_secret(self.place.security)
-        boot = boot_id()
+        boot = self._boot()
         found = read_head(descriptor, secret)
-        settled = settle(self.place.log, found, boot)
+        settled = settle(self.place, found, boot)
+        if self._rotation_due(settled.head, now_ms):
+            settled = Settled(self._rotate(descriptor, settled.head, secret, now_ms), settled.gap)
         head = settled.head
         gaps = self._gaps(head, settled.gap, lost, lost_cause, now_ms)
         lines: list[str] = []
         head = _extend(head, [*gaps, *bodies], lines, secret, now_ms)
-        data = settled.mend + "".join(lines).encode("ascii")
+        data = settled.mend + "".join(lines).encode()
         due = now_ms - head.synced_at_ms >= SYNC_MS or now_ms < head.synced_at_ms
         self._write(data, settled.head.size, sync=due)
         head = msgspec.structs.replace(
@@ -179,7 +260,7 @@ class AuditTrail:
         self.lost += count
         cause = type(error).__name__ if not isinstance(error, OSError) else error.strerror or type(error).__name__
         if self._complaints & (self._complaints - 1) == 0:  # 1, 2, 4, 8, …: a full disk must not fill the log too
-            log.error("the audit log cannot be written (%s): %d records are missing in it so far", cause, self.lost)
+            _log().error("the audit log cannot be written (%s): %d records are missing in it so far", cause, self.lost)
         self._complaints += 1
         with contextlib.suppress(OSError, AuditBusyError, AuditKeyError), locked(self.place.lock, 0.1) as descriptor:
             self._note_lost(descriptor, count, cause)
@@ -209,9 +290,24 @@ def _extend(head: Head, bodies: Sequence[str], lines: list[str], secret: bytes, 
         last = chain(bodies[start:end], last, lines)
         unsealed += end - start
         if unsealed >= SEAL_ROWS or (overdue and end == len(bodies)):
-            lines[-1] = f'{lines[-1][:-4]}"{seal(secret, last)}"}}\n'
+            lines[-1] = f'","signature":"{seal(secret, last)}"}}\n'
             unsealed, sealed_at_ms = 0, now_ms
         start = end
     return msgspec.structs.replace(
         head, rows=head.rows + len(bodies), hash=last, unsealed=unsealed, sealed_at_ms=sealed_at_ms
     )
+
+
+def _field_names(names: Iterable[str]) -> frozenset[str]:
+    names = tuple(names)
+    if not names:
+        return frozenset()
+    from relaymesh.core.mask import field_names
+
+    return field_names(names)
+
+
+def _log() -> Logger:
+    import logging  # here: every command that records something loads this module, and hardly any has to complain
+
+    return logging.getLogger("relaymesh.audit")

@@ -78,7 +78,7 @@ def log_options(function: F) -> F:
 worker_id_option = click.option(
     "--worker-id",
     default="worker-local",
-    help="Id of the node when --node-id is blank; the audit log that will name it is not there yet.",
+    help="Name in the audit log; the node id when --node-id is blank.",
 )
 free_node_id_option = click.option(
     "--node-id",
@@ -156,8 +156,8 @@ def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
     "--settings-reload-ms",
     type=WholeNumber(min=1000, clamp=True),
     default=10_000,
-    expose_value=False,
-    help="Has no effect yet: settings are read once, when the node starts; start it anew to change them.",
+    help="How often the settings and retry policies are looked at; a SettingsReloadOutcome is printed when settings"
+    " changed.",
 )
 @concurrency_option
 @grace_option
@@ -172,6 +172,7 @@ def worker(
     node_id: str | None,
     maintenance: bool,
     interval_ms: int,
+    settings_reload_ms: int,
     concurrency: int | None,
     grace_ms: int,
     agent_sources: tuple[str, ...],
@@ -181,9 +182,10 @@ def worker(
     otlp_endpoint: str | None,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
-    as `up` does. Each cycle prints a MaintenanceOutcome, then a WorkerOutcome for each attempt that ended, or one with
-    "processed": false; in a pipe one document a line, on a terminal only what happened. A reader that is too slow
-    does not slow the node: what is left out is counted on stderr. The node ends when its reader has gone.
+    as `up` does. Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a
+    WorkerOutcome for each attempt that ended, or one with "processed": false; in a pipe one document a line, on a
+    terminal only what happened. A reader that is too slow does not slow the node: what is left out is counted on
+    stderr. The node ends when its reader has gone.
     """
     from dataclasses import replace
 
@@ -199,6 +201,7 @@ def worker(
         grace_ms=grace_ms or None,
         maintenance=maintenance,
         otlp_endpoint=otlp_endpoint or None,
+        settings_reload_ms=settings_reload_ms,
     )
     with _start_log(log_format, log_level, log_file):
         if not once:
@@ -223,7 +226,7 @@ def worker(
 @click.option("--agent", default="echo", help="Agent that gets them.")
 @click.option("--priority", default="normal", metavar="high|normal|low", help="Lane of the queue.")
 @click.option("--input-size", type=WholeNumber(min=1, clamp=True), default=64, help="Filler bytes of each payload.")
-@click.option("--worker-id", default="bench-worker", help="Has no effect yet: the audit log is not there yet.")
+@click.option("--worker-id", default="bench-worker", help="Who the audit log says ran the steps.")
 @node_id_option("bench-node")
 @click.option("--max-seconds", type=WholeNumber(min=5, clamp=True), default=300, help="Time limit of the run phase.")
 @click.option("--poll-batch", type=WholeNumber(min=1, clamp=True), default=64, help="Polls between two checks.")

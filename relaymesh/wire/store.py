@@ -105,7 +105,10 @@ class SeenLease(Message, frozen=True):
 
 @message("store.submit")
 class SubmitTasks(Message, frozen=True):
-    """Store these tasks; answered after the commit, with one ``(task_id, deduplicated)`` for each."""
+    """Store these tasks; answered after the commit, with one ``(task_id, deduplicated)`` for each.
+
+    Who sends it records it: an answer that somebody has is in the audit log, whatever becomes of the node.
+    """
 
     tasks: tuple[NewTask, ...]
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from relaymesh.core.nearest import quoted
 from relaymesh.core.setting import Effective, Source, Value, WrongValueError, check, find, parse, settle
-from relaymesh.core.setting_table import Settings, by_name, table
+from relaymesh.core.setting_table import SECRET, Settings, by_name, table
 from relaymesh.errors import RootError
 
 __all__ = [
+    "BOM",
     "SETTINGS_FILE",
     "EnvironmentSettingError",
     "Loaded",
@@ -36,7 +37,7 @@ __all__ = [
 
 SETTINGS_FILE = "relaymesh-settings.json"
 _FILE_BYTES_MAX = 1_048_576
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class SettingsError(RootError):
@@ -76,13 +77,23 @@ class Loaded:
 
     path: Path
     mtime_ns: int | None
-    given: Mapping[str, Value]
+    given: Mapping[str, Value] = field(repr=False)  # the secret is among them
     effective: Effective
     of_root: Effective
 
     @property
     def settings(self) -> Settings:
         return Settings.of(self.effective.values)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether the file holds a secret that others than its owner may read; False where modes say nothing."""
+        if os.name == "nt" or not self.given.get(SECRET):
+            return False
+        try:
+            return bool(os.stat(self.path).st_mode & 0o077)
+        except OSError:
+            return False
 
 
 def load_settings(root: Path) -> Settings:
@@ -137,7 +148,7 @@ def decode(data: bytes, path: Path) -> dict[str, object]:
         SettingsError: not UTF-8, not JSON, no object, or a key that stands there twice.
     """
     try:
-        text = data.removeprefix(_BOM).decode()
+        text = data.removeprefix(BOM).decode()
     except UnicodeDecodeError as error:
         raise SettingsError(str(path), f"not UTF-8 at byte {error.start}") from error
     try:
