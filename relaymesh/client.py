@@ -324,10 +324,6 @@ class Client:
             results = store.submit(tasks, now_ms=self._now_ms())
         self._commits += 1
         self._wake()
-        from relaymesh.audit.event import submit_bodies
-
-        now_ms = self._now_ms()
-        self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
         # Ours already: a node heard of it after all, and its answer got lost.
         return [
             (holder, deduplicated and holder != task.task_id)
