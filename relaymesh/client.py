@@ -312,9 +312,9 @@ class Client:
 
     def _commit(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
         """Store tasks; return ``(task id, deduplicated)`` of each, once they are on disk and recorded."""
-        began_ns = time.time_ns()
-        results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
         tracing = self._traces()
+        began_ns = time.time_ns() if tracing is not None else 0
+        results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
         if tracing is not None:
             fresh = [task for task, (_, deduplicated) in zip(tasks, results, strict=True) if not deduplicated]
             tracing.submitted(fresh, began_ns=began_ns, ended_ns=time.time_ns())
@@ -601,7 +601,7 @@ class Client:
         """Return whether the root can be used; does not raise for what it is there to find."""
         from relaymesh.observation import health
 
-        return health(self.root, self.namespace, settings=self._config, now_ms=self._now_ms())
+        return health(self.root, settings=self._config, now_ms=self._now_ms())
 
     def cluster_state(self) -> ClusterStateOutcome:
         """Return the fencing counter of the root."""

@@ -88,19 +88,7 @@ def _counts(store: Database, settings: Settings, now_ms: int) -> StatsOutcome:
 
 def stats(store: Database, settings: Settings, *, now_ms: Callable[[], int]) -> StatsOutcome:
     """Return counts and ages of the root, all of one moment."""
-    found = read_stats(store, settings, now_ms=now_ms)
-    AuditTrail(store.root, store.namespace).record(
-        "runtime.stats",
-        actor=ACTOR,
-        resource="runtime/stats",
-        result="ok",
-        details={
-            name: value
-            for name in found.__struct_fields__
-            if isinstance(value := getattr(found, name), int) and name != "namespace"
-        },
-    )
-    return found
+    return read_stats(store, settings, now_ms=now_ms)
 
 
 def render_metrics(store: Database, settings: Settings, *, now_ms: Callable[[], int]) -> str:
@@ -144,7 +132,7 @@ def alerts(store: Database, *, limit: int) -> AlertsOutcome:
     )
 
 
-def health(root: Path, namespace: str, *, settings: Callable[[], Settings], now_ms: int) -> HealthOutcome:
+def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> HealthOutcome:
     """Return whether the root can be used; does not raise for what it is there to find."""
     from relaymesh.store.health import check
 
@@ -153,24 +141,7 @@ def health(root: Path, namespace: str, *, settings: Callable[[], Settings], now_
         min_free_bytes = settings().min_free_disk_bytes
     except RootError as error:
         problem = str(error)
-    found = check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, settings_problem=problem)
-    if found.audit_dir_ok:  # else the record would make the folder, and the root with it
-        AuditTrail(root, namespace).record(
-            "runtime.health",
-            actor=ACTOR,
-            resource="runtime/health",
-            result="ok" if found.ok else "degraded",
-            details={
-                "db_ok": found.db_ok,
-                "inbox_ok": found.inbox_dir_ok,
-                "processing_ok": found.processing_dir_ok,
-                "disk_free_bytes": found.disk_free_bytes,
-                "min_free_disk_bytes": found.min_free_disk_bytes,
-                "disk_pressure": found.disk_pressure,
-                "stalled_ms": found.stalled_ms,
-            },
-        )
-    return found
+    return check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, settings_problem=problem)
 
 
 # -- service levels --------------------------------------------------------------------------------------------------

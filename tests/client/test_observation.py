@@ -26,17 +26,13 @@ def details(client: Client) -> dict[str, object]:
 
 def test_each_look_leaves_its_record(client: Client) -> None:
     client.init()
-    client.stats()
     client.metrics()
-    client.health()
     client.cluster_state()
     client.slo_evaluate()
     client.cluster_epoch_bump()
 
     assert audit(client) == [
-        ("runtime.stats", "cli", "runtime/stats", "ok"),
         ("runtime.metrics", "cli", "runtime/metrics", "ok"),
-        ("runtime.health", "cli", "runtime/health", "ok"),
         ("cluster.state.get", "cli", "runtime/cluster-state", "ok"),
         ("slo.evaluate", "cli", "runtime/slo", "ok"),
         ("cluster.epoch.bump", "cli", "runtime/cluster-state", "ok"),
