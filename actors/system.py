@@ -9,6 +9,7 @@
     │   ├── thread    trusted agents in threads, HTTP
     │   └── worker-N  one worker process each
     ├── maintenance   dead owners, expiry, heartbeat
+    ├── inbox         files that programs hand in
     └── wake          hints from other processes
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
@@ -30,6 +31,7 @@ from pathlib import Path
 
 from actors.address import Address
 from actors.base import Actor
+from actors.inbox import InboxActor
 from actors.inline import INLINE_SLOTS, InlineWorkerActor
 from actors.lease import LeaseActor
 from actors.mailbox import Overflow
@@ -143,6 +145,7 @@ class Node:
             "queue": Address("queue", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "lease": Address("lease", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
+            "inbox": Address("inbox", capacity=64, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
@@ -302,6 +305,7 @@ class Node:
                     reclaims=self._options.maintenance,
                 ),
             ),
+            *self._inbox(),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
         ]
         self.tree = Tree(
@@ -309,6 +313,13 @@ class Node:
             on_give_up=self._gave_up,
         )
         return self.tree.start(_START_S)
+
+    def _inbox(self) -> list[Child]:
+        """Return the child that takes in files; a node for a single step leaves that to others."""
+        at = self.addresses
+        if self._options.one_step:
+            return []
+        return [Child(at["inbox"], lambda: InboxActor(self.facts, self._timers, at["store"], self.now_ms))]
 
     def _workers(self) -> list[Child]:
         at, timers = self.addresses, self._timers

@@ -506,11 +506,12 @@ class Client:
         )
 
     def maintenance(self, node_id: str = "node-local") -> MaintenanceOutcome:
-        """Do one round of what a running node does by itself: take back lost steps, start what is due.
+        """Do one round of what a running node does by itself: take back lost steps, start what is due, take in files.
 
         Raises:
             BadNodeIdError: the id is blank.
         """
+        from relaymesh.inbox_round import inbox_round
         from relaymesh.store.tick import maintenance_tick
 
         check_text("node_id", node_id)
@@ -518,7 +519,9 @@ class Client:
             from relaymesh.store.presence import BadNodeIdError
 
             raise BadNodeIdError(node_id)
-        outcome = maintenance_tick(self._writable(), node_id, self._config(), now_ms=self._now_ms())
+        store = self._writable()
+        outcome = maintenance_tick(store, node_id, self._config(), now_ms=self._now_ms())
+        inbox_round(store, commit=self._commit, ids=self._ids, now_ms=self._now_ms, known_agents=self.agents)
         self._wake()
         return outcome
 

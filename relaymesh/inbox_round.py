@@ -1,0 +1,87 @@
+"""A round of the inbox by hand, for a root without a running node: what a node does by itself all the time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from relaymesh.core.ident import Ids
+from relaymesh.intake import Accepted, Intake, Refused
+from relaymesh.store.error import StoreIOError
+from relaymesh.store.inbox_files import FileOps, InboxFiles
+from relaymesh.store.node_row import live_nodes
+from relaymesh.store.presence import host_name, is_alive, take_presence
+from relaymesh.store.store import Store
+from relaymesh.wire.store import NewTask
+
+__all__ = ["FILES_MAX", "inbox_round"]
+
+log = logging.getLogger("relaymesh.inbox")
+
+FILES_MAX = 50_000
+"""Files that one round stores; the rest is left to the next one."""
+
+Commit = Callable[[Sequence[NewTask]], list[tuple[str, bool]]]
+
+
+def inbox_round(
+    store: Store,
+    *,
+    commit: Commit,
+    ids: Ids,
+    now_ms: Callable[[], int],
+    known_agents: Callable[[], Iterable[str]],
+    ops: FileOps | None = None,
+) -> int:
+    """Take in the files that lie in the lanes, and put away those whose tasks have ended; return how many were stored.
+
+    Raises:
+        StoreError, RootError: the database or the disk refused; the rest is left to the next round.
+    """
+    presence = take_presence(store.root / "run", None, default="maintenance")
+    try:
+        needs = _Needs(ids, now_ms, known_agents)
+        intake = Intake(InboxFiles(store.root, presence.node_id, ops), store, needs)
+        intake.recover()
+        while intake.adopt(lambda owner: _is_gone(store, owner, now_ms())):
+            continue
+        intake.look()
+        while intake.has_more() and not intake.troubled and needs.stored < FILES_MAX:
+            batch = intake.batch()
+            if batch.entries:
+                intake.committed(batch, commit(batch.tasks))
+            intake.look()
+        while intake.deliver():
+            continue
+        trouble = intake.trouble()
+        if trouble is not None:
+            raise StoreIOError(type(trouble).__name__) from trouble
+        return needs.stored
+    finally:
+        presence.release()
+
+
+def _is_gone(store: Store, owner: str, now_ms: int) -> bool:
+    run = store.root / "run"
+    alive = is_alive(run, owner, host_name())
+    if alive is not None:
+        return not alive
+    # Of another machine, or without a lock. Should it live after all, nothing is done twice.
+    with store.reading():
+        return owner not in {node.node_id for node in live_nodes(store.conn, run, now_ms=now_ms)}
+
+
+class _Needs:
+    """What the intake asks of a command."""
+
+    def __init__(self, ids: Ids, now_ms: Callable[[], int], known_agents: Callable[[], Iterable[str]]) -> None:
+        self.now_ms = now_ms
+        self.new_ticket = ids.task
+        self.known_agents = known_agents
+        self.stored = 0
+
+    def taken_in(self, rows: Sequence[Accepted]) -> None:
+        self.stored += len(rows)
+
+    def refused(self, row: Refused) -> None:
+        """The intake has logged it."""
