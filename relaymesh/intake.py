@@ -261,8 +261,6 @@ class Intake:
                 except OSError as error:
                     troubles += 1
                     self._trouble = error
-                    if taken is not None:
-                        self._wait_with(taken)
         except BaseException:
             self._uncertain.extend([*(entry.held for entry in entries), *again, *([taken] if taken else ())])
             raise
@@ -285,19 +283,26 @@ class Intake:
             try:
                 match inbox.next_step(held, known.get(held.task_id or held.ticket)):
                     case inbox.Submit():
-                        fresh = Held(self._needs.new_ticket(), held.mark, held.name)
-                        if self._files.remark(held, fresh):
+                        fresh = self._with_new_ticket(held)
+                        if fresh is not None:
                             to_read.append(fresh)
                     case inbox.Mark(task_id):
                         self._mark(held, task_id)
                     case inbox.Refuse(code):
-                        self._refuse(held, code, _SENTENCES.get(code, code))
+                        self._refuse(held, code, _SENTENCES.get(code, _AFTER_A_CRASH))
                     case inbox.Wait() | inbox.Deliver():
                         self._watch(held)
             except OSError as error:
                 self._trouble = error
-                self._wait_with(held)
         return to_read
+
+    def _with_new_ticket(self, held: Held) -> Held | None:
+        fresh = Held(self._needs.new_ticket(), held.mark, held.name)
+        try:
+            return fresh if self._files.remark(held, fresh) else None
+        except OSError:
+            self._wait_with(held)
+            raise
 
     def _next_sight(self) -> Sight | None:
         for _ in LANES:
@@ -321,11 +326,7 @@ class Intake:
             return None
         if not taken or held.refused is None:
             return held if taken else None
-        try:
-            self._refuse(held, held.refused, _SENTENCES[held.refused], lane=sight.lane, name=sight.name)
-        except OSError:
-            self._wait_with(held)
-            raise
+        self._refuse(held, held.refused, _SENTENCES[held.refused], lane=sight.lane, name=sight.name)
         return None
 
     def _read(self, held: Held, entries: list[Entry]) -> int:
@@ -540,8 +541,22 @@ class Intake:
     def _refuse(
         self, held: Held, code: str, sentence: str, *, lane: str | None = None, name: str | None = None
     ) -> None:
-        """Put a file of ours into ``dead``, with the reason beside."""
+        """Put a file of ours into ``dead``, with the reason beside.
+
+        Raises:
+            OSError: the disk refused; the file is tried again after a while.
+        """
         lane = lane or held.lane
+        marked = held
+        try:
+            if held.lane is not None:
+                # Now the ticket stays, so that an answer which is already there is known as that of this file.
+                marked = held.refused_as(code)
+                if not self._files.remark(held, marked):
+                    return
+        except OSError:
+            self._wait_with(held)
+            raise
         shown = (name or held.name).encode("utf-8", "backslashreplace").decode()
         reason = {
             "file": shown,
@@ -552,7 +567,12 @@ class Intake:
             "message": sentence,
             "refusedAtMs": self._needs.now_ms(),
         }
-        kept_as = self._files.put_away(held, "dead", ".reason.json", _json(reason))
+        try:
+            kept_as = self._files.put_away(marked, "dead", ".reason.json", _json(reason))
+        except OSError:
+            if marked.task_id is None:  # the others are watched, and so come again
+                self._wait_with(marked)
+            raise
         if kept_as is not None:
             log.warning("refused the file %s of the inbox (%s): %s", shown, code, sentence)
             self._needs.refused(Refused(shown, kept_as, lane, code, sentence))
@@ -575,6 +595,7 @@ class Intake:
             )
 
 
+_AFTER_A_CRASH = "the file was refused for what its code says; the process ended before it could write more"
 _SENTENCES = {
     "bad_name": (
         f"the name cannot be used: write letters, digits, _ - and . only, at most {inbox.NAME_BYTES_MAX}, a letter or"

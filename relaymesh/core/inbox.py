@@ -3,14 +3,14 @@
     inbox/LANE/NAME
         │ take: a rename, so one process has it; the ticket is the id that its task will have
         ▼
-    processing/NODE/TICKET~LANE~NAME ───────── read, and found wrong ────────────────┐
-        │ commit: the task is in the database, under the ticket or an earlier key    │
-        │ mark: a rename                                                             │
-        ▼                                                                            │
-    processing/NODE/TICKET~TASK~NAME                                                 │
-        │ the task ends                                                              │
-        ├── SUCCESS ──▶ done/DATE/NAME.result.json, then done/DATE/NAME              ▼
-        └── else ─────▶ dead/NAME.reason.json, then dead/NAME  ◀─────────────────────┘
+    processing/NODE/TICKET~LANE~NAME ──── read, and found wrong: a rename ───┐
+        │ commit: the task is in the database, or an earlier one of its key  ▼
+        │ mark: a rename                              processing/NODE/TICKET~refused-CODE~NAME
+        ▼                                                                    │
+    processing/NODE/TICKET~TASK~NAME                                         │
+        │ the task ends                                                      │
+        ├── SUCCESS ──▶ done/DATE/NAME.result.json, then done/DATE/NAME      ▼
+        └── else ─────▶ dead/NAME.reason.json, then dead/NAME  ◀─────────────┘
 
 The name says how far a file has come, and nothing else is kept about it. A crash can fall between any two of these
 steps, and ``next_step`` says from the name and the database alone how to go on:
@@ -21,8 +21,8 @@ steps, and ``next_step`` says from the name and the database alone how to go on:
     commit of a duplicate   TICKET~LANE~NAME, no such task         submit: its key answers with the earlier task
       and mark
     mark and delivery       TICKET~TASK~NAME                       deliver when the task has ended
-    result and last rename  TICKET~TASK~NAME, and a result whose   deliver: the result is found and kept
-                            ticket is ours
+    answer and last rename  TICKET~TASK~NAME or TICKET~refused-…,  go on: the answer is found and kept
+                            and an answer whose ticket is ours
 
 A ticket is shown to the store at most once. Whoever does not know what became of it looks it up, and takes another one
 if it is not there: should the first still be on its way, the idempotency key lets only one of the two in.
@@ -83,7 +83,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _HIDDEN: Final = (".tmp", ".part", ".meta.json")
 _ANSWERS: Final = (".result.json", ".reason.json")
 _REFUSED: Final = "refused-"
-_CODE = re.compile(r"[a-z_]{1,20}", re.ASCII)
+_CODE = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
 # Names of devices on Windows, with any ending.
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.ASCII | re.IGNORECASE)
 
@@ -186,6 +186,10 @@ class Held:
     def refused(self) -> str | None:
         """The code under which the file is refused, when its name or kind has already decided that."""
         return self.mark[len(_REFUSED) :] if self.mark.startswith(_REFUSED) else None
+
+    def refused_as(self, code: str) -> Held:
+        """The same file, once it is decided that it is refused."""
+        return Held(self.ticket, f"{_REFUSED}{code}", self.name)
 
     @classmethod
     def taken(cls, ticket: str, lane: Lane, name: str, take: Take) -> Held:
