@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from pathlib import Path
 
 import msgspec
 
+from relaymesh.boot import boot_id
 from relaymesh.core import clock_guard
 
 __all__ = ["boot_id", "load_clock", "save_clock"]
@@ -49,11 +48,3 @@ def save_clock(conn: sqlite3.Connection, state: clock_guard.ClockState, now_ms: 
         " updated_at_ms=excluded.updated_at_ms",
         (text, now_ms),
     )
-
-
-def boot_id() -> str:
-    """Return a name of this boot of the machine, or of this process where the platform has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return f"process-{os.getpid()}"
