@@ -14,6 +14,7 @@ from actors.address import Address
 from actors.base import Actor
 from actors.timer import Timers
 from relaymesh.core import lease as rules
+from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import (
     LeasesEnded,
     LeasesLost,
@@ -54,7 +55,7 @@ class _Word:
 class LeaseActor(Actor):
     """See the module."""
 
-    takes = LeasesTaken | LeasesEnded | Renewed | LeaseTick | StepProgress | StoreChanged
+    takes = LeasesTaken | LeasesEnded | Renewed | LeaseTick | StepProgress | StoreChanged | SettingsChanged
 
     def __init__(self, lease_timeout_ms: int, store: Address, queue: Address, timers: Timers) -> None:
         super().__init__()
@@ -98,6 +99,9 @@ class LeaseActor(Actor):
                 old = self._machine.held_since(now_ns - VERIFY_AGE_NS)
                 if old:
                     self._store.tell(VerifyLeases(tuple((held.row_id, held.lease_epoch) for held in old)))
+            case SettingsChanged(owner_lease_ms):
+                self._renew_period_ns = rules.renew_period_ns(owner_lease_ms)
+                self._machine.handle(now_ns, rules.TimeoutChanged(owner_lease_ms))
             case LeaseTick():
                 self._tick_at_ns = None
                 self._perform(self._machine.handle(now_ns, rules.Tick()))

@@ -29,6 +29,7 @@ from relaymesh.store.clock import load_clock
 from relaymesh.store.presence import is_alive
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
+from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import MaintenanceDone, MaintenanceTick, RunMaintenance, SeenLease, WriteNode
 
 __all__ = ["MaintenanceActor", "MaintenanceNeeds"]
@@ -66,7 +67,7 @@ class _Order:
 class MaintenanceActor(Actor):
     """See the module. reclaims: False leaves lost steps and late tasks to other nodes; heartbeats go on."""
 
-    takes = MaintenanceTick
+    takes = MaintenanceTick | SettingsChanged
 
     def __init__(
         self,
@@ -123,6 +124,9 @@ class MaintenanceActor(Actor):
                 if self._ticks % HEARTBEAT_TICKS == 0 and self._needs.current_generation():
                     self._store.tell(self._heartbeat())
                 self._ticks += 1
+            case SettingsChanged(_, judge_lease_ms, reclaim_max):
+                self._lease_timeout_ms = judge_lease_ms
+                self._judge.change(lease_timeout_ms=judge_lease_ms, expire_max=reclaim_max)
             case _:
                 assert_never(message)
 

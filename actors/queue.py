@@ -16,6 +16,8 @@ from actors.address import Address
 from actors.base import Actor
 from actors.timer import Timers
 from relaymesh.core import dispatch
+from relaymesh.core.lease import renew_period_ns
+from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import (
     CancelGrants,
     Claimed,
@@ -43,11 +45,20 @@ from relaymesh.wire.store import (
     WorkerUp,
 )
 
-__all__ = ["DEMAND_MAX", "QueueActor", "WorkerSlot"]
+__all__ = ["DEMAND_MAX", "TELL_LEASES_NS", "QueueActor", "WorkerSlot", "tell_after_ns"]
 
 log = logging.getLogger("relaymesh.queue")
 
 DEMAND_MAX = 512
+
+
+TELL_LEASES_NS = 200_000_000
+"""The LeaseActor hears of a lease that is this old, or half as old as its first renewal; most have ended by then."""
+
+
+def tell_after_ns(lease_timeout_ms: int) -> int:
+    """Return how old a lease is when the LeaseActor hears of it."""
+    return min(TELL_LEASES_NS, renew_period_ns(lease_timeout_ms) // 2)
 
 
 class WorkerSlot:
@@ -78,6 +89,7 @@ class QueueActor(Actor):
         | DrainOver
         | Withdrawn
         | TellLeases
+        | SettingsChanged
     )
 
     def __init__(
@@ -154,6 +166,8 @@ class QueueActor(Actor):
             case TellLeases():
                 self._timer_set = False
                 self._tell_taken()
+            case SettingsChanged(owner_lease_ms):
+                self._tell_after_ns = tell_after_ns(owner_lease_ms)
             case ResendLeases():
                 if self._told:
                     self._lease.tell(LeasesTaken(self._leases(self._told.items()), 0))

@@ -10,7 +10,8 @@
     │   └── worker-N  one worker process each
     ├── maintenance   dead owners, expiry, heartbeat
     ├── inbox         files that programs hand in
-    └── wake          hints from other processes
+    ├── wake          hints from other processes
+    └── settings      what the operator changed
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -36,7 +37,8 @@ from actors.inline import INLINE_SLOTS, InlineWorkerActor
 from actors.lease import LeaseActor
 from actors.mailbox import Overflow
 from actors.maintenance import MaintenanceActor
-from actors.queue import QueueActor, WorkerSlot
+from actors.queue import QueueActor, WorkerSlot, tell_after_ns
+from actors.setting import SettingsActor
 from actors.store import NodeFacts, StoreActor
 from actors.supervisor import Child, Supervisor
 from actors.thread import ThreadWorkerActor
@@ -48,12 +50,14 @@ from relaymesh.agents.registry import Registry, load_registry
 from relaymesh.agents.spec import USER_INLINE_POOL, AgentSpec, Isolation
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
-from relaymesh.core.lease import renew_period_ns
+from relaymesh.core.lease_change import LeaseTimeouts
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.errors import ActorError
 from relaymesh.node import NodeOptions
-from relaymesh.settings import Settings, load_settings
+from relaymesh.reload import News, SettingsWatch
+from relaymesh.settings import Loaded, load
+from relaymesh.settings.record import read_record
 from relaymesh.store.clock import boot_id
 from relaymesh.store.connection import Durability
 from relaymesh.store.node_row import Capabilities
@@ -61,6 +65,7 @@ from relaymesh.store.presence import Presence, host_name, take_presence
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
+from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import (
     Committed,
     DrainQueue,
@@ -77,7 +82,6 @@ log = logging.getLogger("relaymesh.node")
 
 GRACE_MS = 5_000 if sys.platform == "win32" else 15_000
 THREAD_SLOTS = 32
-TELL_LEASES_NS = 200_000_000
 EXIT_GAVE_UP = 70
 _START_S = 30.0
 # After a drain: the last commit, the heartbeat that says LEFT, and the end of each actor.
@@ -96,13 +100,13 @@ def build(options: NodeOptions) -> Node:
     namespace = normalize_namespace(options.namespace)
     root = scoped_root(options.root, namespace)
     create_layout(root)
-    settings = load_settings(root)
+    loaded = load(root)
     registry = load_registry(root, options.agents)
     # Opened and closed once here, so that what is wrong with the root is an error of this call.
     Store.open(root, namespace=namespace, now_ms=_now_ms()).close()
     presence = take_presence(root / "run", options.node_id)
     try:
-        return Node(options, root, namespace, settings, registry, presence)
+        return Node(options, root, namespace, loaded, registry, presence)
     except BaseException:
         presence.release()
         raise
@@ -120,7 +124,7 @@ class Node:
         options: NodeOptions,
         root: Path,
         namespace: str,
-        settings: Settings,
+        loaded: Loaded,
         registry: Registry,
         presence: Presence,
     ) -> None:
@@ -129,9 +133,14 @@ class Node:
         self.claimed: tuple[str, str, int] | None = None
         self._presence = presence
         self._options = options
-        self._settings = settings
+        # What holds now. Replaced as a whole by the SettingsActor, read by whoever starts and by the store.
+        self._settings = loaded.settings
         self._registry = registry
         self._timers = TimerService()
+        self._watch = SettingsWatch(root, namespace, loaded, registry.retries, node_id=presence.node_id)
+        self._leases = self._lease_timeouts()
+        now_ns = self._timers.now_ns()
+        self._holds = self.lease_bounds(self._leases.owner_ms(now_ns), self._leases.judge_ms(now_ns))
         self._ids = Ids(_now_ms, random.Random(random.SystemRandom().getrandbits(128)))
         self._generation = 0
         self._ended = threading.Event()
@@ -147,6 +156,7 @@ class Node:
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
             "inbox": Address("inbox", capacity=64, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
+            "settings": Address("settings", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
         self._slots: dict[str, WorkerSlot] = {}
@@ -211,6 +221,19 @@ class Node:
         if self._options.listener is not None:
             self._options.listener.maintained(done)
 
+    def took(self, news: News) -> None:
+        """Settings or retry policies were changed: whoever starts from now on, and every retry, goes by them."""
+        self._settings = news.settings
+        self._registry = self._registry.with_retries(news.retries)
+        self._policies = self._registry.specs, news.settings.retry_policy
+        if self._options.listener is not None:
+            self._options.listener.reloaded(news.outcome)
+
+    def lease_bounds(self, owner_ms: int, judge_ms: int) -> SettingsChanged:
+        """Return, and remember for actors that start later, what leases go by now."""
+        self._holds = SettingsChanged(owner_ms, judge_ms, self._settings.retry_dispatch_limit)
+        return self._holds
+
     def lost_generation(self) -> None:
         """Another process runs under our id with a later generation: end, it has fenced us."""
         log.error("another process has taken over the node id %s: this one stops", self.node_id)
@@ -218,12 +241,23 @@ class Node:
 
     # Putting it together.
 
+    def _lease_timeouts(self) -> LeaseTimeouts:
+        """The timeout that was recorded for the root may still be what other nodes go by."""
+        recorded = read_record(self.root).values["leaseTimeoutMs"]
+        ours_ms = self._settings.lease_timeout_ms
+        leases = LeaseTimeouts(
+            recorded if isinstance(recorded, int) else ours_ms, reload_ms=self._options.settings_reload_ms
+        )
+        leases.change(self._timers.now_ns(), ours_ms)
+        return leases
+
     def _make_facts(self, namespace: str) -> NodeFacts:
         specs = self._registry.specs
-        default = self._settings.retry_policy
+        self._policies = specs, self._settings.retry_policy
 
         def policy_of(agent_id: str) -> RetryPolicy:
-            spec = specs.get(agent_id)
+            agents, default = self._policies
+            spec = agents.get(agent_id)
             return spec.retry if spec is not None and spec.retry is not None else default
 
         return NodeFacts(
@@ -282,12 +316,12 @@ class Node:
                     timers,
                     self._queue_drained,
                     self._committed,
-                    tell_after_ns=min(TELL_LEASES_NS, renew_period_ns(self._settings.lease_timeout_ms) // 2),
+                    tell_after_ns=tell_after_ns(self._holds.owner_lease_ms),
                     on_claimed=self._claimed,
                     one_step=self._options.one_step,
                 ),
             ),
-            Child(at["lease"], lambda: LeaseActor(self._settings.lease_timeout_ms, at["store"], at["queue"], timers)),
+            Child(at["lease"], lambda: LeaseActor(self._holds.owner_lease_ms, at["store"], at["queue"], timers)),
             Child(
                 at["workers"],
                 lambda: Supervisor(workers, timers, strategy=Strategy.ONE_FOR_ONE, intensity=INTENSITY),
@@ -300,13 +334,24 @@ class Node:
                     self,
                     timers,
                     at["store"],
-                    lease_timeout_ms=self._settings.lease_timeout_ms,
-                    reclaim_max=self._settings.retry_dispatch_limit,
+                    lease_timeout_ms=self._holds.judge_lease_ms,
+                    reclaim_max=self._holds.reclaim_max,
                     reclaims=self._options.maintenance,
                 ),
             ),
             *self._inbox(),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
+            Child(
+                at["settings"],
+                lambda: SettingsActor(
+                    self._watch,
+                    self._leases,
+                    self,
+                    timers,
+                    (at["queue"], at["lease"], at["maintenance"]),
+                    every_ms=self._options.settings_reload_ms,
+                ),
+            ),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),

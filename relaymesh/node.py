@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from relaymesh.errors import RelayMeshError
 
 if TYPE_CHECKING:
-    from relaymesh.view import BenchmarkRunOutcome, MaintenanceOutcome, WorkerOutcome
+    from relaymesh.view import BenchmarkRunOutcome, MaintenanceOutcome, SettingsReloadOutcome, WorkerOutcome
     from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
 __all__ = ["Builder", "Listener", "NodeMissingError", "NodeOptions", "RunningNode", "benchmark", "run_once", "start"]
@@ -40,6 +40,10 @@ class Listener(Protocol):
         """A round of maintenance came to this."""
         ...
 
+    def reloaded(self, outcome: SettingsReloadOutcome) -> None:
+        """The settings or the retry policies were read again; ``outcome.changed`` says whether settings differ."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
@@ -53,6 +57,7 @@ class NodeOptions:
     worker_id: what the `worker` command was told. A node has no use for it before there is an audit log.
     maintenance: take back steps of dead and silent owners, and expire tasks; heartbeats and due retries go on without.
     listener: who is told what the node does.
+    settings_reload_ms: time between two looks at the settings; less than 1000 counts as 1000.
     """
 
     root: Path
@@ -65,6 +70,7 @@ class NodeOptions:
     grace_ms: int | None = None
     one_step: bool = False
     maintenance: bool = True
+    settings_reload_ms: int = 10_000
     listener: Listener | None = field(default=None, compare=False)
 
 

@@ -10,6 +10,7 @@ case, as in ``relaymesh.core.status``.
     write a file      TaskExportOutcome, DeadExportOutcome
     run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
     watch             StatsOutcome, HealthOutcome, LeaseConflict
+    settings          SettingView, SettingSetOutcome, SettingsReloadOutcome, SettingsHistoryEntry
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ __all__ = [
     "MaintenanceOutcome",
     "ReplayBatchOutcome",
     "ReplayOutcome",
+    "SettingSetOutcome",
+    "SettingView",
+    "SettingsHistoryEntry",
+    "SettingsReloadOutcome",
     "StatsOutcome",
     "SubmitOutcome",
     "TaskExportOutcome",
@@ -360,3 +365,67 @@ class BenchmarkRunOutcome(View, frozen=True, kw_only=True):
     latency_p99_ms: int
     status_counts: dict[str, int]
     stats: StatsOutcome
+
+
+class SettingView(View, frozen=True, kw_only=True):
+    """One setting as it holds in this process.
+
+    value, default: a secret is ``***`` when it is set and empty when it is not.
+    source: ``default``, ``file`` or ``environment``; variable: the one that set it.
+    raised_from, raised_to: what was asked for, and the floor (a number, or the key it depends on), when it was raised.
+    hot: a running node takes a changed value; otherwise at its next start.
+    """
+
+    key: str
+    value: bool | int | str | list[str]
+    source: Literal["default", "file", "environment"]
+    raised_from: int | None
+    raised_to: str | None
+    default: bool | int | str | list[str]
+    unit: str
+    hot: bool
+    variable: str | None
+
+
+class SettingSetOutcome(View, frozen=True, kw_only=True):
+    """What ``settings set`` did. ``value``: what holds now in this process, above its floor; a secret is ``***``.
+
+    changed: the file was changed. overridden_by: the environment variable that beats the file, or None.
+    """
+
+    key: str
+    value: bool | int | str | list[str]
+    changed: bool
+    source_path: str
+    raised_from: int | None
+    overridden_by: str | None
+    hot: bool
+    message: str
+
+
+class SettingsReloadOutcome(View, frozen=True, kw_only=True):
+    """One look at the settings. ``settings``: the members of RuntimeSettingsView, without the secret.
+
+    message: ``reloaded``, ``unchanged_content``, ``unchanged``, ``defaults`` or ``skip_interval``.
+    """
+
+    changed: bool
+    config_exists: bool
+    source_path: str
+    settings: dict[str, bool | int | str]
+    message: Literal["reloaded", "unchanged_content", "unchanged", "defaults", "skip_interval"]
+    checked_at_ms: int
+    changed_fields: tuple[str, ...]
+
+
+class SettingsHistoryEntry(View, frozen=True, kw_only=True):
+    """One load of settings, from the audit log. ``source`` is ``defaults`` when there was no file."""
+
+    timestamp: str
+    result: str
+    changed: bool
+    changed_count: int
+    changed_fields: tuple[str, ...]
+    config_mtime_ms: int | None
+    source: str | None
+    config_path: str | None

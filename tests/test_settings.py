@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from relaymesh.client import Client
 from relaymesh.core.retry import RetryPolicy
-from relaymesh.settings import SETTINGS_FILE, Settings, SettingsError, load_settings
+from relaymesh.core.setting import Source
+from relaymesh.settings import (
+    SETTINGS_FILE,
+    EnvironmentSettingError,
+    Settings,
+    SettingsError,
+    load,
+    load_settings,
+)
 
 
 def write(root: Path, content: str | bytes) -> None:
@@ -51,16 +59,24 @@ def test_the_longest_backoff_is_never_below_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "cause"),
     [
-        ('{"leaseTimeoutMS": 4000}', "leaseTimeoutMS"),
+        ('{"leaseTimeoutMS": 4000}', 'called "leaseTimeoutMS"; did you mean "leaseTimeoutMs"?'),
         ('{"leaseTimeoutMs": "4000"}', "$.leaseTimeoutMs"),
         ('{"maxAttempts": 2.5}', "$.maxAttempts"),
         ('{"durability": "none"}', "$.durability"),
         ('{"leaseTimeoutMs": null}', "$.leaseTimeoutMs"),
-        ("[]", "array"),
-        ("", "truncated"),
-        ('{"leaseTimeoutMs": 40', "truncated"),
-        (b"\xff\xfe{}", "malformed"),
-        ('{"durability": "\xff"}'.encode("latin-1"), ""),
+        ('{"leaseTimeoutMs": true}', "$.leaseTimeoutMs"),
+        ('{"maxAttempts": 2147483648}', "$.maxAttempts"),
+        ('{"minFreeDiskBytes": 9223372036854775808}', "$.minFreeDiskBytes"),
+        ('{"payloadEncryption": 1}', "$.payloadEncryption"),
+        ('{"auditMaskedFields": ["name", 7]}', "$.auditMaskedFields[1]"),
+        ('{"maxAttempts": 2, "maxAttempts": 3}', "twice"),
+        ('{"maxAttempts": NaN}', "NaN"),
+        ("[" * 100_000, "deep"),
+        ("[]", "JSON object"),
+        ("", "line 1, column 1"),
+        ('{\n"leaseTimeoutMs": 40', "line 2, column 21"),
+        (b"\xff\xfe{}", "UTF-8 at byte 0"),
+        ('{"durability": "\xff"}'.encode("latin-1"), "UTF-8 at byte 16"),
         (b" " * 1_048_577, "larger than"),
     ],
 )
@@ -118,3 +134,33 @@ def test_any_bytes_are_settings_or_one_sentence(tmp_path: Path, content: bytes) 
         assert "\n" not in str(error)
     else:
         assert found.retry_policy.max_attempts >= 1
+
+
+def test_the_environment_beats_the_file_and_an_empty_variable_does_not_count(tmp_path: Path) -> None:
+    write(tmp_path, '{"maxAttempts": 5, "busMode": "files", "leaseTimeoutMs": 4000}')
+    environment = {"RELAYMESH_MAX_ATTEMPTS": " 7 ", "RELAYMESH_BUS_MODE": "", "RELAYMESH_LEASE_TIMEOUT_MS": "3"}
+
+    found = load(tmp_path, environment)
+
+    assert (found.settings.max_attempts, found.settings.bus_mode, found.settings.lease_timeout_ms) == (7, "files", 100)
+    assert found.of_root.values["maxAttempts"] == 5
+    assert {name: found.effective.sources[name] for name in ("maxAttempts", "busMode", "maxBackoffMs")} == {
+        "maxAttempts": Source.ENVIRONMENT,
+        "busMode": Source.FILE,
+        "maxBackoffMs": Source.DEFAULT,
+    }
+
+
+def test_a_bad_variable_is_refused_by_its_name_and_a_secret_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentSettingError, match=r"RELAYMESH_MAX_ATTEMPTS is not valid .*whole number"):
+        load(tmp_path, {"RELAYMESH_MAX_ATTEMPTS": "many"})
+    with pytest.raises(EnvironmentSettingError) as caught:
+        load(tmp_path, {"RELAYMESH_GOSSIP_SHARED_SECRET": "s3cret" * 1000})
+
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_environment_of_the_process_is_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAYMESH_RETRY_DISPATCH_LIMIT", "9")
+
+    assert load_settings(tmp_path).retry_dispatch_limit == 9

@@ -45,6 +45,8 @@ COMMANDS: dict[str, Entry] = {
     "task-export": Entry("Operate", "operate", "Write everything about one task to a JSON file."),
     "dead-export": Entry("Operate", "operate", "Write the list of dead letters to a JSON file."),
     "maintenance": Entry("Operate", "operate", "Run one maintenance tick: reclaim, retry, repair."),
+    "settings": Entry("Operate", "settings", "Show the settings of the root, change one, or print their schema."),
+    "reload-settings": Entry("Operate", "settings", "Read settings and retry policies again and say what changed."),
     "benchmark-run": Entry("Operate", "run", "Submit tasks, run them, and report the throughput."),
     "completion": Entry("Operate", "completion", "Print the script that completes commands in your shell."),
 }

@@ -2,9 +2,9 @@
 
     the node's threads ──(bounded, they never wait)──▶ Printer ──▶ its own thread ──▶ stdout
 
-Each cycle of ``--interval-ms`` begins with a MaintenanceOutcome; then comes a WorkerOutcome for each attempt that
-ended, a moment after it did; a cycle without any ends with one that says so. A person gets the attempts only, and
-rounds of maintenance that changed something.
+Each cycle of ``--interval-ms`` begins with a SettingsReloadOutcome if settings were changed, and a MaintenanceOutcome;
+then comes a WorkerOutcome for each attempt that ended, a moment after it did; a cycle without any ends with one that
+says so. A person gets the attempts only, changes of settings, and rounds of maintenance that changed something.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 from relaymesh.cli.call import Call
 from relaymesh.errors import RelayMeshError
 from relaymesh.once import idle, outcomes
-from relaymesh.view import MaintenanceOutcome, View, WorkerOutcome
+from relaymesh.view import MaintenanceOutcome, SettingsReloadOutcome, View, WorkerOutcome
 
 if TYPE_CHECKING:
     from relaymesh.client import Client
@@ -35,6 +35,8 @@ WAITING_MAX = 65_536
 """Attempts that have ended and are not printed yet. More are left out and counted: the node waits for no reader."""
 _BATCH_MAX = 512
 """Attempts that are looked up with one query."""
+_RELOADS_MAX = 16
+"""Changes of settings that wait for a slow reader; of more, the oldest are left out."""
 # How long ended attempts collect: a query for each commit would take the interpreter from the node.
 _COLLECT_S = 0.05
 # At the end, what a reader that stands still may cost.
@@ -51,6 +53,7 @@ class Printer:
         self._waiting: deque[tuple[int, int]] = deque()
         # Counted by the node's thread alone; how many of them were told is the printing thread's own.
         self._left_out = self._told = self._in_hand = 0
+        self._reloads: deque[SettingsReloadOutcome] = deque(maxlen=_RELOADS_MAX)
         self._done: dict[str, int] = {}
         self._done_lock = threading.Lock()
         self._news = threading.Event()
@@ -74,6 +77,10 @@ class Printer:
             for name in done.__struct_fields__:
                 if name != "node_id":
                     self._done[name] = self._done.get(name, 0) + getattr(done, name)
+
+    def reloaded(self, outcome: SettingsReloadOutcome) -> None:
+        if outcome.changed:
+            self._reloads.append(outcome)
 
     # In the command's thread.
 
@@ -124,6 +131,8 @@ class Printer:
 
     def _cycle(self) -> None:
         until = time.monotonic() + self._interval_s
+        while self._reloads:
+            self._print([self._reloads.popleft()])
         if self._maintenance:
             self._print_maintenance()
         printed = 0
@@ -192,6 +201,8 @@ def _line(item: View) -> str:
 
     if isinstance(item, WorkerOutcome):
         return printable(f"{time.strftime('%H:%M:%S')}  {item.task_id or '-'}  {item.message}")
+    if isinstance(item, SettingsReloadOutcome):
+        return f"{time.strftime('%H:%M:%S')}  settings changed: {', '.join(item.changed_fields)}"
     counts = ((name.replace("_", " "), getattr(item, name)) for name in item.__struct_fields__ if name != "node_id")
     return (
         f"{time.strftime('%H:%M:%S')}  maintenance: {', '.join(f'{name} {count}' for name, count in counts if count)}"

@@ -99,8 +99,8 @@ def up(
     "--settings-reload-ms",
     type=WholeNumber(min=1000, clamp=True),
     default=10_000,
-    expose_value=False,
-    help="Has no effect yet: settings are read once, when the node starts; start it anew to change them.",
+    help="How often the settings and retry policies are looked at; a SettingsReloadOutcome is printed when settings"
+    " changed. At least 1000.",
 )
 @concurrency_option
 @grace_option
@@ -113,14 +113,16 @@ def worker(
     node_id: str | None,
     maintenance: bool,
     interval_ms: int,
+    settings_reload_ms: int,
     concurrency: int | None,
     grace_ms: int,
     agent_sources: tuple[str, ...],
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
-    as `up` does. Each cycle prints a MaintenanceOutcome, then a WorkerOutcome for each attempt that ended, or one with
-    "processed": false; in a pipe one document a line, on a terminal only what happened. A reader that is too slow
-    does not slow the node: what is left out is counted on stderr. The node ends when its reader has gone.
+    as `up` does. Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a
+    WorkerOutcome for each attempt that ended, or one with "processed": false; in a pipe one document a line, on a
+    terminal only what happened. A reader that is too slow does not slow the node: what is left out is counted on
+    stderr. The node ends when its reader has gone.
     """
     from dataclasses import replace
 
@@ -135,6 +137,7 @@ def worker(
         agents=agent_sources,
         grace_ms=grace_ms or None,
         maintenance=maintenance,
+        settings_reload_ms=settings_reload_ms,
     )
     if not once:
         from relaymesh.cli.printer import Printer

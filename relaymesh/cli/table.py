@@ -25,6 +25,7 @@ from relaymesh.view import (
     LogEntry,
     ReplayBatchOutcome,
     ReplayOutcome,
+    SettingView,
     StatsOutcome,
     SubmitOutcome,
     TaskExportOutcome,
@@ -50,6 +51,7 @@ _STATUS_STYLE = {
 _COLUMNS: Mapping[type[View], tuple[str, ...]] = {
     TaskSummary: ("task_id", "status", "updated_at_ms", "last_error"),
     WorkflowStep: ("step_id", "agent_id", "status", "attempt", "depends_on"),
+    SettingView: ("key", "value", "source", "raised_to"),
     LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
 }
 # What gives way when a table is too wide, in this order, and the characters that it keeps. Ids of tasks are not among
@@ -226,6 +228,8 @@ def _cell(name: str, value: object) -> Text:
             return Text("-", style="dim")
         case float():
             return Text(f"{value:,.1f}")
+        case bool() if name in ("value", "default"):  # of a setting, where true is what one writes
+            return Text("true" if value else "false")
         case bool():
             return Text("yes" if value else "no")
         case int() if name.endswith("at_ms") or name == "since_ms":

@@ -44,6 +44,7 @@ __all__ = [
     "RenewFailed",
     "Renewed",
     "Tick",
+    "TimeoutChanged",
     "renew_period_ns",
     "trust_margin_ns",
 ]
@@ -108,7 +109,16 @@ class Tick:
     """Time passed. Due at ``Leases.wake_at_ns``; one that comes early, late or twice is harmless."""
 
 
-Event = Claimed | Renewed | RenewFailed | Lost | Finished | Tick
+@dataclass(frozen=True, slots=True)
+class TimeoutChanged:
+    """Leases last this long from now on, in ms. What was confirmed before is trusted as long as it was then: judges go
+    on to wait for the former timeout for a while (lease_change.py).
+    """
+
+    lease_timeout_ms: int
+
+
+Event = Claimed | Renewed | RenewFailed | Lost | Finished | Tick | TimeoutChanged
 
 
 class AbandonReason(Enum):
@@ -157,11 +167,11 @@ def trust_margin_ns(lease_timeout_ms: int) -> int:
 class _Held:
     """One lease, what confirmed it last, and when to ask again."""
 
-    __slots__ = ("ask_at_ns", "confirmed_at_ns", "lease")
+    __slots__ = ("ask_at_ns", "lease", "trusted_until_ns")
 
-    def __init__(self, lease: Claimed, ask_at_ns: int) -> None:
+    def __init__(self, lease: Claimed, ask_at_ns: int, trusted_until_ns: int) -> None:
         self.lease = lease
-        self.confirmed_at_ns = lease.asked_at_ns
+        self.trusted_until_ns = trusted_until_ns
         self.ask_at_ns = ask_at_ns
 
 
@@ -174,10 +184,7 @@ class Leases:
     """
 
     def __init__(self, *, lease_timeout_ms: int) -> None:
-        if lease_timeout_ms < 100:
-            raise ValueError(f"lease_timeout_ms must be at least 100, not {lease_timeout_ms}")
-        self._period_ns = renew_period_ns(lease_timeout_ms)
-        self._trust_ns = lease_timeout_ms * _NS_PER_MS - trust_margin_ns(lease_timeout_ms)
+        self._set_timeout(lease_timeout_ms)
         self._held: dict[int, _Held] = {}
         self._wake_at_ns = _FAR_NS
 
@@ -192,11 +199,7 @@ class Leases:
     def trusted(self, now_ns: int, row_id: int, lease_epoch: int) -> bool:
         """Say whether we may still act as the owner of the step under this lease epoch."""
         held = self._held.get(row_id)
-        return (
-            held is not None
-            and held.lease.lease_epoch == lease_epoch
-            and now_ns - held.confirmed_at_ns < self._trust_ns
-        )
+        return held is not None and held.lease.lease_epoch == lease_epoch and now_ns < held.trusted_until_ns
 
     def held_since(self, before_ns: int) -> tuple[Claimed, ...]:
         """Return the leases that were claimed before this time."""
@@ -222,14 +225,29 @@ class Leases:
                 return []
             case Tick():
                 return [*self._give_up(now_ns), *self._renew(now_ns)]
+            case TimeoutChanged(lease_timeout_ms):
+                self._set_timeout(lease_timeout_ms)
+                self._ask_within_a_period(now_ns)
+                return []
         assert_never(event)
+
+    def _set_timeout(self, lease_timeout_ms: int) -> None:
+        if lease_timeout_ms < 100:
+            raise ValueError(f"lease_timeout_ms must be at least 100, not {lease_timeout_ms}")
+        self._period_ns = renew_period_ns(lease_timeout_ms)
+        self._trust_ns = lease_timeout_ms * _NS_PER_MS - trust_margin_ns(lease_timeout_ms)
+
+    def _ask_within_a_period(self, now_ns: int) -> None:
+        for held in self._held.values():
+            held.ask_at_ns = min(held.ask_at_ns, now_ns + self._period_ns)
+            self._wake_at_ns = min(self._wake_at_ns, held.ask_at_ns)
 
     def _claimed(self, lease: Claimed) -> list[Effect]:
         before = self._held.get(lease.row_id)
         if before is not None and before.lease.lease_epoch >= lease.lease_epoch:
             return []  # overtaken by a later claim of the same step
         assert len(self._held) < LEASES_MAX
-        held = _Held(lease, lease.asked_at_ns + self._period_ns)
+        held = _Held(lease, lease.asked_at_ns + self._period_ns, lease.asked_at_ns + self._trust_ns)
         self._held[lease.row_id] = held
         self._wake_at_ns = min(self._wake_at_ns, held.ask_at_ns)
         if before is not None:
@@ -249,7 +267,7 @@ class Leases:
             held = self._held.get(row_id)
             if held is not None:
                 # Answers may overtake each other; an older one takes nothing back.
-                held.confirmed_at_ns = max(held.confirmed_at_ns, asked_at_ns)
+                held.trusted_until_ns = max(held.trusted_until_ns, asked_at_ns + self._trust_ns)
 
     def _ask_again_soon(self, now_ns: int, asked_at_ns: int) -> None:
         again_at_ns = now_ns + self._period_ns // 4
@@ -259,7 +277,7 @@ class Leases:
                 self._wake_at_ns = min(self._wake_at_ns, again_at_ns)
 
     def _give_up(self, now_ns: int) -> list[Effect]:
-        lost = [held.lease for held in self._held.values() if now_ns - held.confirmed_at_ns >= self._trust_ns]
+        lost = [held.lease for held in self._held.values() if now_ns >= held.trusted_until_ns]
         for lease in lost:
             del self._held[lease.row_id]
         return [Abandon(lease.row_id, lease.lease_epoch, AbandonReason.TRUST_RAN_OUT) for lease in lost]
@@ -274,7 +292,5 @@ class Leases:
                 if held.ask_at_ns <= now_ns + self._period_ns // 2:
                     held.ask_at_ns = now_ns + self._period_ns
                     batch.append(held.lease)
-        self._wake_at_ns = min(
-            min(held.ask_at_ns, held.confirmed_at_ns + self._trust_ns) for held in self._held.values()
-        )
+        self._wake_at_ns = min(min(held.ask_at_ns, held.trusted_until_ns) for held in self._held.values())
         return [Renew(tuple(batch), now_ns)] if batch else []

@@ -94,14 +94,23 @@ class Reclaim:
     """
 
     def __init__(self, *, lease_timeout_ms: int, expire_max: int = 32, rows_max: int = ROWS_MAX) -> None:
-        if min(lease_timeout_ms, expire_max, rows_max) < 1:
-            raise ValueError("lease_timeout_ms, expire_max and rows_max must be at least 1")
-        self._lease_ms = lease_timeout_ms
-        self._patience_ns = lease_timeout_ms * _NS_PER_MS * JUDGE_PATIENCE_PERCENT // 100
-        self._expire_max = expire_max
+        if rows_max < 1:
+            raise ValueError("rows_max must be at least 1")
+        self.change(lease_timeout_ms=lease_timeout_ms, expire_max=expire_max)
         self._rows_max = rows_max
         self._since_ns: dict[tuple[int, str, int], int] = {}
         self._has_scanned = False
+
+    def change(self, *, lease_timeout_ms: int, expire_max: int) -> None:
+        """Judge by these from the next scan on; what is being watched stays watched.
+
+        Raises ValueError when a number is below 1; nothing is changed then.
+        """
+        if min(lease_timeout_ms, expire_max) < 1:
+            raise ValueError("lease_timeout_ms and expire_max must be at least 1")
+        self._lease_ms = lease_timeout_ms
+        self._patience_ns = lease_timeout_ms * _NS_PER_MS * JUDGE_PATIENCE_PERCENT // 100
+        self._expire_max = expire_max
 
     @property
     def watched(self) -> int:

@@ -153,12 +153,12 @@ def test_a_blank_node_id_of_up_falls_back_to_the_worker_id_too(terminal) -> None
     assert terminal.doors.started[0].node_id == "w"
 
 
-def test_the_help_of_worker_says_what_its_options_do_not_do(terminal) -> None:
+def test_the_help_of_worker_says_what_its_options_do_and_do_not_do(terminal) -> None:
     page = " ".join(terminal.run("worker", "--help").out.split())
 
-    assert "Has no effect yet: settings are read once, when the node starts; start it anew to change them." in page
+    assert "How often the settings and retry policies are looked at" in page
     assert "Without it heartbeats, due retries and the worker's own takeover at its start go on." in page
-    assert "Each cycle prints a MaintenanceOutcome, then a WorkerOutcome for each attempt" in page
+    assert "Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a" in page
     assert "in audit rows" not in page
 
 

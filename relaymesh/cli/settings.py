@@ -1,0 +1,133 @@
+"""The commands about settings: show, set, schema, reload and history."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from relaymesh.cli.call import Call, at_terminal, pass_call
+from relaymesh.cli.option import Command, command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from relaymesh.audit import AuditTrail
+
+__all__ = ["reload_settings", "settings"]
+
+_EXAMPLES = """\
+relaymesh settings show
+relaymesh settings set leaseTimeoutMs 20000
+relaymesh settings schema"""
+
+
+@click.group("settings", epilog="\b\nExample:\n" + "\n".join(f"  {line}" for line in _EXAMPLES.splitlines()))
+def settings() -> None:
+    """The file beats the defaults, and the environment beats the file: RELAYMESH_MAX_ATTEMPTS=5 overrides maxAttempts
+    for the process that has it. Which settings there are is in docs/settings.md.
+    """
+
+
+@settings.command("show", cls=Command, example="relaymesh settings show")
+@pass_call
+def show(call: Call) -> None:
+    """Print each setting, its value, and where that came from.
+
+    A secret is shown as ***. Values are those of a process that starts now with this environment.
+    """
+    from relaymesh.settings.file import load
+    from relaymesh.settings.record import read_alert
+    from relaymesh.settings.shown import shown
+
+    root = _root(call)
+    views = shown(load(root))
+    alert = read_alert(root)
+    if alert is not None:
+        since = _instant(alert.since_ms)
+        click.echo(f"alert since {since}: nodes keep their former settings, because {alert.message}", err=True)
+    call.show(views)
+
+
+@settings.command(
+    "set",
+    cls=Command,
+    example="relaymesh settings set leaseTimeoutMs 20000",
+    context_settings={"ignore_unknown_options": True},  # a negative number is a value
+)
+@click.argument("key", metavar="KEY")
+@click.argument("value", metavar="VALUE")
+@pass_call
+def set_(call: Call, key: str, value: str) -> None:
+    """Change one setting in the file of the root.
+
+    The file is replaced as a whole or not at all. VALUE is what the key takes: a number, true or false, a word, or
+    names separated by commas; - reads it from the standard input, which is the only way for a secret, because others
+    can read a command line. Running nodes take the change at their next look at the file, unless the answer says
+    otherwise.
+    """
+    from relaymesh.configure import set_setting
+    from relaymesh.core.setting_table import by_name
+
+    setting = by_name().get(key)
+    if value == "-":
+        value = _typed(f"{key}: ", hidden=setting is not None and setting.secret)
+    elif setting is not None and setting.secret:
+        raise click.UsageError(f"{key} is a secret: write - as VALUE and hand it in on the standard input")
+    root = _root(call)
+    call.show(set_setting(root, key, value, audit=_audit(call, root)))
+
+
+@settings.command("schema", cls=Command, example="relaymesh settings schema > relaymesh-settings.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of the file, for editors."""
+    import msgspec
+
+    from relaymesh.settings.shown import schema as schema_of
+
+    click.echo(msgspec.json.format(msgspec.json.encode(schema_of()), indent=2))
+
+
+@command("reload-settings", example="relaymesh reload-settings")
+@pass_call
+def reload_settings(call: Call) -> None:
+    """What changed is measured against the settings last recorded for the root. Running nodes look at the files by
+    themselves. The exit status is 1 when a file cannot be used; nodes then keep what they have.
+    """
+    import time
+
+    from relaymesh.reload import reload_settings as reload
+
+    root = _root(call)
+    call.show(reload(root, audit=_audit(call, root), now_ms=time.time_ns() // 1_000_000))
+
+
+def _root(call: Call) -> Path:
+    from pathlib import Path
+
+    from relaymesh.store.root import normalize_namespace, refuse_file, scoped_root
+
+    root = scoped_root(Path(call.root), normalize_namespace(call.namespace))
+    refuse_file(root)
+    return root
+
+
+def _audit(call: Call, root: Path) -> AuditTrail:
+    from relaymesh.audit import AuditTrail
+    from relaymesh.store.root import normalize_namespace
+
+    return AuditTrail(root, normalize_namespace(call.namespace))
+
+
+def _typed(prompt: str, *, hidden: bool) -> str:
+    """Return a line from the standard input; at a terminal it is asked for, a secret without an echo."""
+    if at_terminal(sys.stdin):
+        return str(click.prompt(prompt, hide_input=hidden, prompt_suffix=""))
+    return sys.stdin.read(65_536).rstrip("\r\n")
+
+
+def _instant(at_ms: int) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(at_ms / 1000).strftime("%Y-%m-%d %H:%M:%S")

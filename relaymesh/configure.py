@@ -1,0 +1,97 @@
+"""Change one setting of a root, and tell which loads of its settings there were.
+
+set      lock ─▶ read ─▶ check all of it ─▶ replace the file ─▶ audit
+history  rows of the audit log, newest first
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from relaymesh.audit import AuditTrail
+from relaymesh.core.setting import Applies, Setting, Value, WrongValueError, find, parse
+from relaymesh.core.setting_table import by_name
+from relaymesh.errors import InputError
+from relaymesh.reload import RESOURCE, locked_settings
+from relaymesh.settings.aside import replace_file
+from relaymesh.settings.edit import edited, holds_secret
+from relaymesh.settings.file import SETTINGS_FILE, SettingsError, decode, from_environment, load, read_file
+from relaymesh.settings.shown import presentable
+from relaymesh.store.root import create_layout
+from relaymesh.view import SettingSetOutcome
+
+__all__ = ["BadSettingError", "set_setting"]
+
+
+class BadSettingError(InputError):
+    """A key or value that ``settings set`` was given; the file is as it was."""
+
+    code = "bad_setting"
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key, self.reason = key, reason
+
+    def __str__(self) -> str:
+        return f"{self.key} cannot be set ({self.reason}): `relaymesh settings show` lists keys and values"
+
+
+def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail) -> SettingSetOutcome:
+    """Change one key of a scoped root's settings file, which is made when it is missing.
+
+    Raises:
+        BadSettingError: there is no such key, or it cannot have this value.
+        SettingsError: the file has another fault, or cannot be written. Either way it is as it was.
+        EnvironmentSettingError: an override of this process is wrong.
+    """
+    try:
+        setting = find(key, by_name())
+        value = parse(setting, text)
+    except WrongValueError as error:
+        raise BadSettingError(key, error.reason) from error
+    from_environment(os.environ)  # what is wrong with it is said before anything is changed
+    create_layout(root)
+    path = root / SETTINGS_FILE
+    with locked_settings(root):
+        changed = _write(path, setting, value)
+    details = {"config": str(path), "changed": changed, "changed_fields": [key] if changed else []}
+    audit.record("runtime.settings.set", actor="cli", resource=RESOURCE, result="ok", details=details)
+    loaded = load(root)
+    raised = loaded.of_root.raised.get(key)
+    overridden = setting.variable if loaded.effective.values[key] != loaded.of_root.values[key] else None
+    return SettingSetOutcome(
+        key=key,
+        value=presentable(setting, loaded.effective.values[key]),
+        changed=changed,
+        source_path=str(path),
+        raised_from=raised.given if raised is not None else None,
+        overridden_by=overridden,
+        hot=setting.applies is Applies.LIVE,
+        message=_what_now(setting, changed, overridden),
+    )
+
+
+def _write(path: Path, setting: Setting, value: Value) -> bool:
+    found = read_file(path)
+    data = found[0] if found is not None else None
+    if data is not None:
+        former = decode(data, path).get(setting.name)
+        if former is not None and former == (list(value) if isinstance(value, tuple) else value):
+            return False
+    new = edited(data, path, setting, value)
+    try:
+        replace_file(path, new, private=holds_secret(new, path))
+    except OSError as error:
+        raise SettingsError(str(path), error.strerror or type(error).__name__) from error
+    return True
+
+
+def _what_now(setting: Setting, changed: bool, overridden: str | None) -> str:
+    if overridden is not None:
+        return f"{overridden} in the environment of this command is what holds, not the file"
+    if not changed:
+        return "the file says so already"
+    if setting.applies is Applies.START:
+        return "nodes take it at their next start"
+    return "running nodes take it at their next look at the file"
