@@ -1,6 +1,6 @@
 """InboxActor: takes in files that programs hand in, and puts the answers beside them.
 
-What to do with a file is decided in ``relaymesh.core.inbox``, and done by ``relaymesh.intake``. This actor brings the
+What to do with a file is decided in ``relaymesh.core.inbox``, and done by ``relaymesh.inbox``. This actor brings the
 time: a look five times a second, which costs one stat a lane; everything else in pieces of 500 files, two of them on
 their way to the StoreActor at a time. When the disk refuses, it rests for a second.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -19,9 +19,10 @@ from actors.base import Actor
 from actors.reply import Reply
 from actors.store import NodeFacts
 from actors.timer import Timers
+from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
 from relaymesh.errors import ActorError, RelayMeshError
-from relaymesh.intake import Accepted, Batch, Intake, Refused
+from relaymesh.inbox.intake import Batch, Intake
 from relaymesh.store.inbox_files import InboxFiles
 from relaymesh.store.node_row import live_nodes
 from relaymesh.store.presence import is_alive
@@ -53,12 +54,15 @@ class InboxActor(Actor):
 
     takes = InboxTick | InboxGoOn
 
-    def __init__(self, facts: NodeFacts, timers: Timers, store: Address, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, facts: NodeFacts, timers: Timers, store: Address, now_ms: Callable[[], int], audit: AuditTrail
+    ) -> None:
         super().__init__()
         self._facts = facts
         self._timers = timers
         self._store = store
         self._now_ms = now_ms
+        self._audit = audit
         self._sent: deque[_Sent] = deque()
         self._data_version = -1
         self._ticks = 0
@@ -69,7 +73,7 @@ class InboxActor(Actor):
         facts = self._facts
         self._reads = Store.open(facts.root, namespace=facts.namespace, now_ms=self._now_ms())
         self._ids = Ids(self._now_ms, random.Random(random.SystemRandom().getrandbits(128)))
-        self._intake = Intake(InboxFiles(facts.root, facts.node_id), self._reads, self)
+        self._intake = Intake(InboxFiles(facts.root, facts.node_id), self._reads, self, self._audit)
         self._intake.recover()
         self._timers.every(LOOK_NS, self.address, InboxTick(), key="look")
 
@@ -110,12 +114,6 @@ class InboxActor(Actor):
             for node in live_nodes(self._reads.conn, self._facts.root / "run", now_ms=self._now_ms()):
                 known.update(node.capabilities.pools)
         return known
-
-    def taken_in(self, rows: Sequence[Accepted]) -> None:
-        log.debug("stored %d files of the inbox", len(rows))
-
-    def refused(self, row: Refused) -> None:
-        """The intake has logged it."""
 
     # The pieces.
 

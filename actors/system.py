@@ -48,6 +48,7 @@ from actors.wake import WakeActor
 from actors.worker import WorkerActor, process_factory
 from relaymesh.agents.registry import Registry, load_registry
 from relaymesh.agents.spec import USER_INLINE_POOL, AgentSpec, Isolation
+from relaymesh.audit import AuditTrail
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.lease_change import LeaseTimeouts
@@ -364,7 +365,9 @@ class Node:
         at = self.addresses
         if self._options.one_step:
             return []
-        return [Child(at["inbox"], lambda: InboxActor(self.facts, self._timers, at["store"], self.now_ms))]
+        facts = self.facts
+        audit = AuditTrail(self.root, facts.namespace, masked_fields=self._settings.audit_masked_fields)
+        return [Child(at["inbox"], lambda: InboxActor(facts, self._timers, at["store"], self.now_ms, audit))]
 
     def _workers(self) -> list[Child]:
         at, timers = self.addresses, self._timers

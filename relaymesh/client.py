@@ -511,7 +511,8 @@ class Client:
         Raises:
             BadNodeIdError: the id is blank.
         """
-        from relaymesh.inbox_round import inbox_round
+        from relaymesh.audit import AuditTrail
+        from relaymesh.inbox.by_hand import inbox_round
         from relaymesh.store.tick import maintenance_tick
 
         check_text("node_id", node_id)
@@ -521,7 +522,14 @@ class Client:
             raise BadNodeIdError(node_id)
         store = self._writable()
         outcome = maintenance_tick(store, node_id, self._config(), now_ms=self._now_ms())
-        inbox_round(store, commit=self._commit, ids=self._ids, now_ms=self._now_ms, known_agents=self.agents)
+        inbox_round(
+            store,
+            commit=self._commit,
+            ids=self._ids,
+            now_ms=self._now_ms,
+            known_agents=self.agents,
+            audit=AuditTrail(self.root, self.namespace, masked_fields=self._config().audit_masked_fields),
+        )
         self._wake()
         return outcome
 

@@ -16,8 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
-from relaymesh.inbox_round import inbox_round
+from relaymesh.inbox.by_hand import inbox_round
 from relaymesh.store.connection import Durability
 from relaymesh.store.inbox_files import FileOps
 from relaymesh.store.store import Store
@@ -101,7 +102,13 @@ def live(root: Path, steps: Steps) -> int:
 
     def take_in() -> None:
         inbox_round(
-            store, commit=commit, ids=ids, now_ms=now_ms, known_agents=lambda: ["echo", "other"], ops=Deadly(steps)
+            store,
+            commit=commit,
+            ids=ids,
+            now_ms=now_ms,
+            known_agents=lambda: ["echo", "other"],
+            audit=AuditTrail(root),
+            ops=Deadly(steps),
         )
 
     take_in()

@@ -22,31 +22,26 @@ from typing import Protocol
 
 import msgspec
 
+from relaymesh.audit import AuditTrail, Record
 from relaymesh.core import inbox
 from relaymesh.core.inbox import LANES, FolderWatch, Held, Lane, Look
-from relaymesh.core.priority import Priority, normalize_priority
-from relaymesh.core.workflow import check_agents, parse
-from relaymesh.errors import InputError, UnknownAgentError
-from relaymesh.store import read
+from relaymesh.errors import InputError
+from relaymesh.inbox.answer import (
+    AFTER_A_CRASH,
+    REASONS,
+    Refused,
+    ended_answer,
+    refused_answer,
+    refused_record,
+    stored_record,
+)
+from relaymesh.inbox.draft import Drafter
 from relaymesh.store.database import Database
-from relaymesh.store.error import BadTextError
 from relaymesh.store.inbox_files import Content, InboxFiles, Sight
-from relaymesh.submission import new_task, new_workflow, payload_of, text_of
-from relaymesh.view import TaskRequest
-from relaymesh.wire.handed import BadFileError, HandedTask, HandedWorkflow, read_handed
+from relaymesh.wire.handed import BadFileError
 from relaymesh.wire.store import NewTask
 
-__all__ = [
-    "BATCH_BYTES_MAX",
-    "BATCH_FILES_MAX",
-    "OPEN_MAX",
-    "Accepted",
-    "Batch",
-    "Intake",
-    "IntakeNeeds",
-    "PriorityConflictError",
-    "Refused",
-]
+__all__ = ["BATCH_BYTES_MAX", "BATCH_FILES_MAX", "OPEN_MAX", "Batch", "Intake", "IntakeNeeds"]
 
 log = logging.getLogger("relaymesh.inbox")
 
@@ -61,20 +56,6 @@ _LATER_MAX = 1_000
 """Files that may still be being written and are looked at again; beyond it they are refused at once."""
 _TROUBLES_MAX = 10
 """Files that the disk may refuse before a round ends: it may be full, or there may be something wrong with one file."""
-_AGENTS_FOR_NS = 1_000_000_000
-
-
-class PriorityConflictError(InputError):
-    """A file names another priority than the lane that it lies in."""
-
-    code = "priority_conflict"
-
-    def __init__(self, lane: str, priority: str) -> None:
-        super().__init__(lane, priority)
-        self.lane, self.priority = lane, priority
-
-    def __str__(self) -> str:
-        return f"the file lies in the lane {self.lane} and asks for {self.priority}: leave the priority out, or move it"
 
 
 class IntakeNeeds(Protocol):
@@ -88,36 +69,6 @@ class IntakeNeeds(Protocol):
     def known_agents(self) -> Iterable[str]:
         """Return the agents that can be submitted to; may be slow, is asked once a second at most."""
         ...
-
-    def taken_in(self, rows: Sequence[Accepted]) -> None:
-        """These files are stored as tasks."""
-        ...
-
-    def refused(self, row: Refused) -> None:
-        """This file went to ``dead`` unread or unstored."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A file that was stored, and what as."""
-
-    file_name: str
-    task: NewTask
-    task_id: str
-    deduplicated: bool
-    workflow: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A file that was refused. kept_as: its name in ``dead``."""
-
-    file_name: str
-    kept_as: str
-    lane: str | None
-    code: str
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,26 +91,19 @@ class Batch:
         return tuple(entry.task for entry in self.entries)
 
 
-class _Ticket:
-    """Gives a task the id that its file has as a ticket."""
-
-    def __init__(self, ticket: str) -> None:
-        self._ticket = ticket
-
-    def task(self) -> str:
-        return self._ticket
-
-
 class Intake:
     """The files of one root, for one process. Not thread-safe. Keep it as long as the process works under its owner id.
 
     reads: a connection of its own to look things up with.
     """
 
-    def __init__(self, files: InboxFiles, reads: Database, needs: IntakeNeeds) -> None:
+    def __init__(self, files: InboxFiles, reads: Database, needs: IntakeNeeds, audit: AuditTrail) -> None:
         self._files = files
         self._reads = reads
         self._needs = needs
+        self._audit = audit
+        self._drafter = Drafter(reads.payloads, needs.now_ms, needs.known_agents)
+        self.stored = 0
         self._watches = {lane: FolderWatch() for lane in LANES}
         self._seen: dict[Lane, deque[Sight]] = {lane: deque() for lane in LANES}
         self._turn: deque[Lane] = deque(LANES)
@@ -172,8 +116,6 @@ class Intake:
         self._overflowed = False
         self._unseen = 0
         self._told: set[tuple[Lane, str]] = set()
-        self._agents: frozenset[str] = frozenset()
-        self._agents_until_ns = 0
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
@@ -289,7 +231,7 @@ class Intake:
                     case inbox.Mark(task_id):
                         self._mark(held, task_id)
                     case inbox.Refuse(code):
-                        self._refuse(held, code, _SENTENCES.get(code, _AFTER_A_CRASH))
+                        self._refuse(held, code, REASONS.get(code, AFTER_A_CRASH))
                     case inbox.Wait() | inbox.Deliver():
                         self._watch(held)
             except OSError as error:
@@ -326,7 +268,7 @@ class Intake:
             return None
         if not taken or held.refused is None:
             return held if taken else None
-        self._refuse(held, held.refused, _SENTENCES[held.refused], lane=sight.lane, name=sight.name)
+        self._refuse(held, held.refused, REASONS[held.refused], lane=sight.lane, name=sight.name)
         return None
 
     def _read(self, held: Held, entries: list[Entry]) -> int:
@@ -339,7 +281,7 @@ class Intake:
                 self._refuse(held, content.code, content.sentence)
             return 0
         try:
-            entries.append(self._draft(held, content.data))
+            entries.append(Entry(held, *self._drafter.draft(held, content.data)))
         except InputError as error:
             if isinstance(error, BadFileError) and content.unfinished and len(self._later) < _LATER_MAX:
                 self._wait_with(held)
@@ -350,75 +292,17 @@ class Intake:
     def _wait_with(self, held: Held) -> None:
         self._later.append((time.monotonic_ns() + inbox.SETTLE_MS * 1_000_000, held))
 
-    def _draft(self, held: Held, data: bytes) -> Entry:
-        lane = held.lane
-        assert lane is not None
-        handed = read_handed(held.name, data)
-        priority = _priority_of(handed, lane)
-        key = handed.idempotency_key
-        key = key if key is not None and key.strip() else held.name
-        _check_text(key)
-        if isinstance(handed, HandedTask):
-            return Entry(held, self._task(held, handed, priority, key), workflow=False)
-        return Entry(held, self._workflow(held, handed, priority, key), workflow=True)
-
-    def _task(self, held: Held, handed: HandedTask, priority: Priority, key: str) -> NewTask:
-        if handed.agent not in self._known(handed.agent):
-            raise UnknownAgentError(handed.agent)
-        request = TaskRequest(
-            agent=handed.agent,
-            input=text_of(handed.input),
-            priority=priority,
-            idempotency_key=key,
-            delay_ms=handed.delay_ms,
-            at_ms=handed.at_ms,
-            expires_in_ms=handed.expires_in_ms,
-            labels=handed.labels,
-            traceparent=handed.traceparent,
-        )
-        return new_task(
-            request,
-            payload_of(request),
-            now_ms=self._needs.now_ms(),
-            ids=_Ticket(held.ticket),
-            files=self._reads.payloads,
-        )
-
-    def _workflow(self, held: Held, handed: HandedWorkflow, priority: Priority, key: str) -> NewTask:
-        plan = parse(handed.workflow, priority=priority)
-        for step in plan.steps:
-            if step.agent not in self._known(step.agent):
-                check_agents(plan, self._agents)
-        return new_workflow(
-            plan,
-            now_ms=self._needs.now_ms(),
-            ids=_Ticket(held.ticket),
-            files=self._reads.payloads,
-            idempotency_key=key,
-            delay_ms=handed.delay_ms,
-            at_ms=handed.at_ms,
-            expires_in_ms=handed.expires_in_ms,
-            labels=handed.labels,
-            traceparent=handed.traceparent,
-        )
-
-    def _known(self, agent: str) -> frozenset[str]:
-        """Return the known agents, asked for anew when this one is not among them and a second has passed."""
-        now_ns = time.monotonic_ns()
-        if agent not in self._agents and now_ns >= self._agents_until_ns:
-            self._agents = frozenset(self._needs.known_agents())
-            self._agents_until_ns = now_ns + _AGENTS_FOR_NS
-        return self._agents
-
     # -- after the commit --------------------------------------------------------------------------------------------
 
     def committed(self, batch: Batch, results: Sequence[tuple[str, bool]]) -> None:
         """The batch is on disk; results: ``(task id, deduplicated)`` of each of its tasks."""
-        rows = []
+        records: list[Record] = []
         for entry, (task_id, deduplicated) in zip(batch.entries, results, strict=True):
-            self._mark(entry.held, task_id)
-            rows.append(Accepted(entry.held.name, entry.task, task_id, deduplicated, entry.workflow))
-        self._needs.taken_in(rows)
+            held = entry.held
+            self._mark(held, task_id)
+            records.append(stored_record(held, entry.task, task_id, deduplicated=deduplicated, workflow=entry.workflow))
+        self.stored += len(records)
+        self._audit.record_many(records)
 
     def uncertain(self, batch: Batch) -> None:
         """The batch may be on disk or not: its files are looked up before anything else is done with them."""
@@ -489,7 +373,7 @@ class Intake:
                 self._deliver(held, succeeded=succeeded)
                 return True
             case inbox.Refuse(code):
-                self._refuse(held, code, _SENTENCES[code])
+                self._refuse(held, code, REASONS[code])
                 return True
             case _:
                 return False
@@ -503,38 +387,12 @@ class Intake:
 
     def _deliver(self, held: Held, *, succeeded: bool) -> None:
         assert held.task_id is not None
-        answer, ended_ms = self._answer(held)
+        answer, ended_ms = ended_answer(self._reads, held)
         if succeeded:
             day = time.strftime("%Y-%m-%d", time.localtime(ended_ms / 1000))
             self._files.put_away(held, f"done/{day}", ".result.json", answer)
         else:
             self._files.put_away(held, "dead", ".reason.json", answer)
-
-    def _answer(self, held: Held) -> tuple[bytes, int]:
-        """Return what is written beside a file whose task has ended: the task as ``relaymesh task`` prints it."""
-        assert held.task_id is not None
-        beside: dict[str, object] = {
-            "file": held.name,
-            "ticket": held.ticket,
-            "deduplicated": held.ticket != held.task_id,
-        }
-        with self._reads.reading():
-            conn = self._reads.conn
-            try:
-                view = read.task_view(conn, held.task_id, self._reads.payloads.read)
-            except InputError as error:
-                # The task has succeeded; its outputs together are more than an answer holds.
-                row = conn.execute("SELECT updated_at_ms FROM tasks WHERE task_id=?", (held.task_id,)).fetchone()
-                beside |= {"taskId": held.task_id, "status": "SUCCESS", "code": error.code, "message": str(error)}
-                return _json(beside), int(row[0])
-        assert view is not None
-        if view.status != "SUCCESS":
-            beside |= {
-                "code": view.status.lower(),
-                "message": view.last_error or f"the task ended as {view.status}",
-            }
-        task = msgspec.to_builtins(view)
-        return _json({**task, **beside}), view.updated_at_ms
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
@@ -546,7 +404,7 @@ class Intake:
         Raises:
             OSError: the disk refused; the file is tried again after a while.
         """
-        lane = lane or held.lane
+        refused = Refused.of(held, code, sentence, lane, name)
         marked = held
         try:
             if held.lane is not None:
@@ -557,25 +415,16 @@ class Intake:
         except OSError:
             self._wait_with(held)
             raise
-        shown = (name or held.name).encode("utf-8", "backslashreplace").decode()
-        reason = {
-            "file": shown,
-            "lane": lane,
-            "ticket": held.ticket,
-            "taskId": held.task_id,
-            "code": code,
-            "message": sentence,
-            "refusedAtMs": self._needs.now_ms(),
-        }
+        answer = refused_answer(held, refused, self._needs.now_ms())
         try:
-            kept_as = self._files.put_away(marked, "dead", ".reason.json", _json(reason))
+            kept_as = self._files.put_away(marked, "dead", ".reason.json", answer)
         except OSError:
             if marked.task_id is None:  # the others are watched, and so come again
                 self._wait_with(marked)
             raise
         if kept_as is not None:
-            log.warning("refused the file %s of the inbox (%s): %s", shown, code, sentence)
-            self._needs.refused(Refused(shown, kept_as, lane, code, sentence))
+            log.warning("refused the file %s of the inbox (%s): %s", refused.file_name, code, sentence)
+            self._audit.record_many([refused_record(refused, kept_as)])
 
     def _tell_once(self, sight: Sight, why: str) -> None:
         if (sight.lane, sight.name) in self._told:
@@ -593,33 +442,3 @@ class Intake:
                     "SELECT t.task_id, t.status FROM json_each(?) v JOIN tasks t ON t.task_id=v.value", (asked,)
                 )
             )
-
-
-_AFTER_A_CRASH = "the file was refused for what its code says; the process ended before it could write more"
-_SENTENCES = {
-    "bad_name": (
-        f"the name cannot be used: write letters, digits, _ - and . only, at most {inbox.NAME_BYTES_MAX}, a letter or"
-        " digit first, and not the ending of an answer"
-    ),
-    "not_a_file": "this is no file, but a link, a FIFO, a socket or a device: hand in a file",
-    "task_gone": "its task is not in the database any more, so nobody can say what became of it: look at the audit log",
-}
-
-
-def _priority_of(handed: HandedTask | HandedWorkflow, lane: Lane) -> Priority:
-    """Return the priority of the lane, which the file may repeat."""
-    asked = handed.priority
-    if asked is not None and asked.strip() and normalize_priority(asked) != LANES[lane]:
-        raise PriorityConflictError(lane, normalize_priority(asked).lower())
-    return LANES[lane]
-
-
-def _check_text(key: str) -> None:
-    try:
-        key.encode()
-    except UnicodeEncodeError as error:
-        raise BadTextError from error
-
-
-def _json(answer: Mapping[str, object]) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"

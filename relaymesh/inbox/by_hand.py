@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
-from relaymesh.intake import Accepted, Intake, Refused
+from relaymesh.inbox.intake import Intake
 from relaymesh.store.error import StoreIOError
 from relaymesh.store.inbox_files import FileOps, InboxFiles
 from relaymesh.store.node_row import live_nodes
@@ -15,8 +15,6 @@ from relaymesh.store.store import Store
 from relaymesh.wire.store import NewTask
 
 __all__ = ["FILES_MAX", "inbox_round"]
-
-log = logging.getLogger("relaymesh.inbox")
 
 FILES_MAX = 50_000
 """Files that one round stores; the rest is left to the next one."""
@@ -31,6 +29,7 @@ def inbox_round(
     ids: Ids,
     now_ms: Callable[[], int],
     known_agents: Callable[[], Iterable[str]],
+    audit: AuditTrail,
     ops: FileOps | None = None,
 ) -> int:
     """Take in the files that lie in the lanes, and put away those whose tasks have ended; return how many were stored.
@@ -40,13 +39,12 @@ def inbox_round(
     """
     presence = take_presence(store.root / "run", None, default="maintenance")
     try:
-        needs = _Needs(ids, now_ms, known_agents)
-        intake = Intake(InboxFiles(store.root, presence.node_id, ops), store, needs)
+        intake = Intake(InboxFiles(store.root, presence.node_id, ops), store, _Needs(ids, now_ms, known_agents), audit)
         intake.recover()
         while intake.adopt(lambda owner: _is_gone(store, owner, now_ms())):
             continue
         intake.look()
-        while intake.has_more() and not intake.troubled and needs.stored < FILES_MAX:
+        while intake.has_more() and not intake.troubled and intake.stored < FILES_MAX:
             batch = intake.batch()
             if batch.entries:
                 intake.committed(batch, commit(batch.tasks))
@@ -56,7 +54,7 @@ def inbox_round(
         trouble = intake.trouble()
         if trouble is not None:
             raise StoreIOError(type(trouble).__name__) from trouble
-        return needs.stored
+        return intake.stored
     finally:
         presence.release()
 
@@ -78,10 +76,3 @@ class _Needs:
         self.now_ms = now_ms
         self.new_ticket = ids.task
         self.known_agents = known_agents
-        self.stored = 0
-
-    def taken_in(self, rows: Sequence[Accepted]) -> None:
-        self.stored += len(rows)
-
-    def refused(self, row: Refused) -> None:
-        """The intake has logged it."""
