@@ -29,6 +29,7 @@ LIST_MAX = 20_000
 """Entries that one listing of a lane looks at. In lexical order among these; the rest with the next listing."""
 _ANSWER_BYTES_MAX = 67_108_864 * 2
 _OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_SEP = os.sep
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL)
 _OPEN_FLAGS = (
@@ -46,27 +47,25 @@ _MODE = 0o640
 class FileOps:
     """The calls that change a folder. A test passes its own, which ends the process between two of them."""
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
 
-    def write_new(self, path: Path, data: bytes) -> None:
+    def write_new(self, path: str, data: bytes) -> None:
         """Write a file that must not be there; a link in its place is not followed."""
-        with open(
-            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), _MODE), "wb"
-        ) as file:
+        with open(os.open(path, _NEW_FLAGS, _MODE), "wb") as file:
             file.write(data)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: str, target: str) -> None:
         os.link(source, target)
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: str) -> None:
         os.unlink(path)
 
-    def make_folder(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+    def make_folder(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
 
-    def drop_folder(self, path: Path) -> None:
-        path.rmdir()
+    def drop_folder(self, path: str) -> None:
+        os.rmdir(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +106,12 @@ class InboxFiles:
         assert _OWNER.fullmatch(owner)
         self.owner = owner
         self._ops = ops or FileOps()
-        self._root = root
-        self._lanes: dict[Lane, Path] = {lane: root / "inbox" / lane for lane in LANES}
-        self._processing = root / "processing"
-        self._own = self._processing / owner
-        self._made: set[Path] = set()
+        # Text, not Path: making one costs more than the rename of the file that it names.
+        self._root = os.fspath(root)
+        self._lanes: dict[Lane, str] = {lane: os.path.join(self._root, "inbox", lane) for lane in LANES}
+        self._processing = os.path.join(self._root, "processing")
+        self._own = os.path.join(self._processing, owner)
+        self._made: set[str] = set()
 
     # -- lanes -------------------------------------------------------------------------------------------------------
 
@@ -142,13 +142,15 @@ class InboxFiles:
         Raises:
             OSError: it cannot be moved.
         """
-        return self._rename(self._lanes[sight.lane] / sight.name, self._own_folder() / held.file_name)
+        return self._rename(
+            f"{self._lanes[sight.lane]}{_SEP}{sight.name}", f"{self._own_folder()}{_SEP}{held.file_name}"
+        )
 
     # -- processing --------------------------------------------------------------------------------------------------
 
     def held(self, owner: str | None = None) -> Iterator[str]:
         """Yield the names in the folder of an owner, ours by default, in no order."""
-        with contextlib.suppress(OSError), os.scandir(self._processing / (owner or self.owner)) as entries:
+        with contextlib.suppress(OSError), os.scandir(os.path.join(self._processing, owner or self.owner)) as entries:
             for entry in entries:
                 yield entry.name
 
@@ -166,20 +168,21 @@ class InboxFiles:
 
     def adopt(self, owner: str, held: Held) -> bool:
         """Take a file over from another owner; False when it is not there any more."""
-        return self._rename(self._processing / owner / held.file_name, self._own_folder() / held.file_name)
+        source = os.path.join(self._processing, owner, held.file_name)
+        return self._rename(source, f"{self._own_folder()}{_SEP}{held.file_name}")
 
     def drop_owner(self, owner: str) -> None:
         """Remove the folder of an owner, if it is empty."""
         with contextlib.suppress(OSError):
-            self._ops.drop_folder(self._processing / owner)
+            self._ops.drop_folder(os.path.join(self._processing, owner))
 
     def remark(self, old: Held, new: Held) -> bool:
         """Give a file of ours another mark or ticket; False when it is not there any more."""
-        return self._rename(self._own / old.file_name, self._own / new.file_name)
+        return self._rename(f"{self._own}{_SEP}{old.file_name}", f"{self._own}{_SEP}{new.file_name}")
 
     def read(self, held: Held, now_ms: int) -> Content | Unreadable:
         """Read a file of ours; never more than FILE_BYTES_MAX, and nothing but a file that is only here."""
-        path = self._own / held.file_name
+        path = f"{self._own}{_SEP}{held.file_name}"
         try:
             if sys.platform == "win32" and not stat.S_ISREG(os.lstat(path).st_mode):
                 return _NOT_A_FILE
@@ -217,23 +220,24 @@ class InboxFiles:
         Raises:
             OSError: the disk refuses. Doing it again goes on where it stopped.
         """
-        target = self._root / folder
+        target = os.path.join(self._root, *folder.split("/"))
         self._make(target)
-        source = self._own / held.file_name
+        source = f"{self._own}{_SEP}{held.file_name}"
         if not os.path.lexists(source):
             return None
-        aside = target / f".{held.ticket}.tmp"
+        aside = f"{target}{_SEP}.{held.ticket}.tmp"
         for name in (held.name, f"{held.ticket}~{held.name}"):
-            if os.path.lexists(target / name):
+            place = f"{target}{_SEP}{name}"
+            if os.path.lexists(place):
                 continue
-            beside = target / f"{name}{ending}"
+            beside = f"{place}{ending}"
             if self._publish(aside, beside, answer) or _ticket_in(beside) == held.ticket:
                 with contextlib.suppress(FileNotFoundError):
                     self._ops.unlink(aside)  # also that of an owner which ended just here
-                return name if self._rename(source, target / name) else None
+                return name if self._rename(source, place) else None
         raise FileExistsError(errno.EEXIST, "the name with its ticket is taken", held.name)
 
-    def _publish(self, aside: Path, path: Path, data: bytes) -> bool:
+    def _publish(self, aside: str, path: str, data: bytes) -> bool:
         """Write an answer so that it appears whole; False when the name is there."""
         if os.path.lexists(path):
             return False
@@ -255,22 +259,22 @@ class InboxFiles:
 
     # -- what they share ---------------------------------------------------------------------------------------------
 
-    def _rename(self, source: Path, target: Path) -> bool:
+    def _rename(self, source: str, target: str) -> bool:
         try:
             self._ops.rename(source, target)
         except OSError as error:
             if error.errno in _GONE:
-                if os.path.isdir(target.parent):
+                if os.path.isdir(os.path.dirname(target)):
                     return False
                 self._made.clear()  # somebody has removed the folder: make it again next time
             raise
         return True
 
-    def _own_folder(self) -> Path:
+    def _own_folder(self) -> str:
         self._make(self._own)
         return self._own
 
-    def _make(self, folder: Path) -> None:
+    def _make(self, folder: str) -> None:
         if folder not in self._made:
             self._ops.make_folder(folder)
             if len(self._made) > 100:
@@ -320,7 +324,7 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _ticket_in(path: Path) -> str | None:
+def _ticket_in(path: str) -> str | None:
     """Return the ticket that an answer was written for, None when the file is something else."""
     try:
         with open(os.open(path, _OPEN_FLAGS), "rb") as file:

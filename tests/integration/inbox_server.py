@@ -57,29 +57,29 @@ class Deadly(FileOps):
     def __init__(self, steps: Steps) -> None:
         self._step = steps.step
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: str, target: str) -> None:
         self._step()
         super().rename(source, target)
 
-    def write_new(self, path: Path, data: bytes) -> None:
+    def write_new(self, path: str, data: bytes) -> None:
         self._step()
         super().write_new(path, data[: len(data) // 2])
         self._step()
-        path.write_bytes(data)
+        Path(path).write_bytes(data)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: str, target: str) -> None:
         self._step()
         super().link(source, target)
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: str) -> None:
         self._step()
         super().unlink(path)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: str) -> None:
         self._step()
         super().make_folder(path)
 
-    def drop_folder(self, path: Path) -> None:
+    def drop_folder(self, path: str) -> None:
         self._step()
         super().drop_folder(path)
 

@@ -234,7 +234,7 @@ def test_what_lies_in_the_place_of_an_answer_may_be_anything(root: Path, files: 
 
 
 class NoLinks(FileOps):
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: str, target: str) -> None:
         raise OSError(errno.EPERM, "this disk has no hard links")
 
 
