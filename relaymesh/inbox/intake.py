@@ -423,7 +423,7 @@ class Intake:
                 self._wait_with(marked)
             raise
         if kept_as is not None:
-            log.warning("refused the file %s of the inbox (%s): %s", refused.file_name, code, sentence)
+            log.info("refused the file %s of the inbox (%s): %s", refused.file_name, code, sentence)
             self._audit.record_many([refused_record(refused, kept_as)])
 
     def _tell_once(self, sight: Sight, why: str) -> None:
