@@ -105,6 +105,9 @@ class InboxActor(Actor):
     def now_ms(self) -> int:
         return self._now_ms()
 
+    def mono_ns(self) -> int:
+        return self._timers.now_ns()
+
     def new_ticket(self) -> str:
         return self._ids.task()
 

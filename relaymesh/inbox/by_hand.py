@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from relaymesh.audit import AuditTrail
@@ -74,5 +75,6 @@ class _Needs:
 
     def __init__(self, ids: Ids, now_ms: Callable[[], int], known_agents: Callable[[], Iterable[str]]) -> None:
         self.now_ms = now_ms
+        self.mono_ns = time.monotonic_ns
         self.new_ticket = ids.task
         self.known_agents = known_agents

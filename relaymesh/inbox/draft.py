@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
 from relaymesh.core.inbox import LANES, Held, Lane
 from relaymesh.core.priority import Priority, normalize_priority
@@ -16,7 +16,7 @@ from relaymesh.view import TaskRequest
 from relaymesh.wire.handed import HandedTask, HandedWorkflow, read_handed
 from relaymesh.wire.store import NewTask
 
-__all__ = ["Drafter", "PriorityConflictError"]
+__all__ = ["DraftNeeds", "Drafter", "PriorityConflictError"]
 
 _AGENTS_FOR_NS = 1_000_000_000
 
@@ -44,18 +44,22 @@ class _Ticket:
         return self._ticket
 
 
+class DraftNeeds(Protocol):
+    """What drafting asks of the process around it."""
+
+    def now_ms(self) -> int: ...
+    def mono_ns(self) -> int: ...
+    def known_agents(self) -> Iterable[str]:
+        """Return the agents that can be submitted to; may be slow, is asked once a second at most."""
+        ...
+
+
 class Drafter:
-    """Drafts tasks for files.
+    """Drafts tasks for files."""
 
-    known_agents: the agents that can be submitted to; may be slow, is asked once a second at most.
-    """
-
-    def __init__(
-        self, payloads: PayloadFiles, now_ms: Callable[[], int], known_agents: Callable[[], Iterable[str]]
-    ) -> None:
+    def __init__(self, payloads: PayloadFiles, needs: DraftNeeds) -> None:
         self._payloads = payloads
-        self._now_ms = now_ms
-        self._known_agents = known_agents
+        self._needs = needs
         self._agents: frozenset[str] = frozenset()
         self._agents_until_ns = 0
 
@@ -94,7 +98,7 @@ class Drafter:
             traceparent=handed.traceparent,
         )
         payload = payload_of(request)
-        return new_task(request, payload, now_ms=self._now_ms(), ids=_Ticket(held.ticket), files=self._payloads)
+        return new_task(request, payload, now_ms=self._needs.now_ms(), ids=_Ticket(held.ticket), files=self._payloads)
 
     def _workflow(self, held: Held, handed: HandedWorkflow, priority: Priority, key: str) -> NewTask:
         plan = parse(handed.workflow, priority=priority)
@@ -102,7 +106,7 @@ class Drafter:
             check_agents(plan, self._agents)
         return new_workflow(
             plan,
-            now_ms=self._now_ms(),
+            now_ms=self._needs.now_ms(),
             ids=_Ticket(held.ticket),
             files=self._payloads,
             idempotency_key=key,
@@ -115,9 +119,9 @@ class Drafter:
 
     def _known(self, agent: str) -> frozenset[str]:
         """Return the known agents, asked for anew when this one is not among them and a second has passed."""
-        now_ns = time.monotonic_ns()
+        now_ns = self._needs.mono_ns()
         if agent not in self._agents and now_ns >= self._agents_until_ns:
-            self._agents = frozenset(self._known_agents())
+            self._agents = frozenset(self._needs.known_agents())
             self._agents_until_ns = now_ns + _AGENTS_FOR_NS
         return self._agents
 

@@ -35,7 +35,7 @@ from relaymesh.inbox.answer import (
     refused_record,
     stored_record,
 )
-from relaymesh.inbox.draft import Drafter
+from relaymesh.inbox.draft import Drafter, DraftNeeds
 from relaymesh.store.database import Database
 from relaymesh.store.inbox_files import Content, InboxFiles, Sight
 from relaymesh.wire.handed import BadFileError
@@ -58,16 +58,11 @@ _TROUBLES_MAX = 10
 """Files that the disk may refuse before a round ends: it may be full, or there may be something wrong with one file."""
 
 
-class IntakeNeeds(Protocol):
+class IntakeNeeds(DraftNeeds, Protocol):
     """What taking in asks of the process around it."""
 
-    def now_ms(self) -> int: ...
     def new_ticket(self) -> str:
         """Return a fresh task id."""
-        ...
-
-    def known_agents(self) -> Iterable[str]:
-        """Return the agents that can be submitted to; may be slow, is asked once a second at most."""
         ...
 
 
@@ -94,15 +89,18 @@ class Batch:
 class Intake:
     """The files of one root, for one process. Not thread-safe. Keep it as long as the process works under its owner id.
 
-    reads: a connection of its own to look things up with.
+    reads: a connection of its own to look things up with. open_max: stored files that are watched.
     """
 
-    def __init__(self, files: InboxFiles, reads: Database, needs: IntakeNeeds, audit: AuditTrail) -> None:
+    def __init__(
+        self, files: InboxFiles, reads: Database, needs: IntakeNeeds, audit: AuditTrail, *, open_max: int = OPEN_MAX
+    ) -> None:
         self._files = files
         self._reads = reads
         self._needs = needs
         self._audit = audit
-        self._drafter = Drafter(reads.payloads, needs.now_ms, needs.known_agents)
+        self._open_max = open_max
+        self._drafter = Drafter(reads.payloads, needs)
         self.stored = 0
         self._watches = {lane: FolderWatch() for lane in LANES}
         self._seen: dict[Lane, deque[Sight]] = {lane: deque() for lane in LANES}
@@ -148,7 +146,7 @@ class Intake:
 
     def look(self) -> bool:
         """Look for new files, at the cost of one stat a lane when nothing has changed; return whether there are any."""
-        look = Look(time.time_ns(), time.monotonic_ns())
+        look = Look(self._needs.now_ms() * 1_000_000, self._needs.mono_ns())
         for lane, seen in self._seen.items():
             if seen:
                 continue
@@ -163,7 +161,7 @@ class Intake:
         """Whether ``batch`` has something to do now."""
         if self._uncertain or any(self._seen.values()):
             return True
-        return bool(self._later) and self._later[0][0] <= (time.monotonic_ns() if mono_ns is None else mono_ns)
+        return bool(self._later) and self._later[0][0] <= (self._needs.mono_ns() if mono_ns is None else mono_ns)
 
     @property
     def troubled(self) -> bool:
@@ -211,7 +209,7 @@ class Intake:
 
     def _again(self) -> deque[Held]:
         """Return files of ours that are to be read, under new tickets; go on with those that need not be."""
-        now_ns = time.monotonic_ns()
+        now_ns = self._needs.mono_ns()
         while self._later and self._later[0][0] <= now_ns:
             self._uncertain.append(self._later.popleft()[1])
         some = [self._uncertain.popleft() for _ in range(min(len(self._uncertain), BATCH_FILES_MAX))]
@@ -290,7 +288,7 @@ class Intake:
         return len(content.data)
 
     def _wait_with(self, held: Held) -> None:
-        self._later.append((time.monotonic_ns() + inbox.SETTLE_MS * 1_000_000, held))
+        self._later.append((self._needs.mono_ns() + inbox.SETTLE_MS * 1_000_000, held))
 
     # -- after the commit --------------------------------------------------------------------------------------------
 
@@ -320,7 +318,7 @@ class Intake:
             self._watch(marked)
 
     def _watch(self, held: Held) -> None:
-        if len(self._open) >= OPEN_MAX:
+        if len(self._open) >= self._open_max:
             self._overflowed = True
         else:
             self._open[held.file_name] = held
@@ -362,7 +360,7 @@ class Intake:
                 del self._open[held.file_name]
             else:
                 self._open.move_to_end(held.file_name)
-        if self._overflowed and len(self._open) < OPEN_MAX // 2:
+        if self._overflowed and len(self._open) < self._open_max // 2:
             self._find_the_others()
         return self._unseen > 0 and not troubles
 
