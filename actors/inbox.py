@@ -145,6 +145,8 @@ class InboxActor(Actor):
 
     def _work(self) -> None:
         self._take_answers()
+        if self._rest:
+            return
         while len(self._sent) < IN_FLIGHT_MAX and self._intake.has_more() and not self._intake.troubled:
             self._send(self._intake.batch())
         more = self._intake.deliver()
