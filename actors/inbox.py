@@ -24,6 +24,7 @@ from relaymesh.core.ident import Ids
 from relaymesh.errors import ActorError, RelayMeshError
 from relaymesh.inbox.intake import Batch, Intake
 from relaymesh.store.inbox_files import InboxFiles
+from relaymesh.store.message_files import MessageFiles
 from relaymesh.store.node_row import live_nodes
 from relaymesh.store.presence import is_alive
 from relaymesh.store.store import Store
@@ -40,6 +41,7 @@ IN_FLIGHT_MAX = 2
 """Batches that wait for their commit."""
 ADOPT_TICKS = 25
 _REST_TICKS = 5
+REPAIR_TICKS = 300
 _GO_ON = encode(InboxGoOn())
 
 
@@ -55,7 +57,14 @@ class InboxActor(Actor):
     takes = InboxTick | InboxGoOn
 
     def __init__(
-        self, facts: NodeFacts, timers: Timers, store: Address, now_ms: Callable[[], int], audit: AuditTrail
+        self,
+        facts: NodeFacts,
+        timers: Timers,
+        store: Address,
+        now_ms: Callable[[], int],
+        audit: AuditTrail,
+        *,
+        keeps_messages: bool = False,
     ) -> None:
         super().__init__()
         self._facts = facts
@@ -63,11 +72,14 @@ class InboxActor(Actor):
         self._store = store
         self._now_ms = now_ms
         self._audit = audit
+        self._keeps_messages = keeps_messages
+        self._messages: MessageFiles | None = None
         self._sent: deque[_Sent] = deque()
         self._data_version = -1
         self._ticks = 0
         self._rest = 0
         self._going_on = False
+        self._messages_due = True
 
     def started(self) -> None:
         facts = self._facts
@@ -75,6 +87,10 @@ class InboxActor(Actor):
         self._ids = Ids(self._now_ms, random.Random(random.SystemRandom().getrandbits(128)))
         self._intake = Intake(InboxFiles(facts.root, facts.node_id), self._reads, self, self._audit)
         self._intake.recover()
+        if self._keeps_messages:
+            self._messages = MessageFiles(self._reads)
+            self._messages.find()
+            self._messages.repair()
         self._timers.every(LOOK_NS, self.address, InboxTick(), key="look")
 
     def stopping(self) -> None:
@@ -126,6 +142,9 @@ class InboxActor(Actor):
         except RelayMeshError as error:
             log.warning("the inbox rests for a second (%s): %s", error.code, error)
             self._rest = _REST_TICKS
+        except OSError as error:  # of message files, which are no more than a picture of the database
+            log.warning("the message files rest for a second, the disk refused: %s", error)
+            self._rest = _REST_TICKS
         trouble = self._intake.trouble()
         if trouble is not None:
             log.warning("the inbox rests for a second, the disk refused: %s", trouble)
@@ -134,12 +153,18 @@ class InboxActor(Actor):
     def _look(self) -> None:
         if self._ticks % ADOPT_TICKS == 1 and self._intake.adopt(self._is_gone):
             self._ticks -= 1  # there may be more of the same owner
-        if self._intake.waits:
+        if self._intake.waits or self._messages is not None:
             with self._reads.reading():
                 version = self._reads.data_version()
             if version != self._data_version:
                 self._data_version = version
                 self._intake.changed()
+                self._messages_due = True
+                if self._messages is not None:
+                    self._messages.changed()
+        if self._messages is not None and self._ticks % REPAIR_TICKS == 0:
+            self._messages.repair()
+            self._messages_due = True
         self._intake.look()
         self._work()
 
@@ -150,6 +175,9 @@ class InboxActor(Actor):
         while len(self._sent) < IN_FLIGHT_MAX and self._intake.has_more() and not self._intake.troubled:
             self._send(self._intake.batch())
         more = self._intake.deliver()
+        if self._messages is not None and self._messages_due:
+            self._messages_due = self._messages.piece()
+            more |= self._messages_due
         if (more or (self._intake.has_more() and len(self._sent) < IN_FLIGHT_MAX)) and not self._going_on:
             self._go_on()
 

@@ -367,7 +367,12 @@ class Node:
             return []
         facts = self.facts
         audit = AuditTrail(self.root, facts.namespace, masked_fields=self._settings.audit_masked_fields)
-        return [Child(at["inbox"], lambda: InboxActor(facts, self._timers, at["store"], self.now_ms, audit))]
+        files = self._settings.bus_mode == "files"
+
+        def make() -> InboxActor:
+            return InboxActor(facts, self._timers, at["store"], self.now_ms, audit, keeps_messages=files)
+
+        return [Child(at["inbox"], make)]
 
     def _workers(self) -> list[Child]:
         at, timers = self.addresses, self._timers

@@ -445,7 +445,7 @@ class Client:
         """Return counts and ages of the root."""
         from relaymesh.operation import stats
 
-        return stats(self._readable(), now_ms=self._now_ms)
+        return stats(self._readable(), now_ms=self._now_ms, message_files=self._config().bus_mode == "files")
 
     def health(self) -> HealthOutcome:
         """Return whether the root can be used; does not raise for what it is there to find."""
@@ -529,6 +529,7 @@ class Client:
             now_ms=self._now_ms,
             known_agents=self.agents,
             audit=AuditTrail(self.root, self.namespace, masked_fields=self._config().audit_masked_fields),
+            keeps_messages=self._config().bus_mode == "files",
         )
         self._wake()
         return outcome

@@ -49,12 +49,24 @@ def explain(
         )
 
 
-def stats(store: Database, *, now_ms: Callable[[], int]) -> StatsOutcome:
-    """Return counts and ages of the root, all of one moment."""
+def stats(store: Database, *, now_ms: Callable[[], int], message_files: bool = False) -> StatsOutcome:
+    """Return counts and ages of the root, all of one moment. message_files: each message has a file, so count them."""
     from relaymesh.store.stats import stats as counts_and_ages
 
     with store.snapshot():
-        return counts_and_ages(store.conn, store.root, namespace=store.namespace, now_ms=now_ms())
+        counts = counts_and_ages(store.conn, store.root, namespace=store.namespace, now_ms=now_ms())
+    if not message_files:
+        return counts
+    from msgspec.structs import replace
+
+    # The database says how many there are: the files only follow it.
+    states = counts.message_state
+    return replace(
+        counts,
+        processing_meta_files=states.get("PROCESSING", 0),
+        dead_meta_files=states.get("DEAD", 0),
+        retry_meta_files=states.get("FAILED", 0),
+    )
 
 
 def lease_conflicts(store: Database, *, limit: int, since_hours: int, now_ms: Callable[[], int]) -> list[LeaseConflict]:

@@ -10,6 +10,7 @@ from relaymesh.core.ident import Ids
 from relaymesh.inbox.intake import Intake
 from relaymesh.store.error import StoreIOError
 from relaymesh.store.inbox_files import FileOps, InboxFiles
+from relaymesh.store.message_files import MessageFiles
 from relaymesh.store.node_row import live_nodes
 from relaymesh.store.presence import host_name, is_alive, take_presence
 from relaymesh.store.store import Store
@@ -31,6 +32,7 @@ def inbox_round(
     now_ms: Callable[[], int],
     known_agents: Callable[[], Iterable[str]],
     audit: AuditTrail,
+    keeps_messages: bool = False,
     ops: FileOps | None = None,
 ) -> int:
     """Take in the files that lie in the lanes, and put away those whose tasks have ended; return how many were stored.
@@ -52,12 +54,23 @@ def inbox_round(
             intake.look()
         while intake.deliver():
             continue
+        if keeps_messages:
+            _repair_messages(store)
         trouble = intake.trouble()
         if trouble is not None:
             raise StoreIOError(type(trouble).__name__) from trouble
         return intake.stored
     finally:
         presence.release()
+
+
+def _repair_messages(store: Store) -> None:
+    """Bring the message files up to date with the database, whatever became of them."""
+    files = MessageFiles(store)
+    files.find()
+    files.repair()
+    while files.piece():
+        continue
 
 
 def _is_gone(store: Store, owner: str, now_ms: int) -> bool:

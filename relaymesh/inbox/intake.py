@@ -129,9 +129,9 @@ class Intake:
         for owner in self._files.other_owners():
             if not is_dead(owner):
                 continue
-            for file_name in list(islice(self._files.held(owner), BATCH_FILES_MAX)):
-                held = inbox.parse_held(file_name)
-                if held is not None and self._files.adopt(owner, held):
+            found = (inbox.parse_held(file_name) for file_name in self._files.held(owner))
+            for held in list(islice(filter(None, found), BATCH_FILES_MAX)):
+                if self._files.adopt(owner, held):
                     count += 1
                     self._hold(held)
             self._files.drop_owner(owner)

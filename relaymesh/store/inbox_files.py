@@ -28,7 +28,7 @@ __all__ = ["LIST_MAX", "Content", "FileOps", "InboxFiles", "Sight", "Unreadable"
 LIST_MAX = 20_000
 """Entries that one listing of a lane looks at. In lexical order among these; the rest with the next listing."""
 _ANSWER_BYTES_MAX = 67_108_864 * 2
-_OWNER = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_OWNER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _SEP = os.sep
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL)
@@ -103,8 +103,9 @@ class InboxFiles:
     """
 
     def __init__(self, root: Path, owner: str, ops: FileOps | None = None) -> None:
-        assert _OWNER.fullmatch(owner)
-        self.owner = owner
+        # A node id may be two dots; a folder of that name would be the root itself.
+        self.owner = owner if _OWNER.fullmatch(owner) else f"_{owner.replace('.', '_')[:60]}"
+        assert _OWNER.fullmatch(self.owner)
         self._ops = ops or FileOps()
         # Text, not Path: making one costs more than the rename of the file that it names.
         self._root = os.fspath(root)

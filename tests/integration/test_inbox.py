@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -263,3 +264,52 @@ def test_the_maintenance_command_takes_files_in_and_puts_them_away(site: Site) -
     (result,) = (site.root / "done").rglob("a.json.result.json")
     assert json.loads(result.read_bytes())["status"] == "SUCCESS"
     assert lying(site) == []
+
+
+def message_files(root: Path) -> dict[str, str]:
+    """Folder of each message file outside ``meta``."""
+    return {
+        name.partition("_")[2].removesuffix(".meta.json"): os.path.relpath(folder, root)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if name.endswith(".meta.json") and os.path.basename(folder) != "meta"
+    }
+
+
+def said_by_the_database(site: Site) -> dict[str, str]:
+    today = time.strftime("%Y-%m-%d")
+    folders = {"DONE": f"done/{today}", "FAILED": "retry", "DEAD": "dead"}
+    return {
+        message_id: folders.get(state) or f"inbox/{priority.lower()}"
+        for message_id, state, priority in site.rows("SELECT msg_id, state, priority FROM messages")
+    }
+
+
+def test_a_node_keeps_a_file_for_each_message_and_maintenance_mends_them(make_site: Callable[..., Site]) -> None:
+    site = make_site(settings={"busMode": "files", "maxAttempts": 2})
+    node = site.node("a", concurrency=1).wait_up()
+    with site.client() as client:
+        tasks = [client.submit("echo", str(number)).task_id for number in range(20)]
+        tasks.append(client.submit("fail", "x").task_id)
+        tasks.append(client.submit_workflow(FLOW).task_id)
+        waiting = [client.submit("echo", f"later {number}", delay_ms=3_600_000).task_id for number in range(3)]
+        for task_id in tasks:
+            client.wait(task_id, timeout_ms=60_000)
+        eventually(lambda: message_files(site.root) == said_by_the_database(site), what="the files say what is so")
+        node.terminate()
+        # By hand, as an operator might: the delayed ones are ready, and one finished file is back in a lane.
+        with contextlib.closing(sqlite3.connect(site.root / DATABASE)) as conn, conn:
+            conn.execute("UPDATE steps SET delayed=0 WHERE task_id IN (?, ?, ?)", waiting)
+        done = next((site.root / "done").rglob("*.meta.json"))
+        done.rename(site.root / "inbox" / "low" / done.name)
+
+        assert site.run("maintenance").returncode == 0
+
+        assert message_files(site.root) == said_by_the_database(site)
+        stats = client.stats()
+    assert (stats.inbox_normal, stats.processing_meta_files, stats.dead_meta_files) == (3, 0, 1)
+    envelopes = [json.loads(path.read_bytes()) for path in (site.root / "inbox" / "normal").iterdir()]
+    assert sorted(envelope["taskId"] for envelope in envelopes) == sorted(waiting)
+    assert {(e["fromAgent"], e["toAgent"], e["priority"], e["attempt"]) for e in envelopes} == {
+        ("system", "echo", "NORMAL", 1)
+    }
