@@ -102,6 +102,10 @@ class Address:
         self._mailbox.offer(Asked(message if isinstance(message, bytes) else encode(message), reply))
         return reply
 
+    def ask_into(self, data: bytes, reply: Reply) -> None:
+        """Send an envelope whose answer goes to ``reply``. Sending raises as in ``ask``."""
+        self._mailbox.offer(Asked(data, reply))
+
     @property
     def depth(self) -> int:
         """Messages waiting."""

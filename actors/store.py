@@ -193,6 +193,9 @@ class StoreActor(Actor):
         self._claim_max = CLAIM_MAX
         self._generation = 0
         self._maybe_ready = True
+        # Somebody told us of a commit since the last look, and whether the last such word brought work for us.
+        self._hinted = False
+        self._hints_pay = True
         self._data_version = -1
         self._due_ms: int | None = None
         self._due_known = False
@@ -249,7 +252,7 @@ class StoreActor(Actor):
                 batch.renewals.append(message)
             case PollStore(hint):
                 if hint:
-                    self._maybe_ready = True  # the rest has time until the next look of our own
+                    self._maybe_ready = self._hinted = True  # the rest has time until the next look of our own
                 else:
                     self._poll()
             case ReleaseSteps():
@@ -340,9 +343,10 @@ class StoreActor(Actor):
     def _commit(self, batch: _Batch) -> None:
         due = self._is_due()
         asked_at_ns = self._timers.now_ns()
+        hinted, self._hinted = self._hinted, False
         try:
             groups = None
-            if not batch.writes and not due:
+            if not batch.writes and not due and not (hinted and self._hints_pay and self._may_claim()):
                 groups = self._ready_groups()
                 if not groups:
                     return
@@ -354,10 +358,15 @@ class StoreActor(Actor):
             return
         self._failures = self._retry_at_ns = 0
         self._wrote = True
+        if hinted and done.claim is not None:
+            self._hints_pay = bool(done.claim.rows)
         self._tell_about(done, asked_at_ns)
 
     def _ready_groups(self) -> list[tuple[str, str]]:
-        """Return what could be claimed, by agent and lane: nobody takes the write lock only to find nothing."""
+        """Return what could be claimed, by agent and lane: nobody takes the write lock only to find nothing.
+
+        Left out after a hint, as long as hints bring work: then the look inside the transaction is enough.
+        """
         if not self._maybe_ready or not self._may_claim():
             return []
         free, pools = self._demand.free, self._facts.pools
@@ -520,10 +529,16 @@ class StoreActor(Actor):
     # After the commit.
 
     def _tell_about(self, done: _Done, asked_at_ns: int) -> None:
+        try:
+            self._tell_actors(done, asked_at_ns)
+        finally:
+            # Last, because what was claimed can run meanwhile; and in any case, because it is on disk.
+            for reply, answer in done.answers:
+                reply.answer(answer)
+
+    def _tell_actors(self, done: _Done, asked_at_ns: int) -> None:
         if done.generation:
             self._needs.generation(done.generation)
-        for reply, answer in done.answers:
-            reply.answer(answer)
         # What ended goes first: the claim may bring the same step again, under its next lease.
         if done.ended:
             number = self._demand.committed(done.free)

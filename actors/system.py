@@ -11,6 +11,7 @@
     ├── maintenance   dead owners, expiry, heartbeat
     ├── inbox         files that programs hand in
     ├── wake          hints from other processes
+    ├── control       messages from other processes
     └── settings      what the operator changed
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
@@ -32,6 +33,7 @@ from pathlib import Path
 
 from actors.address import Address
 from actors.base import Actor
+from actors.control import ControlActor
 from actors.inbox import InboxActor
 from actors.inline import INLINE_SLOTS, InlineWorkerActor
 from actors.lease import LeaseActor
@@ -157,6 +159,7 @@ class Node:
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
             "inbox": Address("inbox", capacity=64, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
+            "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "settings": Address("settings", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
@@ -342,6 +345,7 @@ class Node:
             ),
             *self._inbox(),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
+            Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
             Child(
                 at["settings"],
                 lambda: SettingsActor(

@@ -8,6 +8,7 @@ from pathlib import Path
 from actors.address import Address
 from actors.base import Actor
 from relaymesh.net.wake import WakeListener
+from relaymesh.wire.codec import encode
 from relaymesh.wire.kernel import Ping
 from relaymesh.wire.store import PollStore
 
@@ -42,8 +43,8 @@ class WakeActor(Actor):
 
 
 def _listen(listener: WakeListener, store: Address) -> None:
-    data = PollStore(hint=True)
+    data = encode(PollStore(hint=True))
     while listener.wait():
         # A wake-up for which there is no room is no loss: the store is busy, so it looks soon anyway.
         if store.depth < 64:
-            store.tell(data)
+            store.tell_bytes(data)

@@ -34,7 +34,7 @@ from relaymesh.argument import (
     root_of,
     sources_of,
 )
-from relaymesh.errors import TaskFailedError, TaskNotFoundError, UnknownAgentError
+from relaymesh.errors import MessageError, TaskFailedError, TaskNotFoundError, UnknownAgentError
 from relaymesh.store import read
 from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
@@ -58,6 +58,7 @@ from relaymesh.view import (
 if TYPE_CHECKING:
     from relaymesh.agents.registry import Registry
     from relaymesh.core.ident import Ids
+    from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
     from relaymesh.settings import Settings
     from relaymesh.store.admin import CancelMode
@@ -120,6 +121,8 @@ class Client:
         self._registry: Registry | None = None
         self._settings: Settings | None = None
         self._waker: WakeSender | None = None
+        self._control: ControlClient | None = None
+        self._commits = 0
 
     def __enter__(self) -> Client:
         return self
@@ -137,6 +140,9 @@ class Client:
         if self._waker is not None:
             self._waker.close()
             self._waker = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
     # -- the root ----------------------------------------------------------------------------------------------------
 
@@ -263,10 +269,44 @@ class Client:
         if self._submitter is not None:
             return self._submitter(tasks)
         store = self._writable()
+        results = self._hand_over(tasks)
+        if results is not None:
+            return results
         with store.write():
             results = store.submit(tasks, now_ms=self._now_ms())
+        self._commits += 1
         self._wake()
-        return results
+        # Ours already: a node heard of it after all, and its answer got lost.
+        return [
+            (holder, deduplicated and holder != task.task_id)
+            for task, (holder, deduplicated) in zip(tasks, results, strict=True)
+        ]
+
+    def _hand_over(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]] | None:
+        """Have a node of this machine store the tasks with what else it commits; None when none has answered.
+
+        A node that stored them without being able to say so does no harm: ids and keys are the same when we do it.
+        The first submit of a client always is a commit of its own, which is less work than to connect.
+        """
+        if not self._commits:
+            return None
+        if self._control is None:
+            from relaymesh.net.control import ControlClient
+
+            self._control = ControlClient(self.root / "run")
+        from relaymesh.wire.codec import decode, encode
+        from relaymesh.wire.store import StoreAnswer, SubmitTasks
+
+        answer = self._control.ask(encode(SubmitTasks(tuple(tasks))))
+        if answer is None:
+            return None
+        try:
+            stored = decode(answer)
+        except MessageError:
+            return None  # another release
+        if not isinstance(stored, StoreAnswer) or len(stored.results) != len(tasks):
+            return None
+        return list(stored.results)
 
     # -- look --------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ __all__ = ["WaitTimeoutError", "read_logs", "wait_for_end", "watch"]
 
 TERMINAL: Final = ("SUCCESS", "DEAD_LETTER", "CANCELLED")
 # (waited so far, pause): short while an answer may come any moment, longer once it takes its time. Seconds.
-_PAUSES: Final = ((0.02, 0.0002), (0.05, 0.0004), (0.5, 0.002), (5.0, 0.01))
+_PAUSES: Final = ((0.005, 0.0001), (0.02, 0.0002), (0.05, 0.0004), (0.5, 0.002), (5.0, 0.01))
 _PAUSE_MAX: Final = 0.05
 _LOG_LINES: Final = 500
 _KINDS: Final = {

@@ -43,6 +43,13 @@ SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload,
        map_index, traceparent
 FROM steps INDEXED BY steps_ready WHERE {READY} AND agent_id=? AND priority=? ORDER BY queued_at_ms LIMIT ?
 """
+# All that is ready, as long as that is little: on an idle node this one look replaces the two above.
+_LITTLE = 16
+_FEW = f"""
+SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload, payload_path, template, map_item,
+       map_index, traceparent, agent_id, priority
+FROM steps INDEXED BY steps_ready WHERE {READY} LIMIT {_LITTLE + 1}
+"""
 _TAKE = f"""
 UPDATE steps SET status='RUNNING', lease_owner=?, owner_generation=?, lease_token=?||id, lease_epoch=lease_epoch+1,
     cluster_epoch=?, attempt=attempt+1, updated_at_ms=max(?, updated_at_ms+1), started_at_ms=?, next_retry_at_ms=NULL,
@@ -150,7 +157,9 @@ def choose(
     fresh: candidates that are not stored yet, behind all that are; their row ids are negative.
     """
     free, pools = slots.free, slots.pools
-    groups = [group for group in groups or ready_groups(conn) if free.get(pools.get(group[0], ""), 0) > 0]
+    few = _few(conn) if groups is None else None
+    found = groups or ready_groups(conn) if few is None else list(dict.fromkeys((row[-2], row[-1]) for row in few))
+    groups = [group for group in found if free.get(pools.get(group[0], ""), 0) > 0]
     agents = {agent for agent, _ in groups}
     agents.update(candidate.agent_id for lane in (fresh or {}).values() for candidate in lane)
     if not agents:
@@ -164,7 +173,10 @@ def choose(
         lane = LANES.get(priority)
         if wanted <= 0 or lane is None:
             continue
-        heads = conn.execute(_HEADS, (agent_id, priority, wanted)).fetchall()
+        if few is None:
+            heads = conn.execute(_HEADS, (agent_id, priority, wanted)).fetchall()
+        else:
+            heads = [row[:-2] for row in few if row[-2:] == (agent_id, priority)][:wanted]
         rows.update((row[0], (row, agent_id)) for row in heads)
         lanes.setdefault(lane, []).append([Candidate(row[0], agent_id, pool, row[1]) for row in heads])
     merged: dict[Lane, Sequence[Candidate]] = {
@@ -174,6 +186,12 @@ def choose(
     for name, candidates in (fresh or {}).items():
         merged[name] = [*merged.get(name, ()), *candidates]
     return Choice(plan(state, merged, slots.free, room, slots.limit), rows)
+
+
+def _few(conn: sqlite3.Connection) -> list[tuple[Any, ...]] | None:
+    """Return all ready steps in the order of their index, with agent and priority last; None when there are many."""
+    found = conn.execute(_FEW).fetchall()
+    return found if len(found) <= _LITTLE else None
 
 
 def take(conn: sqlite3.Connection, choice: Choice, claimant: Claimant, now_ms: int) -> dict[int, ClaimedRow]:

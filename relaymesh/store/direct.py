@@ -14,8 +14,8 @@ import sqlite3
 from collections.abc import Sequence
 
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane
-from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, choose, claim, take
-from relaymesh.store.submit import insert_claimed, insert_tasks, is_sole
+from relaymesh.store.claim import Choice, Claim, Claimant, ClaimedRow, Slots, choose, claim, take
+from relaymesh.store.submit import insert_claimed, insert_claimed_one, insert_tasks, is_sole
 from relaymesh.wire.store import SHAPE_SOLE, LeaseRef, NewTask
 
 __all__ = ["submit_and_claim"]
@@ -44,6 +44,8 @@ def submit_and_claim(
             fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms))
     choice = choose(conn, slots, state, fresh)
     picks = choice.planned.picks
+    if len(tasks) == len(picks) == 1 and picks[0].row_id < 0:
+        return _submit_and_claim_one(conn, tasks, choice, state, claimant, namespace=namespace, now_ms=now_ms)
     running = [-pick.row_id - 1 for pick in picks if pick.row_id < 0]
     chosen = set(running)
     first = insert_claimed(
@@ -68,6 +70,25 @@ def submit_and_claim(
             row_id += 1
     results = [(task.task_id, False) for task in tasks]
     return results, Claim(tuple(claimed), choice.planned.state, choice.planned.forced_low)
+
+
+def _submit_and_claim_one(
+    conn: sqlite3.Connection,
+    tasks: Sequence[NewTask],
+    choice: Choice,
+    state: Fairness,
+    claimant: Claimant,
+    *,
+    namespace: str,
+    now_ms: int,
+) -> tuple[list[tuple[str, bool]], Claim]:
+    """The same for one task that is all there is to claim, in two statements instead of five."""
+    (task,), planned = tasks, choice.planned
+    row_id = insert_claimed_one(conn, task, claimant, namespace=namespace, now_ms=now_ms)
+    if row_id is None:
+        return insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms), Claim((), state, 0)
+    running = _born_running(task, row_id, planned.picks[0].pool, claimant)
+    return [(task.task_id, False)], Claim((running,), planned.state, planned.forced_low)
 
 
 def _born_running(task: NewTask, row_id: int, pool: str, claimant: Claimant) -> ClaimedRow:

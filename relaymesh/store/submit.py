@@ -9,7 +9,7 @@ from relaymesh.store.bulk import write_rows
 from relaymesh.store.claim import Claimant
 from relaymesh.wire.store import SHAPE_SOLE, NewTask
 
-__all__ = ["insert_claimed", "insert_tasks", "is_sole"]
+__all__ = ["insert_claimed", "insert_claimed_one", "insert_tasks", "is_sole"]
 
 # What is the same for all rows of a batch is bound once (?1 namespace, ?2 now, ?3 status): binding a value for each
 # row costs as much as storing it. WHERE true keeps SQLite from reading ON CONFLICT as the ON of a join.
@@ -32,6 +32,14 @@ _SOLE_STEPS_RUNNING = (
     " owner_generation, lease_token, cluster_epoch, started_at_ms)"
     " SELECT column1, column2, ?1, column3, column4, column5, column6, 'RUNNING', ?2, ?2, column7, 1, ?2, column8,"
     " 1, 1, ?3, ?3, ?4, ?5||column1, ?6, ?2 FROM (VALUES {rows})"
+)
+# One task, on a node that has nothing else to do: SQLite gives its step the next row id, as it does for every row.
+_SOLE_STEP_RUNNING = (
+    "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
+    " updated_at_ms, payload, shape, queued_at_ms, traceparent, attempt, lease_epoch, lease_owner, worker_id,"
+    " owner_generation, lease_token, cluster_epoch, started_at_ms)"
+    " VALUES (?7, ?1, ?8, ?9, ?10, ?11, 'RUNNING', ?2, ?2, ?12, 1, ?2, ?13, 1, 1, ?3, ?3, ?4,"
+    " ?5||(SELECT coalesce(max(id), 0) + 1 FROM steps), ?6, ?2)"
 )
 _SOLE_STEPS = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
@@ -129,6 +137,19 @@ def insert_claimed(
     write_rows(conn, _SOLE_STEPS, [_waiting_step_row(task) for task in waiting], shared)
     conn.execute("RELEASE submit")
     return int(first)
+
+
+def insert_claimed_one(
+    conn: sqlite3.Connection, task: NewTask, claimant: Claimant, *, namespace: str, now_ms: int
+) -> int | None:
+    """Insert a single-step task with its lease taken; return the row id of its step.
+
+    Returns None, and changes nothing, when the key is taken.
+    """
+    shared = (namespace, now_ms)
+    if not conn.execute(_TASK, (*shared, "RUNNING", *_task_row(task))).rowcount:
+        return None
+    return conn.execute(_SOLE_STEP_RUNNING, (*shared, *claimant, *_sole_step_row(task))).lastrowid
 
 
 def _insert_one_by_one(

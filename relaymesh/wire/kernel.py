@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relaymesh.wire.codec import Message, message
 
-__all__ = ["ChildEnded", "Crash", "Ping", "Sweep", "Woke"]
+__all__ = ["ChildEnded", "Crash", "Ping", "Refused", "Sweep", "Woke"]
 
 
 @message("kernel.crash")
@@ -41,3 +41,10 @@ class Sweep(Message, frozen=True):
 @message("kernel.woke")
 class Woke(Message, frozen=True):
     """A restart's backoff is over."""
+
+
+@message("kernel.refused")
+class Refused(Message, frozen=True):
+    """The answer to a message from another process that was not carried out; ``code`` is that of the error."""
+
+    code: str

@@ -26,7 +26,7 @@ ELSEWHERE = {"win32": "tree_linux", "darwin": "tree_linux"}
 # Taken by the worker process, which is no actor (relaymesh/agents/host.py).
 HOST_TAKES = ("StartWorker", "RunSteps", "CancelStep", "RevokeSteps", "StopWorker")
 # Passed as values inside a process or to a callback, never sent to an actor.
-ANSWERS = ("MaintenanceDone", "QueueDrained", "StoreAnswer")
+ANSWERS = ("MaintenanceDone", "QueueDrained", "Refused", "StoreAnswer")
 
 
 def import_everything() -> None:

@@ -79,6 +79,10 @@ HOT = {
         r"SELECT id, queued_at_ms, .* ORDER BY queued_at_ms LIMIT \?",
         ["SEARCH steps USING INDEX steps_ready (agent_id=? AND priority=?)"],
     ),
+    "all that is ready, when it is little": (
+        r"SELECT id, queued_at_ms, .* delayed=0 LIMIT 17",
+        ["SCAN steps USING INDEX steps_ready"],
+    ),
     "the take": (r"UPDATE steps SET status='RUNNING'.*", ["SEARCH steps USING INTEGER PRIMARY KEY (rowid=?)"]),
     "the task of a take": (
         r"UPDATE tasks SET status='RUNNING'.*",
