@@ -22,6 +22,7 @@ from actors.timer import Timers
 from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
 from relaymesh.errors import ActorError, RelayMeshError
+from relaymesh.inbox.answer import ACTOR
 from relaymesh.inbox.intake import Batch, Intake
 from relaymesh.store.inbox_files import InboxFiles
 from relaymesh.store.message_files import MessageFiles
@@ -185,7 +186,7 @@ class InboxActor(Actor):
         if not batch.entries:
             return
         try:
-            reply = self._store.ask_later(SubmitTasks(batch.tasks))
+            reply = self._store.ask_later(SubmitTasks(batch.tasks, ACTOR))
         except RelayMeshError:
             self._intake.uncertain(batch)
             raise

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from actors.address import Address
+from actors.audit_rows import AuditRowsOf, Desk
 from actors.base import Actor
 from actors.reply import Reply
 from actors.timer import Timers
@@ -81,6 +82,7 @@ CHECKPOINT_NS = 30_000_000_000
 class NodeFacts:
     """Who this node is, and what it can run.
 
+    worker_id: who the audit log says ran the steps.
     pools: agent id to slot pool. limits: agents that may not run more often than this at a time on the whole root.
     """
 
@@ -94,6 +96,7 @@ class NodeFacts:
     limits: dict[str, int]
     policy_of: Callable[[str], RetryPolicy]
     durability: Durability = Durability.FULL
+    worker_id: str = "worker-local"
 
 
 class StoreNeeds(Protocol):
@@ -180,8 +183,17 @@ class StoreActor(Actor):
         | VerifyLeases
     )
 
-    def __init__(self, facts: NodeFacts, needs: StoreNeeds, timers: Timers, queue: Address, lease: Address) -> None:
+    def __init__(
+        self,
+        facts: NodeFacts,
+        needs: StoreNeeds,
+        timers: Timers,
+        queue: Address,
+        lease: Address,
+        audit: Desk | None = None,
+    ) -> None:
         super().__init__()
+        self._audit = AuditRowsOf(audit, facts.namespace, facts.node_id, facts.worker_id)
         self._facts = facts
         self._needs = needs
         self._timers = timers
@@ -361,6 +373,7 @@ class StoreActor(Actor):
         if hinted and done.claim is not None:
             self._hints_pay = bool(done.claim.rows)
         self._tell_about(done, asked_at_ns)
+        self._audit.hand_in()
 
     def _ready_groups(self) -> list[tuple[str, str]]:
         """Return what could be claimed, by agent and lane: nobody takes the write lock only to find nothing.
@@ -379,6 +392,8 @@ class StoreActor(Actor):
     ) -> _Done:
         done = _Done()
         now_ms = self._needs.now_ms()
+        audit = self._audit
+        audit.begin(now_ms)
         store, facts = self._store, self._facts
         tasks = [task for message, _ in batch.submits for task in message.tasks]
         straight = bool(tasks) and all(map(is_sole, tasks)) and self._may_claim()
@@ -392,14 +407,17 @@ class StoreActor(Actor):
             done.due_changed |= finished.due_at_ms is not None
             done.ended += [step.lease for step in batch.finished]
             done.refused = finished.refused
+            audit.finished(batch.finished, finished)
         for released in batch.released:
-            store.release(released.leases, worker_id=facts.node_id, now_ms=now_ms)
+            given_up = store.release(released.leases, worker_id=facts.node_id, now_ms=now_ms)
+            audit.conflicts |= given_up != len(released.leases)
             done.ready = True
             done.ended += released.leases
         for lost in batch.lost:
             store.lose_attempts(
                 lost.leases, error=lost.error, worker_id=lost.worker_id, policy_of=facts.policy_of, now_ms=now_ms
             )
+            audit.lost(lost)
             done.due_changed = True
             done.ended += lost.leases
         if batch.take_over:
@@ -430,6 +448,7 @@ class StoreActor(Actor):
             self._claim(done, batch, tasks if straight else [], groups, now_ms)
         if done.due_changed:
             self._due_known = False
+        audit.end(store)
         return done
 
     def _makes_room(self, ended: Iterable[LeaseRef]) -> bool:
@@ -441,6 +460,9 @@ class StoreActor(Actor):
     def _take_over(self, done: _Done, now_ms: int) -> None:
         facts = self._facts
         self._demand.withdraw()
+        died = self._needs.current_generation() == 0
+        if died:
+            self._audit.before_start(self._store)
         generation = self._store.register_node(
             facts.node_id, pid=facts.pid, host=facts.host, agents=facts.agents, now_ms=now_ms
         )
@@ -450,8 +472,9 @@ class StoreActor(Actor):
             generation=generation,
             policy_of=facts.policy_of,
             now_ms=now_ms,
-            died=self._needs.current_generation() == 0,
+            died=died,
         )
+        self._audit.took_over(requeued)
         self._generation = done.generation = generation
         done.ready = done.due_changed = True
         done.requeued = requeued.reclaimed
@@ -462,11 +485,13 @@ class StoreActor(Actor):
         dead = self._store.reclaim(message.dead, cause="owner_dead", policy_of=policy_of, now_ms=now_ms)
         if message.clock_set_back:
             self._store.restart_waits(now_ms=now_ms)
+        expired_tasks = self._store.expire_tasks(now_ms=now_ms, limit=PROMOTE_MAX)
+        self._audit.maintained(message, expired, dead, expired_tasks)
         return MaintenanceDone(
             expired_reclaimed=expired.reclaimed,
             dead_reclaimed=dead.reclaimed,
             promoted=0,
-            expired_tasks=self._store.expire_tasks(now_ms=now_ms, limit=PROMOTE_MAX),
+            expired_tasks=len(expired_tasks),
         )
 
     def _may_claim(self) -> bool:
@@ -517,11 +542,11 @@ class StoreActor(Actor):
             self._store.add_counter("low_starvation", claim.forced_low)
         done.claim = claim
 
-    @staticmethod
-    def _answer_submits(done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
+    def _answer_submits(self, done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
         start = 0
         for message, reply in batch.submits:
             end = start + len(message.tasks)
+            self._audit.submitted(message.tasks, results[start:end], actor=message.actor)
             done.answers.append((reply, StoreAnswer(tuple(results[start:end]))))
             start = end
         done.ready = done.due_changed = True
@@ -573,6 +598,8 @@ class StoreActor(Actor):
                 unread.add(row.lease.row_id)
                 continue
             if isinstance(rendered, Grant):
+                if rendered.traceparent:
+                    self._audit.remember_trace(rendered)
                 grants.append(rendered)
                 room -= len(rendered.payload)
             else:

@@ -1,6 +1,8 @@
 """One node, put together: addresses first, then the supervision tree in start order.
 
     root (rest for one)
+    ├── records (one for one)
+    │   └── audit     writes the audit log, behind the others' backs
     ├── store         the only writer
     ├── queue         the books; its start fences what ran before
     ├── lease         renewals
@@ -11,8 +13,8 @@
     ├── maintenance   dead owners, expiry, heartbeat
     ├── inbox         files that programs hand in
     ├── wake          hints from other processes
-    ├── control       messages from other processes
-    └── settings      what the operator changed
+    ├── settings      what the operator changed
+    └── control       messages from other processes
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -32,6 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actors.address import Address
+from actors.audit import AuditActor, AuditDesk
 from actors.base import Actor
 from actors.control import ControlActor
 from actors.inbox import InboxActor
@@ -48,9 +51,10 @@ from actors.timer import TimerService
 from actors.tree import Tree
 from actors.wake import WakeActor
 from actors.worker import WorkerActor, process_factory
+from relaymesh.agents.audit import load_records
 from relaymesh.agents.registry import Registry, load_registry
 from relaymesh.agents.spec import USER_INLINE_POOL, AgentSpec, Isolation
-from relaymesh.audit import AuditTrail
+from relaymesh.audit.trail import AuditTrail
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.lease_change import LeaseTimeouts
@@ -153,17 +157,22 @@ class Node:
         self._on_committed: Callable[[Committed], None] = lambda _: None
         self.facts = self._make_facts(namespace)
         self.addresses = {
+            "records": Address("records", capacity=1024),
+            "audit": Address("audit", capacity=65_536, overflow=Overflow.DROP_NEW),
             "store": Address("store", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "queue": Address("queue", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "lease": Address("lease", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
             "inbox": Address("inbox", capacity=64, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
-            "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "settings": Address("settings", capacity=16, overflow=Overflow.DROP_NEW),
+            "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
+        self._trail = AuditTrail(root, namespace, masked_fields=self._settings.audit_masked_fields)
+        self._desk = AuditDesk(self.addresses["audit"])
         self._slots: dict[str, WorkerSlot] = {}
+        self._trail.record_many(load_records(registry))
         self._start()
 
     # What relaymesh.node.RunningNode promises.
@@ -247,11 +256,11 @@ class Node:
 
     def _lease_timeouts(self) -> LeaseTimeouts:
         """The timeout that was recorded for the root may still be what other nodes go by."""
-        recorded = read_record(self.root).values["leaseTimeoutMs"]
+        recorded = read_record(self.root)
         ours_ms = self._settings.lease_timeout_ms
-        leases = LeaseTimeouts(
-            recorded if isinstance(recorded, int) else ours_ms, reload_ms=self._options.settings_reload_ms
-        )
+        theirs_ms = recorded.values["leaseTimeoutMs"] if recorded is not None else ours_ms
+        assert isinstance(theirs_ms, int)
+        leases = LeaseTimeouts(theirs_ms, reload_ms=self._options.settings_reload_ms)
         leases.change(self._timers.now_ns(), ours_ms)
         return leases
 
@@ -277,6 +286,7 @@ class Node:
             },
             policy_of=policy_of,
             durability=Durability(self._settings.durability),
+            worker_id=self._options.worker_id,
         )
 
     def _capabilities(self) -> str:
@@ -309,8 +319,16 @@ class Node:
     def _start_actors(self) -> bool:
         at, timers = self.addresses, self._timers
         workers = self._workers()
+        audit = Child(at["audit"], lambda: AuditActor(self._trail, self._desk, timers))
         children = [
-            Child(at["store"], lambda: StoreActor(self.facts, self, timers, at["queue"], at["lease"])),
+            # First, so that it is stopped last, and of its own, so that its crash restarts nobody.
+            Child(
+                at["records"], lambda: Supervisor([audit], timers, strategy=Strategy.ONE_FOR_ONE, intensity=INTENSITY)
+            ),
+            Child(
+                at["store"],
+                lambda: StoreActor(self.facts, self, timers, at["queue"], at["lease"], self._desk),
+            ),
             Child(
                 at["queue"],
                 lambda: QueueActor(
@@ -345,7 +363,6 @@ class Node:
             ),
             *self._inbox(),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
-            Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
             Child(
                 at["settings"],
                 lambda: SettingsActor(
@@ -357,6 +374,7 @@ class Node:
                     every_ms=self._options.settings_reload_ms,
                 ),
             ),
+            Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
@@ -370,11 +388,10 @@ class Node:
         if self._options.one_step:
             return []
         facts = self.facts
-        audit = AuditTrail(self.root, facts.namespace, masked_fields=self._settings.audit_masked_fields)
         files = self._settings.bus_mode == "files"
 
         def make() -> InboxActor:
-            return InboxActor(facts, self._timers, at["store"], self.now_ms, audit, keeps_messages=files)
+            return InboxActor(facts, self._timers, at["store"], self.now_ms, self._trail, keeps_messages=files)
 
         return [Child(at["inbox"], make)]
 

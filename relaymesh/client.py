@@ -15,10 +15,16 @@ stands in other modules, loaded when they are first needed: every command of the
     look       watch.py result.py     follow a task, the output of a task; single rows come from store/read.py
     operate    operation.py           explain, counts, conflicts, query, cancel, replay
                store/                 health, maintenance, exports
+    settings   configure.py reload.py  change one, read them again, what each load changed
+    audit      evidence.py            tail, query, verify and export the audit log
+
+Whatever changes the root is recorded in the audit log once it is on disk. A record that cannot be written fails no call
+(``relaymesh.audit.trail``). What only looks is recorded by the command that was typed, not here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,11 +40,12 @@ from relaymesh.argument import (
     root_of,
     sources_of,
 )
-from relaymesh.errors import MessageError, TaskFailedError, TaskNotFoundError, UnknownAgentError
+from relaymesh.errors import MessageError, RootError, TaskFailedError, TaskNotFoundError, UnknownAgentError
 from relaymesh.store import read
 from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
 from relaymesh.view import (
+    AuditIntegrityOutcome,
     BatchLine,
     CancelResult,
     Event,
@@ -47,6 +54,7 @@ from relaymesh.view import (
     LogEntry,
     ReplayBatchOutcome,
     ReplayOutcome,
+    SiemExportOutcome,
     StatsOutcome,
     SubmitOutcome,
     TaskRequest,
@@ -57,14 +65,25 @@ from relaymesh.view import (
 
 if TYPE_CHECKING:
     from relaymesh.agents.registry import Registry
+    from relaymesh.audit import AuditTrail
     from relaymesh.core.ident import Ids
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
     from relaymesh.settings import Settings
+    from relaymesh.settings.record import Alert
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
     from relaymesh.submission import BadPayloadError, BadTimeError, PayloadTooLargeError, default_key
-    from relaymesh.view import DeadExportOutcome, HealthOutcome, MaintenanceOutcome, TaskExportOutcome
+    from relaymesh.view import (
+        DeadExportOutcome,
+        HealthOutcome,
+        MaintenanceOutcome,
+        SettingSetOutcome,
+        SettingsHistoryEntry,
+        SettingsReloadOutcome,
+        SettingView,
+        TaskExportOutcome,
+    )
     from relaymesh.wire.store import NewTask
     from relaymesh.workflow import Step, Workflow
 
@@ -95,8 +114,9 @@ class Client:
 
     root: the data root folder. agents: modules or files whose agents may be submitted to although no node runs them
     yet.
-    now_ms: wall clock, for tests. submitter: how tasks are stored; a program that runs a node hands in the node's own
-        group commit, everybody else commits on a connection of its own.
+    actor: who the audit log says did it. now_ms: wall clock, for tests.
+    submitter: how tasks are stored; a program that runs a node hands in the node's own group commit, everybody else
+        commits on a connection of its own.
 
     A value of a wrong kind, here or in a method, is an InputError that says what to write.
     """
@@ -107,6 +127,7 @@ class Client:
         *,
         namespace: str = "default",
         agents: Sequence[str] = (),
+        actor: str = "cli",
         now_ms: Callable[[], int] = _wall_ms,
         submitter: Callable[[Sequence[NewTask]], list[tuple[str, bool]]] | None = None,
     ) -> None:
@@ -114,6 +135,9 @@ class Client:
         self.namespace = normalize_namespace(namespace)
         self.root = scoped_root(root_of(root), self.namespace)
         self._agents = sources_of(agents)
+        check_text("actor", actor)
+        self._actor = actor
+        self._trail: AuditTrail | None = None
         self._now_ms = now_ms
         self._fresh_ids: Ids | None = None
         self._submitter = submitter
@@ -276,6 +300,10 @@ class Client:
             results = store.submit(tasks, now_ms=self._now_ms())
         self._commits += 1
         self._wake()
+        from relaymesh.audit.event import submit_bodies
+
+        now_ms = self._now_ms()
+        self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
         # Ours already: a node heard of it after all, and its answer got lost.
         return [
             (holder, deduplicated and holder != task.task_id)
@@ -524,8 +552,21 @@ class Client:
 
         check_task_id(task_id)
         check_text("reason", reason)
-        outcome = cancel(self._writable(create=False), task_id, mode=mode, reason=reason, now_ms=self._now_ms)
+        outcome, epoch = cancel(self._writable(create=False), task_id, mode=mode, reason=reason, now_ms=self._now_ms)
         self._wake()
+        self.audit.record(
+            "task.cancel",
+            actor=self._actor,
+            resource=f"task/{task_id}",
+            result=outcome.message,
+            details={
+                "mode": outcome.mode,
+                "step_rows": outcome.step_rows,
+                "message_rows": outcome.message_rows,
+                "cluster_epoch": epoch,
+            },
+            task_id=task_id,
+        )
         return outcome
 
     def replay(self, task_id: str) -> ReplayOutcome:
@@ -533,14 +574,35 @@ class Client:
         from relaymesh.operation import replay
 
         check_task_id(task_id)
-        outcome = replay(self._writable(create=False), task_id, now_ms=self._now_ms)
+        outcome, status = replay(self._writable(create=False), task_id, now_ms=self._now_ms)
         self._wake()
+        self.audit.record(
+            "dead.replay",
+            actor=self._actor,
+            resource=f"task/{task_id}",
+            result=outcome.message,
+            details={"status": status},
+            task_id=task_id,
+        )
         return outcome
 
     def replay_batch(self, status: str = "DEAD_LETTER", limit: int = 100) -> ReplayBatchOutcome:
         """Replay the tasks of a status that changed last; those that cannot be replayed count as failed."""
         details = tuple(self.replay(task.task_id) for task in self.tasks(status=status, limit=limit))
         replayed = sum(outcome.replayed for outcome in details)
+        self.audit.record(
+            "dead.replay.batch",
+            actor=self._actor,
+            resource="runtime/dead-letter",
+            result="ok" if replayed == len(details) else "partial",
+            details={
+                "status": status,
+                "limit": limit,
+                "candidates": len(details),
+                "replayed": replayed,
+                "failed": len(details) - replayed,
+            },
+        )
         return ReplayBatchOutcome(
             status=status, total=len(details), replayed=replayed, failed=len(details) - replayed, details=details
         )
@@ -550,8 +612,8 @@ class Client:
 
         Raises:
             BadNodeIdError: the id is blank.
+            AgentLoadError: the agents, whose retry policies count, cannot be read.
         """
-        from relaymesh.audit import AuditTrail
         from relaymesh.inbox.by_hand import inbox_round
         from relaymesh.store.tick import maintenance_tick
 
@@ -560,18 +622,21 @@ class Client:
             from relaymesh.store.presence import BadNodeIdError
 
             raise BadNodeIdError(node_id)
-        store = self._writable()
-        outcome = maintenance_tick(store, node_id, self._config(), now_ms=self._now_ms())
+        store, specs = self._writable(), self._local_agents().specs
+        policies = {agent_id: spec.retry for agent_id, spec in specs.items() if spec.retry is not None}
+        outcome = maintenance_tick(store, node_id, self._config(), now_ms=self._now_ms(), policies=policies)
         inbox_round(
             store,
-            commit=self._commit,
             ids=self._ids,
             now_ms=self._now_ms,
             known_agents=self.agents,
-            audit=AuditTrail(self.root, self.namespace, masked_fields=self._config().audit_masked_fields),
+            audit=self.audit,
             keeps_messages=self._config().bus_mode == "files",
         )
         self._wake()
+        from relaymesh.audit.event import maintenance_records
+
+        self.audit.record_many(maintenance_records(outcome, actor=self._actor))
         return outcome
 
     def dead_export(self, out: str | Path, limit: int = 1000) -> DeadExportOutcome:
@@ -579,14 +644,168 @@ class Client:
         from relaymesh.store.export import export_dead
 
         check_whole_number("limit", limit)
-        return export_dead(self._readable(), Path(out), limit)
+        outcome = export_dead(self._readable(), Path(out), limit)
+        details = {"exported": outcome.exported, "output": outcome.output_path}
+        self.audit.record("dead.export", actor=self._actor, resource="runtime/dead", result="ok", details=details)
+        return outcome
 
     def task_export(self, task_id: str, out: str | Path) -> TaskExportOutcome:
-        """Write one task with its steps to a JSON file."""
+        """Write one task with its steps and its audit rows to a JSON file."""
+        from relaymesh.evidence import rows_of_task
         from relaymesh.store.export import export_task
 
         check_task_id(task_id)
-        return export_task(self._readable(), task_id, Path(out), now_ms=self._now_ms())
+        outcome = export_task(
+            self._readable(),
+            task_id,
+            Path(out),
+            audit_rows=lambda: rows_of_task(self.audit, task_id),
+            now_ms=self._now_ms(),
+        )
+        if outcome.exported:
+            self.audit.record(
+                "task.export",
+                actor=self._actor,
+                resource=f"task/{task_id}",
+                result="ok",
+                details={"output": outcome.output, "audit_rows": outcome.audit_events},
+                task_id=task_id,
+            )
+        return outcome
+
+    # -- settings ----------------------------------------------------------------------------------------------------
+
+    def settings(self) -> list[SettingView]:
+        """Return each setting as it holds for a process that starts now with this environment, and where it came from.
+
+        Raises:
+            SettingsError, EnvironmentSettingError: the file, or a variable, cannot be used.
+        """
+        from relaymesh.settings import load
+        from relaymesh.settings.shown import shown
+
+        return shown(load(self.root))
+
+    def settings_alert(self) -> Alert | None:
+        """Return since when and why what runs keeps its former settings, or None when it does not."""
+        from relaymesh.settings.record import read_alert
+
+        return read_alert(self.root)
+
+    def set_setting(self, key: str, text: str) -> SettingSetOutcome:
+        """Change one key of the settings file; ``text`` as it is typed: a number, ``true``, a word, names with commas.
+
+        Raises:
+            BadSettingError: there is no such key, or it cannot have this value.
+            SettingsError, EnvironmentSettingError: the file has another fault, or a variable has. It is as it was.
+        """
+        from relaymesh.configure import set_setting
+
+        check_text("key", key)
+        check_text("text", text)
+        self._settings = None
+        return set_setting(self.root, key, text, audit=self.audit, actor=self._actor)
+
+    def reload_settings(self) -> SettingsReloadOutcome:
+        """Read settings and retry policies again; return what differs from what was last recorded for the root.
+
+        Raises:
+            SettingsError, EnvironmentSettingError, AgentLoadError: a file cannot be used; nodes keep what they have.
+        """
+        from relaymesh.reload import reload_settings
+
+        self._settings = None
+        return reload_settings(self.root, audit=self.audit, now_ms=self._now_ms(), actor=self._actor)
+
+    def settings_history(self, limit: int = 20) -> list[SettingsHistoryEntry]:
+        """Return the loads of settings that the audit log knows, newest first.
+
+        Raises:
+            RootMissingError, AuditUnreadableError
+        """
+        from relaymesh.configure import settings_history
+
+        check_whole_number("limit", limit)
+        return settings_history(limit, audit=self.audit)
+
+    # -- audit -------------------------------------------------------------------------------------------------------
+
+    @property
+    def audit(self) -> AuditTrail:
+        """The audit log of the root, to add records to. Whoever does names who did it."""
+        if self._trail is None:
+            from relaymesh.audit import AuditTrail
+
+            masked: tuple[str, ...] = ()
+            with contextlib.suppress(RootError):  # what needs the settings says so; a look at the log does not
+                masked = self._config().audit_masked_fields
+            self._trail = AuditTrail(self.root, self.namespace, masked_fields=masked, now_ms=self._now_ms)
+        return self._trail
+
+    def audit_tail(self, lines: int = 50) -> list[str]:
+        """Return the last records of the audit log as they stand, oldest first.
+
+        Raises:
+            RootMissingError, AuditUnreadableError
+        """
+        from relaymesh.evidence import last_rows
+
+        check_whole_number("lines", lines)
+        return last_rows(self.audit, lines, actor=self._actor)
+
+    def audit_query(
+        self,
+        *,
+        task: str | None = None,
+        action: str | None = None,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        limit: int = 100,
+    ) -> list[str]:
+        """Return records that match everything given, newest first. task: its id. from_ms, to_ms: wall time, inclusive.
+
+        Raises:
+            SpanOfTimeError: it ends before it begins.
+            RootMissingError, AuditUnreadableError
+        """
+        from relaymesh.audit.read import Filter
+        from relaymesh.evidence import query
+
+        _check_task(task)
+        check_text_or_none("action", action)
+        check_time("from_ms", from_ms)
+        check_time("to_ms", to_ms)
+        check_whole_number("limit", limit)
+        return query(self.audit, Filter(task, action, from_ms, to_ms), limit, actor=self._actor)
+
+    def audit_verify(
+        self, limit: int = 0, *, on_fault: Callable[[str], None] = lambda _: None
+    ) -> AuditIntegrityOutcome:
+        """Check the chain of the audit log, or its last ``limit`` records; ``on_fault`` is told in words.
+
+        Raises:
+            RootMissingError, AuditUnreadableError, AuditBusyError, AuditKeyError: it could not be checked.
+        """
+        from relaymesh.evidence import verify
+
+        check_whole_number("limit", limit)
+        return verify(self.audit, limit, actor=self._actor, on_fault=on_fault)
+
+    def audit_siem_export(
+        self, out: str | Path, limit: int = 200, *, action: str | None = None, task: str | None = None
+    ) -> SiemExportOutcome:
+        """Write records to a file, newest first, one JSON object with field names of a SIEM per line.
+
+        Raises:
+            OutputFileError, RootMissingError, AuditUnreadableError
+        """
+        from relaymesh.audit.read import Filter
+        from relaymesh.evidence import export_siem
+
+        check_text_or_none("action", action)
+        _check_task(task)
+        check_whole_number("limit", limit)
+        return export_siem(self.audit, Path(out), Filter(task, action), limit, actor=self._actor)
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -670,3 +889,8 @@ class Client:
 
     _node_agents_known: frozenset[str] = frozenset()
     _node_agents_until: float = 0.0
+
+
+def _check_task(task_id: str | None) -> None:
+    if task_id is not None:
+        check_task_id(task_id)

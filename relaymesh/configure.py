@@ -6,22 +6,25 @@ history  rows of the audit log, newest first
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from relaymesh.audit import AuditTrail
 from relaymesh.core.setting import Applies, Setting, Value, WrongValueError, find, parse
 from relaymesh.core.setting_table import by_name
 from relaymesh.errors import InputError
-from relaymesh.reload import RESOURCE, locked_settings
+from relaymesh.evidence import rows_of_action
+from relaymesh.reload import LOAD, RESOURCE, locked_settings
 from relaymesh.settings.aside import replace_file
 from relaymesh.settings.edit import edited, holds_secret
 from relaymesh.settings.file import SETTINGS_FILE, SettingsError, decode, from_environment, load, read_file
 from relaymesh.settings.shown import presentable
 from relaymesh.store.root import create_layout
-from relaymesh.view import SettingSetOutcome
+from relaymesh.view import SettingSetOutcome, SettingsHistoryEntry
 
-__all__ = ["BadSettingError", "set_setting"]
+__all__ = ["BadSettingError", "set_setting", "settings_history"]
 
 
 class BadSettingError(InputError):
@@ -37,7 +40,7 @@ class BadSettingError(InputError):
         return f"{self.key} cannot be set ({self.reason}): `relaymesh settings show` lists keys and values"
 
 
-def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail) -> SettingSetOutcome:
+def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail, actor: str = "cli") -> SettingSetOutcome:
     """Change one key of a scoped root's settings file, which is made when it is missing.
 
     Raises:
@@ -56,7 +59,7 @@ def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail) -> Settin
     with locked_settings(root):
         changed = _write(path, setting, value)
     details = {"config": str(path), "changed": changed, "changed_fields": [key] if changed else []}
-    audit.record("runtime.settings.set", actor="cli", resource=RESOURCE, result="ok", details=details)
+    audit.record("runtime.settings.set", actor=actor, resource=RESOURCE, result="ok", details=details)
     loaded = load(root)
     raised = loaded.of_root.raised.get(key)
     overridden = setting.variable if loaded.effective.values[key] != loaded.of_root.values[key] else None
@@ -75,11 +78,11 @@ def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail) -> Settin
 def _write(path: Path, setting: Setting, value: Value) -> bool:
     found = read_file(path)
     data = found[0] if found is not None else None
-    if data is not None:
-        former = decode(data, path).get(setting.name)
-        if former is not None and former == (list(value) if isinstance(value, tuple) else value):
-            return False
     new = edited(data, path, setting, value)
+    if data is not None:
+        former, wanted = (decode(text, path).get(setting.name) for text in (data, new))
+        if type(former) is type(wanted) and former == wanted:  # 1 is not true
+            return False
     try:
         replace_file(path, new, private=holds_secret(new, path))
     except OSError as error:
@@ -95,3 +98,34 @@ def _what_now(setting: Setting, changed: bool, overridden: str | None) -> str:
     if setting.applies is Applies.START:
         return "nodes take it at their next start"
     return "running nodes take it at their next look at the file"
+
+
+def settings_history(limit: int, *, audit: AuditTrail) -> list[SettingsHistoryEntry]:
+    """Return the loads of a root's settings, newest first; at most ``limit``.
+
+    Raises:
+        RootMissingError, AuditUnreadableError
+    """
+    rows = rows_of_action(audit, LOAD, limit)
+    return [entry for row in rows if (entry := _entry(row)) is not None]
+
+
+def _entry(line: str) -> SettingsHistoryEntry | None:
+    """Return what a row says; None for one that somebody broke, which `audit-verify` tells of."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+        details = row["details"]
+        fields = tuple(str(name) for name in details["changed_fields"])
+        mtime_ms, source, path = (details.get(name) for name in ("config_mtime_ms", "source", "config"))
+        return SettingsHistoryEntry(
+            timestamp=str(row["timestamp"]),
+            result=str(row["result"]),
+            changed=bool(details["changed"]),
+            changed_count=len(fields),
+            changed_fields=fields,
+            config_mtime_ms=mtime_ms if isinstance(mtime_ms, int) else None,
+            source=None if source is None else str(source),
+            config_path=None if path is None else str(path),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

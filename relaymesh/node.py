@@ -54,7 +54,7 @@ class NodeOptions:
     concurrency: worker processes; None is the number of cores, at least 4. threads: slots for agents in threads.
     agents: modules or files with agents. grace_ms: how long running steps may take to end at a stop.
     one_step: claim a single step, run it, and end.
-    worker_id: what the `worker` command was told. A node has no use for it before there is an audit log.
+    worker_id: who the audit log says ran the steps.
     maintenance: take back steps of dead and silent owners, and expire tasks; heartbeats and due retries go on without.
     listener: who is told what the node does.
     settings_reload_ms: time between two looks at the settings; less than 1000 counts as 1000.

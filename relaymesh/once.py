@@ -45,7 +45,6 @@ def _open(options: NodeOptions) -> Store:
     namespace = normalize_namespace(options.namespace)
     root = scoped_root(options.root, namespace)
     create_layout(root)
-    load_settings(root)
     return Store.open(root, namespace=namespace, now_ms=_now_ms())
 
 
@@ -55,15 +54,16 @@ def poll(options: NodeOptions) -> WorkerOutcome | None:
 
     store = _open(options)
     try:
+        settings = load_settings(store.root)
         node_id = options.node_id or "node-local"
         row = store.conn.execute("SELECT status FROM mesh_nodes WHERE node_id=?", (node_id,)).fetchone()
-        if row is not None and row[0] in _PAUSED:
+        if settings.pause_worker_when_local_not_alive and row is not None and row[0] in _PAUSED:
             return idle(f"paused: the local node {node_id} is {row[0]}")
         agents = load_registry(store.root, options.agents).specs
         due = store.next_due_ms()
         if due is not None and due <= _now_ms():
             with store.write():
-                store.promote_due(now_ms=_now_ms(), limit=32)
+                store.promote_due(now_ms=_now_ms(), limit=settings.retry_dispatch_limit)
         if not store.has_ready(lambda agent: agent in agents):
             return idle("nothing is ready for the agents of this process")
         return None

@@ -88,11 +88,16 @@ def query(store: Database, sql: str, values: Sequence[object]) -> list[Any]:
 # -- change ----------------------------------------------------------------------------------------------------------
 
 
-def cancel(store: Store, task_id: str, *, mode: CancelMode, reason: str, now_ms: Callable[[], int]) -> CancelResult:
-    """Cancel a task; return what that moved."""
+def cancel(
+    store: Store, task_id: str, *, mode: CancelMode, reason: str, now_ms: Callable[[], int]
+) -> tuple[CancelResult, int]:
+    """Cancel a task; return what that moved, and the cluster epoch."""
+    from relaymesh.store.admin import cluster_epoch
+
     with store.write():
         cancelled = store.cancel(task_id, mode=mode, reason=reason, now_ms=now_ms())
-    return CancelResult(
+        epoch = cluster_epoch(store.conn)
+    result = CancelResult(
         task_id=task_id,
         cancelled=cancelled.code == "cancelled",
         mode=mode.value,
@@ -100,10 +105,12 @@ def cancel(store: Store, task_id: str, *, mode: CancelMode, reason: str, now_ms:
         step_rows=cancelled.step_rows,
         message_rows=cancelled.message_rows,
     )
+    return result, epoch
 
 
-def replay(store: Store, task_id: str, *, now_ms: Callable[[], int]) -> ReplayOutcome:
-    """Give the dead-lettered steps of a task a new start."""
+def replay(store: Store, task_id: str, *, now_ms: Callable[[], int]) -> tuple[ReplayOutcome, str | None]:
+    """Give the dead-lettered steps of a task a new start; return what came of it, and the status it had."""
     with store.write():
+        status = read.task_status(store.conn, task_id)
         code = store.replay(task_id, now_ms=now_ms())
-    return ReplayOutcome(task_id=task_id, replayed=code == "replayed", message=code)
+    return ReplayOutcome(task_id=task_id, replayed=code == "replayed", message=code), status

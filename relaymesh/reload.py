@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relaymesh.agents.agent_file import RETRY_FILE, AgentFile, load_retry_file
+from relaymesh.agents.audit import retry_record
 from relaymesh.audit import AuditTrail, Record
 from relaymesh.audit.lock import locked
 from relaymesh.core.retry import RetryPolicy
@@ -30,6 +31,7 @@ from relaymesh.settings.record import (
     Recorded,
     clear_alert,
     comparable,
+    no_record,
     read_record,
     write_alert,
     write_record,
@@ -91,7 +93,7 @@ class SettingsWatch:
 
     def begin(self) -> None:
         """Record and audit what the process started with. A disk that does not take it is told to the log."""
-        self._take(None)
+        self._take(None, None)
 
     def look(self, now_ms: int) -> News | None:
         """Read the files if one of them has changed; None when nothing has, or when it cannot be used."""
@@ -110,7 +112,7 @@ class SettingsWatch:
         changed = changed_names(table(), self._loaded.effective.values, loaded.effective.values)
         self._problem, self._loaded, self._retries = None, loaded, retries
         former, self._running = self._running, loaded.settings.with_start_values(self._running)
-        self._take(changed)
+        self._take(changed, retries)
         waiting = changed_names(table(), self._running.values(), loaded.effective.values)
         if former != self._running or waiting:
             log.info("settings were reloaded; changed: %s", ", ".join(changed) or "nothing")
@@ -118,10 +120,10 @@ class SettingsWatch:
             log.warning("the setting %s cannot change while a node runs: it holds from the next start on", name)
         return News(_outcome(loaded, changed, now_ms), self._running, retries, waiting)
 
-    def _take(self, changed: tuple[str, ...] | None) -> None:
+    def _take(self, changed: tuple[str, ...] | None, retries: AgentFile[RetryPolicy] | None) -> None:
         try:
             with locked_settings(self._root):
-                _take(self._root, self._loaded, self._retries, audit=self._audit(), actor="runtime", seen=changed)
+                _take(self._root, self._loaded, retries, audit=self._audit(), actor="runtime", seen=changed)
         except (OSError, RelayMeshError) as error:
             log.warning("what was loaded cannot be recorded, it holds all the same: %s", error)
 
@@ -175,7 +177,7 @@ def _outcome(loaded: Loaded, changed: tuple[str, ...], now_ms: int) -> SettingsR
     )
 
 
-def reload_settings(root: Path, *, audit: AuditTrail, now_ms: int) -> SettingsReloadOutcome:
+def reload_settings(root: Path, *, audit: AuditTrail, now_ms: int, actor: str = "cli") -> SettingsReloadOutcome:
     """Read settings and retry policies of a scoped root again, and say what differs from what was last recorded for it.
 
     Raises:
@@ -186,24 +188,27 @@ def reload_settings(root: Path, *, audit: AuditTrail, now_ms: int) -> SettingsRe
     try:
         loaded, retries = load(root), load_retry_file(root)
     except RelayMeshError as error:
-        _refuse(root, error, audit=audit, actor="cli", node_id=None, now_ms=now_ms)
+        _refuse(root, error, audit=audit, actor=actor, node_id=None, now_ms=now_ms)
         raise
     with locked_settings(root):
-        changed = _take(root, loaded, retries, audit=audit, actor="cli")
+        changed = _take(root, loaded, retries, audit=audit, actor=actor)
     return _outcome(loaded, changed, now_ms)
 
 
 def _take(
     root: Path,
     loaded: Loaded,
-    retries: AgentFile[RetryPolicy],
+    retries: AgentFile[RetryPolicy] | None,
     *,
     audit: AuditTrail,
     actor: str,
     seen: tuple[str, ...] | None = None,
 ) -> tuple[str, ...]:
-    """Record a good load; return what it changed: against the record, or ``seen`` by a process that knew others."""
-    recorded = read_record(root)
+    """Record a good load; return what it changed: against the record, or ``seen`` by a process that knew others.
+
+    retries: None when they are told of elsewhere, as at the start of a node.
+    """
+    recorded = read_record(root) or no_record()
     values = comparable(loaded.of_root.values, recorded.salt)
     of_root = changed_names(table(), recorded.values, values)
     changed = of_root if seen is None else seen
@@ -215,7 +220,7 @@ def _take(
         clear_alert(root)
     except OSError as error:
         raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error
-    records = [_retry_record(retries, actor)]
+    records = [] if retries is None else [retry_record(retries, actor=actor)]
     if loaded.mtime_ns is not None or vanished or changed:
         records.insert(0, _load_record(loaded, changed, actor))
     audit.record_many(records)
@@ -231,11 +236,6 @@ def _load_record(loaded: Loaded, changed: tuple[str, ...], actor: str) -> Record
         return Record(LOAD, actor, RESOURCE, "ok_default", details)
     details["config_mtime_ms"] = loaded.mtime_ns // 1_000_000
     return Record(LOAD, actor, RESOURCE, "reloaded" if changed else "ok", details)
-
-
-def _retry_record(retries: AgentFile[RetryPolicy], actor: str) -> Record:
-    details = {"config": str(retries.path), "loaded": retries.loaded, "skipped": len(retries.skipped)}
-    return Record("retry.policy.load", actor, "runtime/retry-policies", "ok", details)
 
 
 def _refuse(

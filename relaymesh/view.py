@@ -11,6 +11,7 @@ case, as in ``relaymesh.core.status``.
     run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
     watch             StatsOutcome, HealthOutcome, LeaseConflict
     settings          SettingView, SettingSetOutcome, SettingsReloadOutcome, SettingsHistoryEntry
+    audit             AuditIntegrityOutcome, SiemExportOutcome
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Literal
 import msgspec
 
 __all__ = [
+    "AuditIntegrityOutcome",
     "BatchLine",
     "BenchmarkRunOutcome",
     "CancelResult",
@@ -36,6 +38,7 @@ __all__ = [
     "SettingView",
     "SettingsHistoryEntry",
     "SettingsReloadOutcome",
+    "SiemExportOutcome",
     "StatsOutcome",
     "SubmitOutcome",
     "TaskExportOutcome",
@@ -190,6 +193,32 @@ class DeadExportOutcome(View, frozen=True, kw_only=True):
 
     exported: int
     output_path: str
+
+
+class AuditIntegrityOutcome(View, frozen=True, kw_only=True):
+    """Whether the audit log is as it was written.
+
+    broken_line: the first record that is not, from 1 for the oldest that is kept, 0 for none; one more than there are
+        when records were cut off the end.
+    reason: empty, ``invalid_json``, ``prev_hash_mismatch``, ``hash_mismatch`` or ``signature_mismatch``.
+    legacy_rows: records without a hash. tail_hash: of the last record that was checked.
+    """
+
+    ok: bool
+    total_rows: int
+    checked_rows: int
+    legacy_rows: int
+    broken_line: int
+    reason: str
+    tail_hash: str
+
+
+class SiemExportOutcome(View, frozen=True, kw_only=True):
+    """How many audit records were written to ``output_path``."""
+
+    namespace: str
+    output_path: str
+    exported: int
 
 
 class LogEntry(View, frozen=True, kw_only=True):

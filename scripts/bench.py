@@ -10,6 +10,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py inbox                            files dropped at once, from a lane to a stored task
     scripts/bench.py idle                             CPU and memory of a node that has nothing to do
     scripts/bench.py cli                              cold start of the command line
+    scripts/bench.py audit                            a row of the audit log; query and check of ten million
     scripts/bench.py peers                            Huey on SQLite, side by side (extra [bench])
     scripts/bench.py profile                          where the time of a task goes; not a benchmark
     scripts/bench.py all                              everything, smaller, one object a line
@@ -108,6 +109,17 @@ def cli(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     yield command.run(folder, times=options.times or (1 if options.quick else 30))
 
 
+def audit(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import audit
+
+    yield audit.run(
+        folder,
+        rows=options.rows or (3_000 if options.quick else 10_000_000),
+        rounds=options.rounds or (3 if options.quick else 20),
+        durability=options.durability,
+    )
+
+
 def peers(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     from bench import peer
 
@@ -145,6 +157,7 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         (inbox, {"rounds": 1, "singles": 20}),
         (idle, {"seconds": 5.0}),
         (cli, {"times": 10}),
+        (audit, {"rows": 300_000, "rounds": 10}),
         (peers, {"tasks": 5_000, "peer_tasks": 300, "rounds": 3}),
     ]
     for measure, sizes in smaller:
@@ -196,6 +209,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seconds", type=float, help="how long to watch each phase  [default: 20]")
     one = command("cli", cli)
     one.add_argument("--times", type=int, help="starts of each command  [default: 30]")
+    one = command("audit", audit)
+    one.add_argument("--rows", type=int, help="rows of the log  [default: 10000000]")
+    one.add_argument("--rounds", type=int, help="of the cost of a row  [default: 20]")
     one = command("peers", peers)
     one.add_argument("--tasks", type=int, help="our tasks a round  [default: 10000]")
     one.add_argument("--peer-tasks", type=int, help="Huey's tasks a round  [default: 1000]")

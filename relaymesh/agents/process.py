@@ -29,6 +29,7 @@ from relaymesh.agents.process_tree import (
     wait_unreaped,
 )
 from relaymesh.agents.running_mark import RunningMark, create_mark_file
+from relaymesh.core.setting import SECRET_VARIABLES
 from relaymesh.errors import AgentError, MessageError
 from relaymesh.wire.codec import Message
 from relaymesh.wire.work import RunSteps, StartWorker, StepOrder, WorkerExited, WorkerOutput
@@ -170,7 +171,8 @@ class WorkerProcess:
         )
 
     def _whole_environment(self) -> dict[str, str]:
-        environment = {**os.environ, **self._environment, MARK_VARIABLE: self._mark}
+        inherited = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+        environment = {**inherited, **self._environment, MARK_VARIABLE: self._mark}
         ours = str(Path(__file__).parents[2])
         former = environment.get("PYTHONPATH")
         # Only until the host has read its import path; it puts the former value back for what it starts.

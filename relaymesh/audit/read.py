@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from relaymesh.audit.place import Place
 from relaymesh.audit.segment import (
-    BLOCK_ROWS,
-    ROW,
     Index,
+    action_of,
     blocks_with_task,
+    instant_of,
     numbers,
     read_block,
     read_index,
-    read_rows,
+    read_lines,
+    task_of,
 )
 from relaymesh.wire.audit import instant, quoted
 
@@ -124,14 +124,15 @@ def _matching(
     for line in reversed(chunk.splitlines()):
         if hint and hint not in line:
             continue
-        match = ROW.match(line)
-        if match is None:
+        at = instant_of(line)
+        if at is None:
             if not hint and not first:
                 yield line  # no row of ours; only who asks for everything sees it
-            continue
-        if not first <= match[1] <= last:
-            continue
-        if (action is None or match[2] == action) and (task_id is None or match[3] == task_id):
+        elif (
+            first <= at <= last
+            and (action is None or action_of(line) == action)
+            and (task_id is None or task_of(line) == task_id)
+        ):
             yield line
 
 
@@ -197,6 +198,5 @@ def _positions(index: Index, table: bytes, wanted: Filter) -> list[int]:
 
 def _chunks(place: Place, number: int) -> Iterator[bytes]:
     """Yield a whole segment, oldest rows first, a block's worth at a time."""
-    rows = read_rows(place, number)
-    while chunk := b"".join(islice(rows, BLOCK_ROWS)):
-        yield chunk
+    for lines in read_lines(place, number):
+        yield b"".join(lines)

@@ -12,7 +12,6 @@ The chain says nothing about the index; a query trusts it, ``audit-verify`` does
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 import re
 import zlib
@@ -28,17 +27,20 @@ from relaymesh.audit.place import Place
 
 __all__ = [
     "BLOCK_ROWS",
-    "ROW",
     "Block",
     "Index",
+    "action_of",
     "blocks_with_task",
+    "instant_of",
     "line_blocks",
     "numbers",
     "pack",
     "pack_waiting",
     "read_block",
     "read_index",
+    "read_lines",
     "read_rows",
+    "task_of",
 ]
 
 BLOCK_ROWS = 512
@@ -47,12 +49,8 @@ _LEVEL = 1
 _TASK_BYTES = 6
 _ENTRY_BYTES = _TASK_BYTES + 2
 _NAME = re.compile(r"audit-(\d{8,})\.jsonl(\.gz)?")
-ROW = re.compile(
-    rb'\{"timestamp":"([^"]*)","namespace":"(?:[^"\\]|\\.)*","action":"((?:[^"\\]|\\.)*)"'
-    rb'.*?,"task_id":(?:null|"((?:[^"\\]|\\.)*)"),"step_id":',
-    re.DOTALL,
-)
-"""The beginning of a row: instant, action and task id as they are written. Quotes within texts are escaped."""
+_BEGINS = b'{"timestamp":"'
+_INSTANT_END = len(_BEGINS) + len("2026-01-31T08:00:00.000Z")
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
@@ -87,8 +85,8 @@ def numbers(place: Place) -> list[int]:
     return sorted({int(match[1]) for name in names if (match := _NAME.fullmatch(name))})
 
 
-def pack_waiting(place: Place) -> int:
-    """Compress the segments that wait for it; return how many there were. Somebody else at it means none.
+def pack_waiting(place: Place, at_most: int | None = None) -> int:
+    """Compress segments that wait for it, the oldest first; return how many. Somebody else at it means none.
 
     Raises:
         OSError: one could not be read or written; it stays as it was.
@@ -97,7 +95,7 @@ def pack_waiting(place: Place) -> int:
     done = 0
     if waiting:
         with contextlib.suppress(AuditBusyError), locked(place.segments / "pack.lock", wait_s=0):
-            for number in waiting:
+            for number in waiting[:at_most]:
                 if place.plain(number).exists():
                     pack(place, number)
                     done += 1
@@ -182,38 +180,69 @@ def read_block(file_path: Path, block: Block) -> bytes:
 
 
 def read_rows(place: Place, number: int) -> Iterator[bytes]:
-    """Yield the lines of a segment, oldest first, each with its line end.
+    """Yield the lines of a segment, oldest first, each with its line end. Raises as ``read_lines``."""
+    for lines in read_lines(place, number):
+        yield from lines
+
+
+def read_lines(place: Place, number: int) -> Iterator[list[bytes]]:
+    """Yield the lines of a segment, oldest first, each with its line end, a block at a time.
 
     Raises:
-        OSError, EOFError, zlib.error: it cannot be read, or is damaged.
+        OSError, EOFError, zlib.error: it cannot be read, or is damaged; the blocks before were yielded.
     """
     try:
-        file = open(place.plain(number), "rb")  # noqa: SIM115
+        data = place.plain(number).read_bytes()
     except FileNotFoundError:
-        file = open(place.packed(number), "rb")  # noqa: SIM115
-    with file:
-        if file.name.endswith(".gz"):
-            with gzip.open(file, "rb") as unpacked:
-                yield from unpacked
-        else:
-            yield from file
+        data = place.packed(number).read_bytes()
+        while data:
+            member = zlib.decompressobj(wbits=31)
+            lines = member.decompress(data).splitlines(keepends=True)
+            if not member.eof:
+                raise EOFError("it is cut off") from None
+            yield lines
+            data = member.unused_data
+    else:
+        yield from line_blocks(data)
+
+
+# Members are found by their names: a quote within a text is escaped, so the names cannot stand in one.
+
+
+def instant_of(row: bytes) -> bytes | None:
+    """Return the instant of a row as it is written; None for a line that is no row of ours."""
+    return row[len(_BEGINS) : _INSTANT_END] if row.startswith(_BEGINS) else None
+
+
+def action_of(row: bytes) -> bytes:
+    """Return the action of a row as it is written, without quotes."""
+    at = row.find(b'","action":"', _INSTANT_END) + 12
+    return row[at : row.find(b'","actor":"', at)]
+
+
+def task_of(row: bytes) -> bytes | None:
+    """Return the task id of a row as it is written, without quotes; None for null."""
+    at = row.find(b',"task_id":', _INSTANT_END) + 11
+    return row[at + 1 : row.find(b'","step_id":', at)] if row[at : at + 1] == b'"' else None
 
 
 def _block(rows: Sequence[bytes], number: int, offset: int, size: int, tasks: set[bytes]) -> Block:
-    actions: Counter[str] = Counter()
-    first, last = b"", b""
+    counts: Counter[bytes] = Counter()
+    first, last, former = b"", b"", b""
     place = number.to_bytes(2, "big")
     for row in rows:
-        match = ROW.match(row)
-        if match is None:
+        at = instant_of(row)
+        if at is None:
             continue  # a line that is none of ours: it is kept, and no query finds it
-        at, action, task_id = match.groups()
         first = min(first or at, at)
         last = max(last, at)
-        actions[action.decode()] += 1
-        if task_id is not None:
+        counts[action_of(row)] += 1
+        task_id = task_of(row)
+        if task_id is not None and task_id != former:  # rows of one task often stand together
             tasks.add(_short(task_id) + place)
-    return Block(offset, size, len(rows), first.decode(), last.decode(), dict(actions))
+            former = task_id
+    actions = {action.decode(): count for action, count in counts.items()}
+    return Block(offset, size, len(rows), first.decode(), last.decode(), actions)
 
 
 def _short(task_id: bytes) -> bytes:

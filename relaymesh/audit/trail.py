@@ -9,13 +9,13 @@ missing, since when, and why.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,12 +26,12 @@ from relaymesh.audit.place import Place
 from relaymesh.audit.segment import numbers, pack_waiting, read_index, read_rows
 from relaymesh.audit.settle import LINE, Settled, rotated, settle
 from relaymesh.boot import boot_id
-from relaymesh.core.mask import field_names
 from relaymesh.wire.audit import Record, body_of, chain, instant
 
-__all__ = ["SEAL_MS", "SEAL_ROWS", "SEGMENT_AGE_MS", "SEGMENT_BYTES", "SYNC_MS", "AuditTrail"]
+if TYPE_CHECKING:
+    from logging import Logger
 
-log = logging.getLogger("relaymesh.audit")
+__all__ = ["SEAL_MS", "SEAL_ROWS", "SEGMENT_AGE_MS", "SEGMENT_BYTES", "SYNC_MS", "AuditTrail"]
 
 SEAL_ROWS = 1_000
 """A row is sealed at least so often: that many in a row without a seal are a fault."""
@@ -42,7 +42,7 @@ SYNC_MS = 1_000
 SEGMENT_BYTES = 16 * 1024 * 1024
 SEGMENT_AGE_MS = 24 * 3_600_000
 PLAIN_SEGMENTS_MAX = 8
-"""Segments that may wait for their compression; whoever rotates one more compresses them first."""
+"""Segments that may wait for their compression; whoever makes one more compresses two."""
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -71,7 +71,7 @@ class AuditTrail:
         self.namespace = namespace
         self.lost = 0
         """Records that this trail could not write."""
-        self._masked = field_names(masked_fields)
+        self._masked = _field_names(masked_fields)
         self._segment_bytes = segment_bytes
         self._segment_age_ms = segment_age_ms
         self._now_ms = now_ms
@@ -122,17 +122,17 @@ class AuditTrail:
             if self._rotated:
                 self._rotated = False
                 if sum(self.place.plain(number).exists() for number in numbers(self.place)) > PLAIN_SEGMENTS_MAX:
-                    self.pack()
+                    self.pack(at_most=2)
 
-    def pack(self) -> int:
-        """Compress the segments that wait for it; return how many. For when there is nothing else to do.
+    def pack(self, at_most: int | None = None) -> int:
+        """Compress segments that wait for it, the oldest first; return how many. For when there is nothing else to do.
 
         Takes some 0.4 s a segment, during which others write on.
         """
         try:
-            return pack_waiting(self.place)
+            return pack_waiting(self.place, at_most)
         except OSError as error:
-            log.error("a segment of the audit log cannot be compressed (%s): it is kept as it is", error.strerror)
+            _log().error("a segment of the audit log cannot be compressed (%s): it is kept as it is", error.strerror)
             return 0
 
     def drop_before(self, before_ms: int) -> int:
@@ -177,7 +177,7 @@ class AuditTrail:
         try:
             os.replace(self.place.log, self.place.plain(head.segment))
         except OSError as error:
-            log.info("the audit log is not rotated now (%s)", error.strerror)
+            _log().info("the audit log is not rotated now (%s)", error.strerror)
             return head
         self._rotated = True
         head = msgspec.structs.replace(rotated(head, now_ms), number=head.number + 1)
@@ -257,7 +257,7 @@ class AuditTrail:
         self.lost += count
         cause = type(error).__name__ if not isinstance(error, OSError) else error.strerror or type(error).__name__
         if self._complaints & (self._complaints - 1) == 0:  # 1, 2, 4, 8, …: a full disk must not fill the log too
-            log.error("the audit log cannot be written (%s): %d records are missing in it so far", cause, self.lost)
+            _log().error("the audit log cannot be written (%s): %d records are missing in it so far", cause, self.lost)
         self._complaints += 1
         with contextlib.suppress(OSError, AuditBusyError, AuditKeyError), locked(self.place.lock, 0.1) as descriptor:
             self._note_lost(descriptor, count, cause)
@@ -293,3 +293,18 @@ def _extend(head: Head, bodies: Sequence[str], lines: list[str], secret: bytes, 
     return msgspec.structs.replace(
         head, rows=head.rows + len(bodies), hash=last, unsealed=unsealed, sealed_at_ms=sealed_at_ms
     )
+
+
+def _field_names(names: Iterable[str]) -> frozenset[str]:
+    names = tuple(names)
+    if not names:
+        return frozenset()
+    from relaymesh.core.mask import field_names
+
+    return field_names(names)
+
+
+def _log() -> Logger:
+    import logging  # here: every command that records something loads this module, and hardly any has to complain
+
+    return logging.getLogger("relaymesh.audit")

@@ -22,7 +22,7 @@ from relaymesh.audit.key import load_public, load_secret, unsealed
 from relaymesh.audit.lock import locked
 from relaymesh.audit.place import Place
 from relaymesh.audit.read import count_rows
-from relaymesh.audit.segment import numbers, read_rows
+from relaymesh.audit.segment import numbers, read_lines
 from relaymesh.audit.settle import settle
 from relaymesh.audit.trail import SEAL_ROWS
 from relaymesh.boot import boot_id
@@ -30,7 +30,9 @@ from relaymesh.boot import boot_id
 __all__ = ["Integrity", "verify"]
 
 _HASH = b',"hash":"'
+_HASH_END = len(_HASH) + 64
 _SEAL = b'","signature":"'
+_LOG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,15 @@ class _Walk:
     legacy: int = 0
     unsealed: int = 0
     hashed: bool = False
+    link: bytes = b""
+
+    def take(self, hash_: str) -> None:
+        """Go on from a row that is as it was written."""
+        self.checked += 1
+        self.hashed = True
+        self.last = hash_
+        # How the next row has to end, but for its own hash.
+        self.link = f',"prev_hash":"{hash_}"'.encode()
 
 
 def verify(place: Place, limit: int = 0) -> Integrity:
@@ -70,15 +81,18 @@ def verify(place: Place, limit: int = 0) -> Integrity:
     head, known, log = _look(place)
     with log:
         skip = max(0, count_rows(place) - limit) if limit else 0
-        walk = _Walk(load_public(place.security), None if skip else head.first_prev)
+        walk = _Walk(load_public(place.security), None)
+        if not skip:
+            walk.last, walk.link = head.first_prev, f',"prev_hash":"{head.first_prev}"'.encode()
         number = 0
         try:
-            for path, row, line in _lines(place, head, log):
-                number += 1
-                if number <= skip:
-                    walk.last = None
-                elif reason := _fault(walk, line):
-                    return _broken(place, walk, number, reason, f"line {row} of {path}")
+            for path, first, lines in _lines(place, head, log):
+                for row, line in enumerate(lines, first):
+                    number += 1
+                    if number <= skip:
+                        walk.last = None
+                    elif reason := _fault(walk, line):
+                        return _broken(place, walk, number, reason, f"line {row} of {path}")
         except (OSError, EOFError, zlib.error) as error:
             return _broken(place, walk, number + 1, "invalid_json", f"a file is damaged or missing ({error})")
     if known and (walk.last or "") != head.hash:
@@ -101,42 +115,40 @@ def _look(place: Place) -> tuple[Head, bool, IO[bytes]]:
     return head, found is not None, log
 
 
-def _lines(place: Place, head: Head, log: IO[bytes]) -> Iterator[tuple[Path, int, bytes]]:
-    """Yield file, number in the file, and line, over all files; those of the log up to the head."""
+def _lines(place: Place, head: Head, log: IO[bytes]) -> Iterator[tuple[Path, int, list[bytes]]]:
+    """Yield file, number of the first line, and some lines, over all files; those of the log up to the head."""
     kept = [number for number in numbers(place) if head.first_segment <= number < head.segment]
     for number in kept:
-        path = place.packed(number)
-        for row, line in enumerate(read_rows(place, number), 1):
-            yield path, row, line
-    at = 0
-    for row, line in enumerate(log, 1):
-        if at >= head.size:
-            break
-        at += len(line)
-        yield place.log, row, line
+        path, first = place.packed(number), 1
+        for lines in read_lines(place, number):
+            yield path, first, lines
+            first += len(lines)
+    at, first = 0, 1
+    while at < head.size and (lines := log.readlines(min(_LOG_BYTES, head.size - at))):
+        yield place.log, first, lines
+        at += sum(map(len, lines))
+        first += len(lines)
 
 
 def _fault(walk: _Walk, line: bytes) -> str:
     """Return what is wrong with a line, "" for nothing."""
     at = line.rfind(_HASH)
-    hash_at, sealed_at = at + len(_HASH), at + len(_HASH) + 64
-    hash_, signature = line[hash_at:sealed_at], line[sealed_at + len(_SEAL) : -3]
-    if at < 0 or line[sealed_at : sealed_at + len(_SEAL)] != _SEAL or line[-3:] != b'"}\n':
+    body, rest = line[:at], line[at:]
+    found = sha256(body + b"}").hexdigest()
+    linked = walk.last is None or body.endswith(walk.link)
+    if linked and rest == f',"hash":"{found}","signature":""}}\n'.encode():
+        walk.take(found)
+        walk.unsealed += 1
+        return "signature_mismatch" if walk.unsealed > SEAL_ROWS else ""
+    if not (rest.startswith(_HASH) and rest.startswith(_SEAL, _HASH_END) and rest.endswith(b'"}\n')):
         return _oddity(walk, line)
-    linked = walk.last is None or line[:at].endswith(f',"prev_hash":"{walk.last}"'.encode())
     if not linked:
         return _reason_of(line, "prev_hash_mismatch")
-    if sha256(line[:at] + b"}").hexdigest().encode() != hash_:
+    if rest[len(_HASH) : _HASH_END] != found.encode():
         return _reason_of(line, "hash_mismatch")
-    walk.checked += 1
-    walk.hashed = True
-    walk.last = hash_.decode()
-    walk.unsealed = 0 if signature else walk.unsealed + 1
-    if walk.unsealed > SEAL_ROWS:
-        return "signature_mismatch"
-    if signature and not _is_seal(walk, signature):
-        return "signature_mismatch"
-    return ""
+    walk.take(found)
+    walk.unsealed = 0
+    return "" if _is_seal(walk, rest[_HASH_END + len(_SEAL) : -3]) else "signature_mismatch"
 
 
 def _is_seal(walk: _Walk, signature: bytes) -> bool:
@@ -159,7 +171,7 @@ def _oddity(walk: _Walk, line: bytes) -> str:
         return "hash_mismatch"
     walk.checked += 1
     walk.legacy += 1
-    walk.last = ""
+    walk.last, walk.link = "", b',"prev_hash":""'
     return ""
 
 

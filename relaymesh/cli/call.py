@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
@@ -88,6 +88,19 @@ class Call:
     def tables(self) -> bool:
         """Whether the answer is for a person."""
         return self.output == "table" or (self.output is None and at_terminal(sys.stdout))
+
+    def looked(
+        self,
+        client: Client,
+        action: str,
+        resource: str,
+        details: Mapping[str, object],
+        *,
+        result: str = "ok",
+        task_id: str | None = None,
+    ) -> None:
+        """Record that somebody looked: the commands of which the audit log keeps that."""
+        client.audit.record(action, actor="cli", resource=resource, result=result, details=details, task_id=task_id)
 
     def show(self, answer: View | Sequence[View] | Sequence[str], *, empty: str = "nothing found") -> None:
         """Print one answer: one JSON document, or a table; ``empty`` stands for a table without rows."""

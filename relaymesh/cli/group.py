@@ -47,8 +47,13 @@ COMMANDS: dict[str, Entry] = {
     "maintenance": Entry("Operate", "operate", "Run one maintenance tick: reclaim, retry, repair."),
     "settings": Entry("Operate", "settings", "Show the settings of the root, change one, or print their schema."),
     "reload-settings": Entry("Operate", "settings", "Read settings and retry policies again and say what changed."),
+    "settings-history": Entry("Operate", "settings", "List the loads of settings and what each changed."),
     "benchmark-run": Entry("Operate", "run", "Submit tasks, run them, and report the throughput."),
     "completion": Entry("Operate", "completion", "Print the script that completes commands in your shell."),
+    "audit-tail": Entry("Audit", "audit", "Print the newest records of the audit log."),
+    "audit-query": Entry("Audit", "audit", "Print the audit records of a task, an action or a span of time."),
+    "audit-verify": Entry("Audit", "audit", "Check that no record of the audit log was changed or removed."),
+    "audit-siem-export": Entry("Audit", "audit", "Write audit records to a file that a SIEM can read."),
 }
 
 

@@ -35,6 +35,8 @@ def task(call: Call, task_id: str) -> None:
 def tasks(call: Call, status: str | None, limit: int, offset: int, label: tuple[str, str] | None) -> None:
     with call.client() as client:
         rows = client.tasks(status=status, limit=limit, offset=offset, label=label)
+        asked = {"status": status, "limit": limit, "offset": offset, "count": len(rows)}
+        call.looked(client, "tasks.list", "runtime/tasks", asked)
         call.show(rows, empty=_no_tasks(status, label, offset))
 
 
@@ -62,11 +64,14 @@ def workflow(call: Call, task_id: str) -> int:
         try:
             detail = client.workflow(task_id)
         except TaskNotFoundError:
+            found = {"found": False}
+            call.looked(client, "workflow.get", f"task/{task_id}", found, result="not_found", task_id=task_id)
             if call.tables:
                 raise
             from relaymesh.cli.fault import not_found
 
             return not_found("workflow")
+        call.looked(client, "workflow.get", f"task/{task_id}", {"found": True}, task_id=task_id)
         call.show(detail)
         return 0
 
@@ -111,7 +116,14 @@ def explain(call: Call, task_id: str) -> None:
 @pass_call
 def stats(call: Call) -> None:
     with call.client() as client:
-        call.show(client.stats())
+        counts = client.stats()
+        numbers = {
+            name: value
+            for name in counts.__struct_fields__
+            if isinstance(value := getattr(counts, name), int | float) and not isinstance(value, bool)
+        }
+        call.looked(client, "runtime.stats", "runtime/stats", numbers)
+        call.show(counts)
 
 
 @command("health", example="relaymesh health || echo unwell")
@@ -123,6 +135,17 @@ def health(call: Call) -> int:
         click.echo(f"warning: {obstacle}", err=True)
     with call.client() as client:
         outcome = client.health()
+        if outcome.audit_dir_ok:
+            found = {
+                "db_ok": outcome.db_ok,
+                "inbox_ok": outcome.inbox_dir_ok,
+                "processing_ok": outcome.processing_dir_ok,
+                "disk_free_bytes": outcome.disk_free_bytes,
+                "min_free_disk_bytes": outcome.min_free_disk_bytes,
+                "disk_pressure": outcome.disk_pressure,
+            }
+            result = "ok" if outcome.ok else "degraded"
+            call.looked(client, "runtime.health", "runtime/health", found, result=result)
     call.show(outcome)
     return 0 if outcome.ok and obstacle is None else 1
 
@@ -133,4 +156,7 @@ def health(call: Call) -> int:
 @pass_call
 def lease_conflicts(call: Call, limit: int, since_hours: int) -> None:
     with call.client() as client:
-        call.show(client.lease_conflicts(limit, since_hours), empty="no lease conflicts in that time")
+        rows = client.lease_conflicts(limit, since_hours)
+        asked = {"limit": limit, "since_hours": since_hours, "count": len(rows)}
+        call.looked(client, "lease.conflicts.list", "runtime/lease-conflicts", asked)
+        call.show(rows, empty="no lease conflicts in that time")

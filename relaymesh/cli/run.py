@@ -35,7 +35,7 @@ grace_option = click.option(
 worker_id_option = click.option(
     "--worker-id",
     default="worker-local",
-    help="Id of the node when --node-id is blank; the audit log that will name it is not there yet.",
+    help="Who runs the steps, for the audit log; the node id when that is blank.",
 )
 free_node_id_option = click.option(
     "--node-id",
@@ -100,7 +100,7 @@ def up(
     type=WholeNumber(min=1000, clamp=True),
     default=10_000,
     help="How often the settings and retry policies are looked at; a SettingsReloadOutcome is printed when settings"
-    " changed. At least 1000.",
+    " changed.",
 )
 @concurrency_option
 @grace_option
@@ -161,7 +161,7 @@ def worker(
 @click.option("--agent", default="echo", help="Agent that gets them.")
 @click.option("--priority", default="normal", metavar="high|normal|low", help="Lane of the queue.")
 @click.option("--input-size", type=WholeNumber(min=1, clamp=True), default=64, help="Filler bytes of each payload.")
-@click.option("--worker-id", default="bench-worker", help="Has no effect yet: the audit log is not there yet.")
+@click.option("--worker-id", default="bench-worker", help="Who the audit log says ran the steps.")
 @node_id_option("bench-node")
 @click.option("--max-seconds", type=WholeNumber(min=5, clamp=True), default=300, help="Time limit of the run phase.")
 @click.option("--poll-batch", type=WholeNumber(min=1, clamp=True), default=64, help="Polls between two checks.")

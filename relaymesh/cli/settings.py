@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from relaymesh.cli.call import Call, at_terminal, pass_call
-from relaymesh.cli.option import Command, command
+from relaymesh.cli.option import Command, WholeNumber, command
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from relaymesh.audit import AuditTrail
-
-__all__ = ["reload_settings", "settings"]
+__all__ = ["reload_settings", "settings", "settings_history"]
 
 _EXAMPLES = """\
 relaymesh settings show
@@ -35,15 +29,11 @@ def settings() -> None:
 def show(call: Call) -> None:
     """Print each setting, its value, and where that came from.
 
-    A secret is shown as ***. Values are those of a process that starts now with this environment.
+    The environment beats the file, the file beats the default, and what is below its floor is raised to it. Values are
+    those of a process that starts now with this environment. A secret is shown as ***.
     """
-    from relaymesh.settings.file import load
-    from relaymesh.settings.record import read_alert
-    from relaymesh.settings.shown import shown
-
-    root = _root(call)
-    views = shown(load(root))
-    alert = read_alert(root)
+    with call.client() as client:
+        views, alert = client.settings(), client.settings_alert()
     if alert is not None:
         since = _instant(alert.since_ms)
         click.echo(f"alert since {since}: nodes keep their former settings, because {alert.message}", err=True)
@@ -67,7 +57,6 @@ def set_(call: Call, key: str, value: str) -> None:
     can read a command line. Running nodes take the change at their next look at the file, unless the answer says
     otherwise.
     """
-    from relaymesh.configure import set_setting
     from relaymesh.core.setting_table import by_name
 
     setting = by_name().get(key)
@@ -75,8 +64,8 @@ def set_(call: Call, key: str, value: str) -> None:
         value = _typed(f"{key}: ", hidden=setting is not None and setting.secret)
     elif setting is not None and setting.secret:
         raise click.UsageError(f"{key} is a secret: write - as VALUE and hand it in on the standard input")
-    root = _root(call)
-    call.show(set_setting(root, key, value, audit=_audit(call, root)))
+    with call.client() as client:
+        call.show(client.set_setting(key, value))
 
 
 @settings.command("schema", cls=Command, example="relaymesh settings schema > relaymesh-settings.schema.json")
@@ -95,29 +84,20 @@ def reload_settings(call: Call) -> None:
     """What changed is measured against the settings last recorded for the root. Running nodes look at the files by
     themselves. The exit status is 1 when a file cannot be used; nodes then keep what they have.
     """
-    import time
-
-    from relaymesh.reload import reload_settings as reload
-
-    root = _root(call)
-    call.show(reload(root, audit=_audit(call, root), now_ms=time.time_ns() // 1_000_000))
+    with call.client() as client:
+        call.show(client.reload_settings())
 
 
-def _root(call: Call) -> Path:
-    from pathlib import Path
-
-    from relaymesh.store.root import normalize_namespace, refuse_file, scoped_root
-
-    root = scoped_root(Path(call.root), normalize_namespace(call.namespace))
-    refuse_file(root)
-    return root
-
-
-def _audit(call: Call, root: Path) -> AuditTrail:
-    from relaymesh.audit import AuditTrail
-    from relaymesh.store.root import normalize_namespace
-
-    return AuditTrail(root, normalize_namespace(call.namespace))
+@command("settings-history", example="relaymesh settings-history --limit 5")
+@click.option("--limit", type=WholeNumber(min=1), default=20, help="At most this many loads.")
+@pass_call
+def settings_history(call: Call, limit: int) -> None:
+    """Newest first, from the audit log. A load that was refused has the result error."""
+    with call.client() as client:
+        entries = client.settings_history(limit)
+        details = {"limit": limit, "returned": len(entries)}
+        call.looked(client, "settings.history", "runtime/settings", details)
+    call.show(entries, empty="no load of settings was recorded")
 
 
 def _typed(prompt: str, *, hidden: bool) -> str:

@@ -25,6 +25,7 @@ from relaymesh.view import (
     LogEntry,
     ReplayBatchOutcome,
     ReplayOutcome,
+    SettingsHistoryEntry,
     SettingView,
     StatsOutcome,
     SubmitOutcome,
@@ -51,6 +52,7 @@ _STATUS_STYLE = {
 _COLUMNS: Mapping[type[View], tuple[str, ...]] = {
     TaskSummary: ("task_id", "status", "updated_at_ms", "last_error"),
     WorkflowStep: ("step_id", "agent_id", "status", "attempt", "depends_on"),
+    SettingsHistoryEntry: ("timestamp", "result", "changed_fields"),
     SettingView: ("key", "value", "source", "raised_to"),
     LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
 }

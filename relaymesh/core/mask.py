@@ -127,6 +127,8 @@ def _is_word(part: str) -> bool:
     if part.isdigit() or (part.isalpha() and (part.islower() or part.isupper()) and len(part) < 24):
         return True
     humps = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", part)
+    if len(humps) > 1 and any(hump.isupper() and len(hump) > 6 for hump in humps):
+        return False  # no abbreviation is that long
     digits = sum(hump.isdigit() for hump in humps)
     return digits <= 1 and len(part) >= 4 * (len(humps) - digits) and len(humps) <= 8
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, assert_never
 
@@ -21,6 +21,7 @@ __all__ = [
     "INT_MAX",
     "LONG_MAX",
     "NAMES_MAX",
+    "SECRET_VARIABLES",
     "TEXT_CHARS_MAX",
     "Applies",
     "Effective",
@@ -43,6 +44,11 @@ TEXT_CHARS_MAX: Final = 4_096
 """The longest text of a setting; a longer one is refused."""
 NAMES_MAX: Final = 256
 """Names in a list of names; a longer list is refused."""
+
+_PATH_CHARS_MAX: Final = 80
+
+SECRET_VARIABLES: Final = ("RELAYMESH_GOSSIP_SHARED_SECRET",)
+"""Variables that override a secret. They are for RelayMesh: what runs agents does not get them."""
 
 Value = bool | int | str | tuple[str, ...]
 
@@ -127,7 +133,7 @@ class Raised:
 class Effective:
     """What holds: every setting's value in table order, where each was found, and which were raised."""
 
-    values: Mapping[str, Value]
+    values: Mapping[str, Value] = field(repr=False)  # the secret is among them
     sources: Mapping[str, Source]
     raised: Mapping[str, Raised]
 
@@ -140,7 +146,8 @@ def find(name: str, settings: Mapping[str, Setting]) -> Setting:
     """
     found = settings.get(name)
     if found is None:
-        raise WrongValueError("$", f"no setting is called {quoted(name)}{did_you_mean(name, settings)}")
+        path = f"$.{name}" if name.isidentifier() and len(name) <= _PATH_CHARS_MAX else "$"
+        raise WrongValueError(path, f"no setting is called {quoted(name)}{did_you_mean(name, settings)}")
     return found
 
 

@@ -37,7 +37,7 @@ def _key(
     secret: bool = False,
 ) -> T:
     facts = (kind, default, floor, choices, unit, effect, bounds, applies, secret)
-    made: Any = field(default=default, metadata={"facts": facts})
+    made: Any = field(default=default, repr=not secret, metadata={"facts": facts})
     value: T = made
     return value
 
@@ -241,6 +241,7 @@ class Settings:
         Kind.NAMES,
         "Names of details whose value is *** in audit records, beside those that are masked always.",
         "Compared without regard to case. At most 256 names.",
+        applies=Applies.START,
     )
 
     @property

@@ -1,4 +1,4 @@
-"""What is written about a file: the answer beside it, and its rows in the audit log."""
+"""What is written about a file: the answer beside it, and its row in the audit log."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from relaymesh.errors import InputError
 from relaymesh.store import read
 from relaymesh.store.database import Database
 from relaymesh.wire.audit import Record
-from relaymesh.wire.store import NewTask
 
-__all__ = ["AFTER_A_CRASH", "REASONS", "Refused", "ended_answer", "refused_answer", "refused_record", "stored_record"]
+__all__ = ["ACTOR", "AFTER_A_CRASH", "REASONS", "Refused", "ended_answer", "refused_answer", "refused_record"]
 
 ACTOR = "inbox"
+"""Who hands in files, as the audit log calls it."""
 
 REASONS = {
     "bad_name": (
@@ -82,28 +82,6 @@ def refused_answer(held: Held, refused: Refused, now_ms: int) -> bytes:
 
 def _json(answer: Mapping[str, object]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"
-
-
-def stored_record(held: Held, task: NewTask, task_id: str, *, deduplicated: bool, workflow: bool) -> Record:
-    """Return the audit row of a file that was stored."""
-    result = "deduplicated" if deduplicated else "submitted"
-    details: dict[str, object]
-    if workflow:
-        ready = sum(step.waiting_on == 0 for step in task.steps)
-        details = {"step_count": len(task.steps), "ready_steps": ready, "file": held.name}
-    else:
-        (step,) = task.steps
-        message_id = None if deduplicated else f"msg_{step.step_id}.1"
-        details = {"agent": step.agent_id, "priority": step.priority, "msg_id": message_id, "file": held.name}
-    return Record(
-        "workflow.submit" if workflow else "task.submit",
-        ACTOR,
-        f"task/{task_id}",
-        result,
-        details,
-        task_id=task_id,
-        trace_id=None if deduplicated else task.trace_id,
-    )
 
 
 def refused_record(refused: Refused, kept_as: str) -> Record:

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from relaymesh.audit import AuditTrail
+from relaymesh.audit.event import submit_bodies
 from relaymesh.core.ident import Ids
+from relaymesh.inbox.answer import ACTOR
 from relaymesh.inbox.intake import Intake
 from relaymesh.store.error import StoreIOError
 from relaymesh.store.inbox_files import FileOps, InboxFiles
@@ -22,24 +24,28 @@ FILES_MAX = 50_000
 """Files that one round stores; the rest is left to the next one."""
 
 Commit = Callable[[Sequence[NewTask]], list[tuple[str, bool]]]
+"""Stores tasks; returns ``(task id, deduplicated)`` of each."""
 
 
 def inbox_round(
     store: Store,
     *,
-    commit: Commit,
     ids: Ids,
     now_ms: Callable[[], int],
     known_agents: Callable[[], Iterable[str]],
     audit: AuditTrail,
     keeps_messages: bool = False,
     ops: FileOps | None = None,
+    commit: Commit | None = None,
 ) -> int:
     """Take in the files that lie in the lanes, and put away those whose tasks have ended; return how many were stored.
+
+    keeps_messages: mend the message files as well. ops, commit: for tests that end the process between two steps.
 
     Raises:
         StoreError, RootError: the database or the disk refused; the rest is left to the next round.
     """
+    store_tasks = commit or (lambda tasks: _commit(store, tasks, now_ms()))
     presence = take_presence(store.root / "run", None, default="maintenance")
     try:
         intake = Intake(InboxFiles(store.root, presence.node_id, ops), store, _Needs(ids, now_ms, known_agents), audit)
@@ -50,7 +56,10 @@ def inbox_round(
         while intake.has_more() and not intake.troubled and intake.stored < FILES_MAX:
             batch = intake.batch()
             if batch.entries:
-                intake.committed(batch, commit(batch.tasks))
+                results = store_tasks(batch.tasks)
+                bodies = submit_bodies(batch.tasks, results, namespace=store.namespace, actor=ACTOR, now_ms=now_ms())
+                audit.append(bodies)
+                intake.committed(batch, results)
             intake.look()
         while intake.deliver():
             continue
@@ -62,6 +71,11 @@ def inbox_round(
         return intake.stored
     finally:
         presence.release()
+
+
+def _commit(store: Store, tasks: Sequence[NewTask], now_ms: int) -> list[tuple[str, bool]]:
+    with store.write():
+        return store.submit(tasks, now_ms=now_ms)
 
 
 def _repair_messages(store: Store) -> None:

@@ -63,8 +63,8 @@ class Drafter:
         self._agents: frozenset[str] = frozenset()
         self._agents_until_ns = 0
 
-    def draft(self, held: Held, data: bytes) -> tuple[NewTask, bool]:
-        """Return the task of a file of a lane, under its ticket, and whether it is a workflow.
+    def draft(self, held: Held, data: bytes) -> NewTask:
+        """Return the task of a file of a lane, under its ticket.
 
         The key is the one in the file, else the file's name.
 
@@ -80,8 +80,8 @@ class Drafter:
         key = key if key is not None and key.strip() else held.name
         _check_text(key)
         if isinstance(handed, HandedTask):
-            return self._task(held, handed, priority, key), False
-        return self._workflow(held, handed, priority, key), True
+            return self._task(held, handed, priority, key)
+        return self._workflow(held, handed, priority, key)
 
     def _task(self, held: Held, handed: HandedTask, priority: Priority, key: str) -> NewTask:
         if handed.agent not in self._known(handed.agent):

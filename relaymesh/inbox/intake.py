@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from relaymesh.audit import AuditTrail, Record
+from relaymesh.audit import AuditTrail
 from relaymesh.core import inbox
 from relaymesh.core.inbox import LANES, FolderWatch, Held, Lane, Look
 from relaymesh.errors import InputError
@@ -33,7 +33,6 @@ from relaymesh.inbox.answer import (
     ended_answer,
     refused_answer,
     refused_record,
-    stored_record,
 )
 from relaymesh.inbox.draft import Drafter, DraftNeeds
 from relaymesh.store.database import Database
@@ -72,7 +71,6 @@ class Entry:
 
     held: Held
     task: NewTask
-    workflow: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +277,7 @@ class Intake:
                 self._refuse(held, content.code, content.sentence)
             return 0
         try:
-            entries.append(Entry(held, *self._drafter.draft(held, content.data)))
+            entries.append(Entry(held, self._drafter.draft(held, content.data)))
         except InputError as error:
             if isinstance(error, BadFileError) and content.unfinished and len(self._later) < _LATER_MAX:
                 self._wait_with(held)
@@ -293,14 +291,10 @@ class Intake:
     # -- after the commit --------------------------------------------------------------------------------------------
 
     def committed(self, batch: Batch, results: Sequence[tuple[str, bool]]) -> None:
-        """The batch is on disk; results: ``(task id, deduplicated)`` of each of its tasks."""
-        records: list[Record] = []
-        for entry, (task_id, deduplicated) in zip(batch.entries, results, strict=True):
-            held = entry.held
-            self._mark(held, task_id)
-            records.append(stored_record(held, entry.task, task_id, deduplicated=deduplicated, workflow=entry.workflow))
-        self.stored += len(records)
-        self._audit.record_many(records)
+        """The batch is on disk, and in the audit log; results: ``(task id, deduplicated)`` of each of its tasks."""
+        for entry, (task_id, _) in zip(batch.entries, results, strict=True):
+            self._mark(entry.held, task_id)
+        self.stored += len(results)
 
     def uncertain(self, batch: Batch) -> None:
         """The batch may be on disk or not: its files are looked up before anything else is done with them."""

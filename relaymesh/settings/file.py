@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class Loaded:
 
     path: Path
     mtime_ns: int | None
-    given: Mapping[str, Value]
+    given: Mapping[str, Value] = field(repr=False)  # the secret is among them
     effective: Effective
     of_root: Effective
 

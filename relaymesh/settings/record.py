@@ -21,7 +21,17 @@ from relaymesh.core.setting import Value
 from relaymesh.core.setting_table import SECRET, table
 from relaymesh.settings.aside import replace_file
 
-__all__ = ["Alert", "Recorded", "clear_alert", "comparable", "read_alert", "read_record", "write_alert", "write_record"]
+__all__ = [
+    "Alert",
+    "Recorded",
+    "clear_alert",
+    "comparable",
+    "no_record",
+    "read_alert",
+    "read_record",
+    "write_alert",
+    "write_record",
+]
 
 _RECORD = Path("run", "settings.json")
 _ALERT = Path("alerts", "settings.json")
@@ -49,13 +59,25 @@ _RECORD_DECODER = msgspec.json.Decoder(Recorded)
 _ALERT_DECODER = msgspec.json.Decoder(Alert)
 
 
-def read_record(root: Path) -> Recorded:
-    """Return what was last recorded for the root, or a record of the defaults."""
-    recorded = Recorded(values={}, from_file=False, salt=secrets.token_hex(16))
-    with contextlib.suppress(OSError, ValueError):
-        found = _RECORD_DECODER.decode(_read(root / _RECORD))
-        bytes.fromhex(found.salt)
-        recorded = found
+def read_record(root: Path) -> Recorded | None:
+    """Return what was last recorded for the root, or None when there is no record or a damaged one.
+
+    A key that the record does not know, from before it existed, has its default there.
+    """
+    try:
+        recorded = _RECORD_DECODER.decode(_read(root / _RECORD))
+        bytes.fromhex(recorded.salt)
+    except (OSError, ValueError):
+        return None
+    return _complete(recorded)
+
+
+def no_record() -> Recorded:
+    """Return what a root without a record is compared with: the defaults, and a salt of its own."""
+    return _complete(Recorded(values={}, from_file=False, salt=secrets.token_hex(16)))
+
+
+def _complete(recorded: Recorded) -> Recorded:
     defaults = comparable({setting.name: setting.default for setting in table()}, recorded.salt)
     values = {name: recorded.values.get(name, default) for name, default in defaults.items()}
     return msgspec.structs.replace(recorded, values=values)

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from relaymesh.wire.store import LeaseRef
 
-__all__ = ["record_conflict", "record_conflicts"]
+__all__ = ["Conflict", "conflicts_at", "record_conflict", "record_conflicts"]
 
+_ROWS_MAX = 10_000
 _INSERT = (
     "INSERT INTO lease_conflicts(event_type, task_id, step_id, worker_id, expected_status, expected_lease_token,"
     " expected_lease_epoch, actual_status, actual_lease_owner, actual_lease_token, actual_lease_epoch, occurred_at_ms)"
     " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 )
+
+
+class Conflict(NamedTuple):
+    """One row of the table of conflicts: who was refused, and what the step is instead."""
+
+    event_type: str
+    task_id: str | None
+    step_id: str | None
+    worker_id: str | None
+    expected_epoch: int | None
+    actual_status: str | None
+    actual_epoch: int | None
 
 
 def record_conflict(
@@ -37,6 +51,16 @@ def record_conflict(
         _INSERT,
         (event_type, actual[5], actual[4], worker_id, expected_status, token, lease_epoch, *actual[:4], now_ms),
     )
+
+
+def conflicts_at(conn: sqlite3.Connection, now_ms: int) -> list[Conflict]:
+    """Return the conflicts that were recorded at this instant, which is that of a transaction of the caller's."""
+    rows = conn.execute(
+        "SELECT event_type, task_id, step_id, worker_id, expected_lease_epoch, actual_status, actual_lease_epoch"
+        " FROM lease_conflicts WHERE occurred_at_ms=? ORDER BY id LIMIT ?",
+        (now_ms, _ROWS_MAX),
+    ).fetchall()
+    return [Conflict(*row) for row in rows]
 
 
 def record_conflicts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from relaymesh.store import read
 from relaymesh.store.database import Database
 from relaymesh.view import DeadExportOutcome, TaskExportOutcome
 
-__all__ = ["OutputFileError", "export_dead", "export_task"]
+__all__ = ["OutputFileError", "export_dead", "export_task", "file_at", "write_whole"]
 
 
 class OutputFileError(InputError):
@@ -32,31 +32,34 @@ class OutputFileError(InputError):
         return f"{self.path} cannot be written ({self.cause}): choose another --out"
 
 
-def export_task(store: Database, task_id: str, out: Path, *, now_ms: int) -> TaskExportOutcome:
-    """Write one task, its steps and its log to ``out``.
+def export_task(
+    store: Database, task_id: str, out: Path, *, audit_rows: Callable[[], Sequence[str]] = tuple, now_ms: int
+) -> TaskExportOutcome:
+    """Write one task, its steps and its audit rows, as they stand, to ``out``. audit_rows: asked if there is the task.
 
     Raises:
         OutputFileError: it cannot be written; what was there is left as it was.
     """
-    out = _file_at(out)
+    out = file_at(out)
     with store.snapshot():
         task = read.task_view(store.conn, task_id, store.payloads.read)
         workflow = read.workflow_detail(store.conn, task_id)
     if task is None or workflow is None:
         return TaskExportOutcome(task_id=task_id, exported=False, step_count=0, audit_events=0, output="task not found")
     instant = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    events = list(audit_rows())
     document = {
         "task": msgspec.to_builtins(task),
         "workflow": msgspec.to_builtins(workflow),
-        "audit_events": [],
+        "audit_events": events,
         "exported_at": instant,
     }
-    _write(out, [json.dumps(document, ensure_ascii=False, indent=2), "\n"])
+    write_whole(out, [json.dumps(document, ensure_ascii=False, indent=2), "\n"])
     return TaskExportOutcome(
         task_id=task_id,
         exported=True,
         step_count=len(workflow.steps),
-        audit_events=0,
+        audit_events=len(events),
         output=str(out),
     )
 
@@ -67,7 +70,7 @@ def export_dead(store: Database, out: Path, limit: int) -> DeadExportOutcome:
     Raises:
         OutputFileError: it cannot be written; what was there is left as it was.
     """
-    out = _file_at(out)
+    out = file_at(out)
     with store.reading():
         rows = store.conn.execute(
             "SELECT m.msg_id, m.task_id, m.step_id, m.to_agent, m.priority, m.created_at_ms, m.meta_path, s.last_error"
@@ -77,11 +80,16 @@ def export_dead(store: Database, out: Path, limit: int) -> DeadExportOutcome:
         ).fetchall()
     names = ("msgId", "taskId", "stepId", "toAgent", "priority", "createdAtMs", "metaPath", "lastError")
     letters = [dict(zip(names, row, strict=True)) for row in rows]
-    _write(out, [json.dumps(letters, ensure_ascii=False, indent=2), "\n"])
+    write_whole(out, [json.dumps(letters, ensure_ascii=False, indent=2), "\n"])
     return DeadExportOutcome(exported=len(letters), output_path=str(out))
 
 
-def _write(out: Path, pieces: Iterable[str]) -> None:
+def write_whole(out: Path, pieces: Iterable[str]) -> None:
+    """Write a file aside and rename it.
+
+    Raises:
+        OutputFileError: it cannot be written; what was there is left as it was.
+    """
     aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "w", encoding="utf-8", newline="\n") as file:
@@ -96,7 +104,7 @@ def _write(out: Path, pieces: Iterable[str]) -> None:
             aside.unlink()
 
 
-def _file_at(out: Path) -> Path:
+def file_at(out: Path) -> Path:
     """Return the absolute path of the file that is to be written.
 
     What is written aside and renamed takes the place of what was there: of a link, so that is followed, and of a

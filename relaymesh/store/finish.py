@@ -16,7 +16,7 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relaymesh.core.limit import INSTANT_MS_MAX
 from relaymesh.core.outcome import Failed
@@ -77,11 +77,21 @@ _ATTEMPT = (
 
 @dataclass(frozen=True, slots=True)
 class FinishResult:
-    """refused: rows whose writer was fenced. released: something became ready. due_at_ms: earliest retry set."""
+    """refused: rows whose writer was fenced. released: something became ready. due_at_ms: earliest retry set.
+
+    For the audit log, by lease token: fenced, retried, dead. completed: tasks of several steps that are SUCCESS now.
+    left_open: tasks of one step that are not, although it is. ready: task to how many of its steps became ready.
+    """
 
     refused: tuple[int, ...]
     released: bool
     due_at_ms: int | None
+    fenced: frozenset[str] = frozenset()
+    retried: frozenset[str] = frozenset()
+    dead: frozenset[str] = frozenset()
+    completed: frozenset[str] = frozenset()
+    left_open: frozenset[str] = frozenset()
+    ready: Mapping[str, int] = field(default_factory=dict)
 
 
 def commit_reports(
@@ -100,8 +110,11 @@ def commit_reports(
     current = [step for step in steps if step.lease.cluster_epoch == cluster_epoch]
     overtaken = [step for step in steps if step.lease.cluster_epoch != cluster_epoch]
     won = [step for step in current if step.report.kind == "succeeded"]
-    refused = [*overtaken, *_succeed(conn, won, spilled, now_ms)]
+    late, left_open = _succeed(conn, won, spilled, now_ms)
+    refused = [*overtaken, *late]
     due: list[int] = []
+    dead: list[str] = []
+    retried: list[str] = []
     for step in current:
         if step.report.kind == "succeeded":
             continue
@@ -110,6 +123,9 @@ def commit_reports(
             refused.append(step)
         elif at_ms is not None:
             due.append(at_ms)
+            retried.append(step.lease.lease_token)
+        else:
+            dead.append(step.lease.lease_token)
     # By identity: one commit may carry a late result and the owner's own result of the same row.
     lost = {id(step) for step in refused}
     settled = settle_successes(
@@ -118,20 +134,30 @@ def commit_reports(
         now_ms=now_ms,
         read_output=read_output,
     )
-    finish_tasks(conn, settled, now_ms)
+    completed = finish_tasks(conn, settled, now_ms)
     _store_logs(conn, [step for step in steps if id(step) not in lost])
     for step in refused:
         kind = "success_commit_conflict" if step.report.kind == "succeeded" else "failure_commit_conflict"
         record_conflicts(conn, kind, [step.lease], worker_id=step.worker_id, now_ms=now_ms)
-    return FinishResult(tuple(step.lease.row_id for step in refused), settled.released, min(due, default=None))
+    return FinishResult(
+        tuple(step.lease.row_id for step in refused),
+        settled.released,
+        min(due, default=None),
+        frozenset(step.lease.lease_token for step in refused),
+        frozenset(retried),
+        frozenset(dead),
+        frozenset(completed),
+        left_open,
+        settled.ready,
+    )
 
 
 def _succeed(
     conn: sqlite3.Connection, won: Sequence[FinishedStep], spilled: Spilled, now_ms: int
-) -> list[FinishedStep]:
-    """Commit successes; return those that were refused."""
+) -> tuple[list[FinishedStep], frozenset[str]]:
+    """Commit successes; return those that were refused, and tasks of one step that had ended otherwise before."""
     if not won:
-        return []
+        return [], frozenset()
     rows, shared = [_success_row(step, spilled) for step in won], (now_ms,)
     refused: list[FinishedStep] = []
     if len(rows) == 1:
@@ -147,14 +173,17 @@ def _succeed(
             ]
         conn.execute("RELEASE finish")
     lost = {id(step) for step in refused}
-    write_rows(
-        conn,
-        _SOLE_TASK,
-        [_sole_task_row(step, spilled) for step in won if step.lease.shape == SHAPE_SOLE and id(step) not in lost],
-        shared,
-        one=_SOLE_TASK_ONE,
-    )
-    return refused
+    soles = [_sole_task_row(step, spilled) for step in won if step.lease.shape == SHAPE_SOLE and id(step) not in lost]
+    left_open: frozenset[str] = frozenset()
+    if write_rows(conn, _SOLE_TASK, soles, shared, one=_SOLE_TASK_ONE) != len(soles):
+        left_open = frozenset(
+            row[0]
+            for row in conn.execute(
+                "SELECT task_id FROM tasks WHERE task_id IN (SELECT value FROM json_each(?)) AND status<>'SUCCESS'",
+                (id_list(str(row[0]) for row in soles),),
+            )
+        )
+    return refused, left_open
 
 
 def _success_row(step: FinishedStep, spilled: Spilled) -> tuple[object, ...]:
@@ -290,12 +319,12 @@ def task_dead(conn: sqlite3.Connection, task_id: str, error: str, now_ms: int) -
     )
 
 
-def finish_tasks(conn: sqlite3.Connection, settled: Settled, now_ms: int) -> None:
-    """Count successes off their tasks, and finish the tasks that have none left."""
+def finish_tasks(conn: sqlite3.Connection, settled: Settled, now_ms: int) -> list[str]:
+    """Count successes off their tasks, and finish the tasks that have none left; return those."""
     for task_id, reason in settled.dead_tasks.items():
         task_dead(conn, task_id, reason, now_ms)
     if not settled.successes:
-        return
+        return []
     for task_id, count in Counter(settled.successes).items():
         conn.execute(
             "UPDATE tasks SET open_steps=open_steps-?, last_error=CASE WHEN status IN ('PENDING','RUNNING','RETRYING')"
@@ -311,6 +340,7 @@ def finish_tasks(conn: sqlite3.Connection, settled: Settled, now_ms: int) -> Non
     ).fetchall()
     for (task_id,) in complete:
         _finish_task(conn, task_id, now_ms)
+    return [task_id for (task_id,) in complete]
 
 
 def _finish_task(conn: sqlite3.Connection, task_id: str, now_ms: int) -> None:

@@ -363,8 +363,8 @@ def restart_waits(conn: sqlite3.Connection, *, now_ms: int) -> int:
     ).rowcount
 
 
-def expire_tasks(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
-    """Cancel what has not been started of tasks whose expiry has passed; return how many tasks changed."""
+def expire_tasks(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> list[str]:
+    """Cancel what has not been started of tasks whose expiry has passed; return the tasks that changed."""
     tasks = [
         row[0]
         for row in conn.execute(
@@ -374,7 +374,7 @@ def expire_tasks(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
         )
     ]
     if not tasks:
-        return 0
+        return []
     ids = id_list(tasks)
     expired = {
         row[0]
@@ -397,4 +397,4 @@ def expire_tasks(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
         "UPDATE tasks SET expires_at_ms=NULL WHERE task_id IN (SELECT value FROM json_each(?))",
         (id_list(set(tasks) - expired),),
     )
-    return len(expired)
+    return sorted(expired)

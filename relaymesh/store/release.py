@@ -14,6 +14,7 @@ All of it in the transaction of the success, in a work list instead of recursion
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ UPDATE steps SET waiting_on=steps.waiting_on-d.n,
 FROM (SELECT step_id, count(*) AS n FROM step_dependencies WHERE depends_on_step_id IN (SELECT value FROM json_each(?))
       GROUP BY step_id) d
 WHERE steps.step_id=d.step_id AND steps.status='PENDING' AND steps.waiting_on>=d.n
+RETURNING task_id, waiting_on
 """
 _UNLOCK_MAPS = """
 UPDATE steps SET waiting_on=steps.waiting_on-d.n
@@ -62,12 +64,13 @@ class Settled:
     """What followed from a batch of successes.
 
     successes: the task of each step that succeeded, joins included. dead_tasks: task to reason.
-    released: something may have become ready.
+    released: something may have become ready. ready: task to the number of its steps that did.
     """
 
     successes: list[str] = field(default_factory=list)
     dead_tasks: dict[str, str] = field(default_factory=dict)
     released: bool = False
+    ready: Counter[str] = field(default_factory=Counter)
 
 
 def settle_successes(
@@ -79,7 +82,9 @@ def settle_successes(
     map_tasks = {lease.task_id for lease in leases if lease.shape & SHAPE_MAPS}
     while done:
         ids = id_list(done)
-        settled.released |= conn.execute(_UNLOCK, (now_ms, now_ms, ids)).rowcount > 0
+        for task_id, waiting_on in conn.execute(_UNLOCK, (now_ms, now_ms, ids)).fetchall():
+            settled.released = True
+            settled.ready[task_id] += waiting_on == 0
         done = []
         if map_tasks:
             conn.execute(_UNLOCK_MAPS, (ids,))
@@ -92,7 +97,7 @@ def spread_roots(conn: sqlite3.Connection, task_ids: Sequence[str], *, now_ms: i
     settled = Settled()
     done = _advance_maps(conn, set(task_ids), settled, now_ms, read_output)
     while done:
-        conn.execute(_UNLOCK, (now_ms, now_ms, id_list(done)))
+        conn.execute(_UNLOCK, (now_ms, now_ms, id_list(done))).fetchall()
         done = _advance_maps(conn, set(task_ids), settled, now_ms, read_output)
     return settled
 
@@ -113,6 +118,7 @@ def _advance_maps(
                 room[task_id] -= spread
                 if spread:
                     settled.released = True
+                    settled.ready[task_id] += spread
                     continue
             _join(conn, step_id, now_ms, read_output)
         except (StepInputError, PayloadMissingError) as error:

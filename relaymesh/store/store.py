@@ -248,8 +248,8 @@ class Store(Database):
         """Let backoffs begin anew that were set by a wall clock which was then set back."""
         return recover.restart_waits(self.conn, now_ms=now_ms)
 
-    def expire_tasks(self, *, now_ms: int, limit: int) -> int:
-        """Cancel what has not been started of tasks whose expiry has passed."""
+    def expire_tasks(self, *, now_ms: int, limit: int) -> list[str]:
+        """Cancel what has not been started of tasks whose expiry has passed; return the tasks that changed."""
         return recover.expire_tasks(self.conn, now_ms=now_ms, limit=limit)
 
     def has_expired(self, *, now_ms: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
@@ -20,12 +22,22 @@ __all__ = ["maintenance_tick"]
 _KEYS_PER_TICK = 1_000
 
 
-def maintenance_tick(store: Store, node_id: str, settings: Settings, *, now_ms: int) -> MaintenanceOutcome:
-    """Take back steps of dead and silent owners, start what is due, expire what is late, let old keys go."""
-    policy = settings.retry_policy
+def maintenance_tick(
+    store: Store,
+    node_id: str,
+    settings: Settings,
+    *,
+    now_ms: int,
+    policies: Mapping[str, RetryPolicy] = MappingProxyType({}),
+) -> MaintenanceOutcome:
+    """Take back steps of dead and silent owners, start what is due, expire what is late, let old keys go.
 
-    def policy_of(_: str) -> RetryPolicy:
-        return policy
+    policies: of agents that have one of their own, by agent id; the others go by the settings.
+    """
+    default = settings.retry_policy
+
+    def policy_of(agent_id: str) -> RetryPolicy:
+        return policies.get(agent_id, default)
 
     limit = settings.retry_dispatch_limit
     reading = clock_guard.Reading(now_ms, time.monotonic_ns(), boot_id())

@@ -20,8 +20,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 
-from relaymesh.core.mask import Json, mask
-
 __all__ = ["LINE_BYTES_MAX", "Record", "body_of", "chain", "instant", "quoted"]
 
 LINE_BYTES_MAX = 65_536
@@ -56,10 +54,14 @@ class Record:
 
 def body_of(record: Record, *, namespace: str, now_ms: int, masked: frozenset[str] = frozenset()) -> str:
     """Return the body of a record's row. masked: more names of fields that are secret (``mask.field_names``)."""
-    details: dict[str, Json] = mask(record.details, masked)
-    text = _encode(details)
-    if len(text) > LINE_BYTES_MAX - 4096:
-        text = _encode({"left_out": sorted(details)[:32], "characters": len(text)})
+    text = "{}"
+    if record.details:
+        from relaymesh.core.mask import mask  # here, because a submit has no details that need it
+
+        details = mask(record.details, masked)
+        text = _encode(details)
+        if len(text) > LINE_BYTES_MAX - 4096:
+            text = _encode({"left_out": sorted(details)[:32], "characters": len(text)})
     return (
         f'{{"timestamp":"{instant(now_ms if record.at_ms is None else record.at_ms)}"'
         f',"namespace":{quoted(namespace)},"action":{_text(record.action)},"actor":{_text(record.actor)}'

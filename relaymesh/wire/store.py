@@ -103,9 +103,13 @@ class SeenLease(Message, frozen=True):
 
 @message("store.submit")
 class SubmitTasks(Message, frozen=True):
-    """Store these tasks; answered after the commit, with one ``(task_id, deduplicated)`` for each."""
+    """Store these tasks; answered after the commit, with one ``(task_id, deduplicated)`` for each.
+
+    actor: who hands them in, as the audit log calls it.
+    """
 
     tasks: tuple[NewTask, ...]
+    actor: str = "runtime"
 
 
 class LeaseRef(Message, frozen=True):

@@ -108,7 +108,7 @@ def test_every_method_and_option_has_its_place_in_the_reference() -> None:
     def public(of: type) -> Iterator[str]:
         return (name for name in vars(of) if not name.startswith("_"))
 
-    missing = [f"Client.{name}" for name in public(Client) if not re.search(rf"`{name}\(", API)]
+    missing = [f"Client.{name}" for name in public(Client) if not re.search(rf"`{name}[`(]", API)]
     missing += [f"Context.{name}" for name in public(Context) if not re.search(rf"`{name}[`(]", API)]
     missing += [f"Workflow.{name}" for name in public(Workflow) if f"`{name}" not in API]
     missing += [f"agent({name})" for name in agent.__kwdefaults__ if f"`{name}`" not in API]

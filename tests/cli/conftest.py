@@ -14,7 +14,16 @@ from relaymesh.cli.call import Doors
 
 
 @dataclass
+class FakeTrail:
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def record(self, action: str, **rest: Any) -> None:
+        self.records.append({"action": action, **rest})
+
+
+@dataclass
 class FakeClient:
+    audit: FakeTrail = field(default_factory=FakeTrail)
     answers: dict[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
 

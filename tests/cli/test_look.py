@@ -370,3 +370,15 @@ def test_a_person_is_told_what_to_do_about_a_task_that_does_not_exist(terminal, 
 
     assert (ended.status, ended.out) == (1, "")
     assert ended.err.startswith("error[task_not_found]: there is no task tsk_1 here")
+
+
+def test_the_commands_that_look_are_recorded_with_what_was_asked_and_found(terminal) -> None:
+    terminal.answers(tasks=[], lease_conflicts=[])
+
+    terminal.run("tasks", "--status", "PENDING", "--limit", "7")
+    terminal.run("lease-conflicts", "--since-hours", "2")
+
+    listed, conflicts = terminal.client.audit.records
+    assert (listed["action"], listed["actor"], listed["resource"]) == ("tasks.list", "cli", "runtime/tasks")
+    assert listed["details"] == {"status": "PENDING", "limit": 7, "offset": 0, "count": 0}
+    assert conflicts["details"] == {"limit": 100, "since_hours": 2, "count": 0}

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relaymesh.agents.process_ref import MARK_VARIABLE
+from relaymesh.agents.script import script_environment
 from relaymesh.core.setting import (
     INT_MAX,
     LONG_MAX,
+    SECRET_VARIABLES,
     Kind,
     Raised,
     Setting,
@@ -24,6 +27,7 @@ from relaymesh.core.setting import (
     settle,
 )
 from relaymesh.core.setting_table import SECRET, VIEW_KEYS, Settings, by_name, table
+from relaymesh.wire.work import StepOrder
 
 REFERENCE = {
     "leaseTimeoutMs": (15000, 100),
@@ -193,3 +197,15 @@ def test_a_wait_that_no_clock_could_hold_is_cut() -> None:
     policy = Settings(base_backoff_ms=LONG_MAX, max_backoff_ms=LONG_MAX).retry_policy
 
     assert policy.max_backoff_ms < 2**60
+
+
+def test_variables_of_secrets_are_known_to_those_who_must_not_pass_them_on() -> None:
+    assert tuple(setting.variable for setting in table() if setting.secret) == SECRET_VARIABLES
+
+
+def test_no_variable_is_one_that_agents_get() -> None:
+    order = StepOrder(1, "stp", "tsk", "a", 1, "", "", 1, "", "0" * 32, 1)
+
+    given = {*script_environment(order, 0), MARK_VARIABLE, "RELAYMESH_DEBUG"}
+
+    assert given.isdisjoint(setting.variable for setting in table())

@@ -38,6 +38,7 @@ NOT_LIMITS = {
     "relaymesh.core.lease_change:_RECENT_MAX",
     "relaymesh.settings.record:_BYTES_MAX",
     "relaymesh.core.setting:INT_MAX",
+    "relaymesh.core.setting:_PATH_CHARS_MAX",
     "relaymesh.core.setting:LONG_MAX",
     "relaymesh.core.setting_table:_BACKOFF_MS_MAX",
     "relaymesh.core.credit:_SLOW_NS_MAX",

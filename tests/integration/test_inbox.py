@@ -230,6 +230,12 @@ def test_a_node_takes_files_of_every_kind_and_refuses_what_is_wrong(site: Site) 
         "flow.json": "unknown_agent",
     }
     assert sorted(path.name for path in lane.iterdir()) == [".hidden", "folder"]
+    rows = [json.loads(line) for line in (site.root / "audit" / "audit.log").read_text().splitlines()]
+    assert Counter((row["action"], row["actor"]) for row in rows if row["actor"] == "inbox") == {
+        ("inbox.refuse", "inbox"): 8,
+        ("task.submit", "inbox"): 1,
+        ("workflow.submit", "inbox"): 1,
+    }
     assert sorted(site.rows("SELECT idempotency_key FROM tasks")) == [("flow-1",), ("good.json",)]
     assert site.one("SELECT labels FROM tasks WHERE idempotency_key='good.json'") == '{"from": "a test"}'
 
@@ -261,6 +267,9 @@ def test_the_maintenance_command_takes_files_in_and_puts_them_away(site: Site) -
     assert site.run("worker", "--once").returncode == 0
     assert site.run("maintenance").returncode == 0
 
+    rows = [json.loads(line) for line in (site.root / "audit" / "audit.log").read_text().splitlines()]
+    submits = [(row["actor"], row["result"], row["task_id"]) for row in rows if row["action"] == "task.submit"]
+    assert submits == [("inbox", "submitted", site.one("SELECT task_id FROM tasks"))]
     (result,) = (site.root / "done").rglob("a.json.result.json")
     assert json.loads(result.read_bytes())["status"] == "SUCCESS"
     assert lying(site) == []

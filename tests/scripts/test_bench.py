@@ -127,6 +127,15 @@ def test_peers_prints_our_rates_beside_those_of_huey(tmp_path: Path) -> None:
     assert result["settings"]["huey_fsync"] is True
 
 
+def test_audit_prints_the_cost_of_a_row_of_queries_and_of_the_check(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "audit")
+
+    check_common(result, "audit")
+    assert result["row_us"]["all"] > result["row_us"]["of_which_sha256"] > 0
+    assert result["write"]["rows"] == 3_001
+    assert len(result["query_ms"]) == 6
+
+
 def test_profile_prints_threads_statements_and_stages(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "profile")
 
@@ -145,7 +154,7 @@ def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
     results = bench(tmp_path / "data", "all")
 
     assert {result["benchmark"] for result in results} == {
-        "throughput", "latency", "backlog", "dag", "inbox", "idle", "cli", "peers",
+        "throughput", "latency", "backlog", "dag", "inbox", "idle", "cli", "audit", "peers",
     }  # fmt: skip
 
 

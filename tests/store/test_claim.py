@@ -211,7 +211,7 @@ def test_what_is_due_first_is_promoted_first(bench: Bench) -> None:
 
 def expire(bench: Bench) -> int:
     with bench.store.write():
-        return bench.store.expire_tasks(now_ms=bench.now_ms, limit=100)
+        return len(bench.store.expire_tasks(now_ms=bench.now_ms, limit=100))
 
 
 def test_a_task_that_was_not_started_in_time_is_cancelled_with_the_reason(bench: Bench) -> None:

@@ -160,6 +160,15 @@ def test_a_bad_variable_is_refused_by_its_name_and_a_secret_is_not_repeated(tmp_
     assert "s3cret" not in str(caught.value)
 
 
+def test_the_secret_is_in_no_repr(tmp_path: Path) -> None:
+    write(tmp_path, '{"gossipSharedSecret": "hush-hush", "maxAttempts": 7}')
+
+    found = load(tmp_path)
+
+    assert found.settings.gossip_shared_secret == "hush-hush" and "max_attempts=7" in repr(found.settings)
+    assert "hush" not in f"{found!r}{found.settings!r}{found.effective!r}"
+
+
 def test_the_environment_of_the_process_is_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RELAYMESH_RETRY_DISPATCH_LIMIT", "9")
 

@@ -1,0 +1,130 @@
+"""AuditActor: writes a node's audit rows, in batches, behind everybody's back.
+
+    StoreActor ──rows, after the commit──▶ AuditDesk (bounded) ──AuditRows──▶ AuditActor ──one write──▶ audit.log
+
+Rows wait a moment, so that a node under load makes one write of many commits and an idle one does nothing twice. Nobody
+waits for them. When more rows wait than the desk holds, new ones are given up and counted, and a row says how many.
+What a killed node had not written yet is lost with it; its next start says so in a row.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+from actors.address import Address
+from actors.base import Actor
+from actors.timer import Timers
+from relaymesh.audit.trail import AuditTrail
+from relaymesh.errors import ActorError
+from relaymesh.wire.audit_mail import AuditRows, FlushAudit, PackAudit
+
+__all__ = ["ROWS_MAX", "AuditActor", "AuditDesk"]
+
+ROWS_MAX = 65_536
+"""Rows that may wait for the disk, some 30 MB."""
+BATCH_ROWS = 4_096
+"""Rows that are written at once, however short they have waited."""
+WAIT_NS = 25_000_000
+"""How long rows wait for others."""
+PACK_NS = 2_000_000_000
+"""How long nothing is written before segments are compressed."""
+
+
+class AuditDesk:
+    """Where rows are handed in; thread-safe, never waits, never raises.
+
+    lost: rows that were given up, over the life of the node.
+    """
+
+    def __init__(self, address: Address, rows_max: int = ROWS_MAX) -> None:
+        self._address = address
+        self._rows_max = rows_max
+        self._turn = threading.Lock()
+        self._waiting = 0
+        self._untold = 0
+        self.lost = 0
+
+    def offer(self, bodies: Sequence[str]) -> None:
+        """Hand in rows; those for which there is no room are counted."""
+        count = len(bodies)
+        if not count:
+            return
+        with self._turn:
+            if self._waiting + count > self._rows_max:
+                self._untold += count
+                self.lost += count
+                return
+            self._waiting += count
+            untold, self._untold = self._untold, 0
+        try:
+            taken = self._address.tell(AuditRows(tuple(bodies), untold))
+        except ActorError:
+            taken = False
+        if not taken:
+            with self._turn:
+                self._waiting -= count
+                self._untold += count + untold
+                self.lost += count
+
+    def gave_up(self, count: int) -> None:
+        """These were taken from the mailbox and will not be written."""
+        with self._turn:
+            self._waiting -= count
+            self._untold += count
+            self.lost += count
+
+    def written(self, count: int) -> int:
+        """These left the mailbox; return how many were given up and not told of yet."""
+        with self._turn:
+            self._waiting -= count
+            untold, self._untold = self._untold, 0
+        return untold
+
+
+class AuditActor(Actor):
+    """See the module."""
+
+    takes = AuditRows | FlushAudit | PackAudit
+
+    def __init__(self, trail: AuditTrail, desk: AuditDesk, timers: Timers) -> None:
+        super().__init__()
+        self._trail = trail
+        self._desk = desk
+        self._timers = timers
+        self._bodies: list[str] = []
+        self._lost = 0
+
+    def receive(self, message: Any) -> None:
+        match message:
+            case AuditRows(bodies, lost):
+                self._lost += lost
+                if not self._bodies:
+                    self._timers.after(WAIT_NS, self.address, FlushAudit(), key="flush")
+                self._bodies.extend(bodies)
+                if len(self._bodies) >= BATCH_ROWS:
+                    self._write()
+            case FlushAudit():
+                self._write()
+            case PackAudit():
+                if self._trail.pack(at_most=1):
+                    self._timers.after(PACK_NS // 10, self.address, PackAudit(), key="pack")
+            case _:
+                assert_never(message)
+
+    def stopping(self) -> None:
+        self._timers.cancel(self.address, "flush")
+        self._timers.cancel(self.address, "pack")
+        self._write()
+
+    def crashed(self) -> None:
+        # What was in hand goes with this incarnation; its successor tells of it.
+        self._desk.gave_up(len(self._bodies))
+
+    def _write(self) -> None:
+        bodies, self._bodies = self._bodies, []
+        lost, self._lost = self._lost + self._desk.written(len(bodies)), 0
+        if bodies or lost:
+            self._trail.append(bodies, lost=lost, lost_cause="overflow")
+            self._timers.after(PACK_NS, self.address, PackAudit(), key="pack")

@@ -1,0 +1,148 @@
+"""What one transaction of the StoreActor comes to in the audit log.
+
+It is collected while the transaction runs, made into rows once it has committed and everybody has been told, and handed
+in at the AuditDesk. What was collected for a transaction that failed is forgotten with the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from relaymesh.audit.event import (
+    conflict_records,
+    death_record,
+    ended_bodies,
+    expiry_records,
+    lost_records,
+    maintenance_records,
+    recovery_record,
+    submit_bodies,
+)
+from relaymesh.store.admin import cluster_epoch
+from relaymesh.store.conflict import conflicts_at
+from relaymesh.store.finish import FinishResult
+from relaymesh.store.recover import Reclaimed
+from relaymesh.store.store import Store
+from relaymesh.view import MaintenanceOutcome
+from relaymesh.wire.audit import Record, body_of
+from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, NewTask, RunMaintenance
+
+__all__ = ["TRACES_MAX", "AuditRowsOf", "Desk"]
+
+TRACES_MAX = 65_536
+"""Running steps whose task brought a trace of its own; beyond, the oldest are recorded under the task's digits."""
+
+
+class Desk(Protocol):
+    """Where finished rows go."""
+
+    def offer(self, bodies: Sequence[str]) -> None: ...
+
+
+class AuditRowsOf:
+    """The rows of one node's commits.
+
+    actor: who the log says ran the steps. conflicts: something was refused, so the table of conflicts has rows.
+    """
+
+    def __init__(self, desk: Desk | None, namespace: str, node_id: str, actor: str) -> None:
+        self._desk = desk
+        self._namespace = namespace
+        self._node_id = node_id
+        self._actor = actor
+        self._traces: dict[str, str] = {}
+        self.begin(0)
+
+    def begin(self, now_ms: int) -> None:
+        """A transaction begins."""
+        self._now_ms = now_ms
+        self._submitted: list[tuple[Sequence[NewTask], Sequence[tuple[str, bool]], str]] = []
+        self._finished: list[tuple[Sequence[FinishedStep], FinishResult]] = []
+        self._records: list[Record] = []
+        self._expired: list[str] = []
+        self.conflicts = False
+
+    def remember_trace(self, grant: Grant) -> None:
+        """A step was claimed whose task came with a trace context."""
+        self._traces[grant.lease.lease_token] = grant.traceparent[3:35]
+        if len(self._traces) > TRACES_MAX:
+            del self._traces[next(iter(self._traces))]
+
+    def submitted(self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]], *, actor: str) -> None:
+        """Tasks were stored, or found to be there."""
+        self._submitted.append((tasks, results, actor))
+
+    def finished(self, steps: Sequence[FinishedStep], result: FinishResult) -> None:
+        """Attempts ended."""
+        self._finished.append((steps, result))
+        self.conflicts |= bool(result.refused)
+
+    def lost(self, message: AttemptLost) -> None:
+        """Attempts ended with their worker process."""
+        self._records += lost_records(message.leases, error=message.error, actor=self._actor)
+        self.conflicts = True
+
+    def before_start(self, store: Store) -> None:
+        """The node is about to take a new generation: whether its former self said goodbye is still to be seen."""
+        row = store.conn.execute(
+            "SELECT last_heartbeat_ms FROM mesh_nodes WHERE node_id=? AND status='ALIVE'", (self._node_id,)
+        ).fetchone()
+        if row is not None:
+            self._records.append(death_record(self._node_id, int(row[0])))
+
+    def took_over(self, requeued: Reclaimed) -> None:
+        """The node took back what its former self ran."""
+        if requeued.reclaimed:
+            self._records.append(
+                recovery_record(
+                    self._node_id,
+                    reclaimed=requeued.reclaimed,
+                    retry_scheduled=requeued.retry_scheduled,
+                    dead_lettered=requeued.dead_lettered,
+                )
+            )
+
+    def maintained(
+        self, order: RunMaintenance, expired: Reclaimed, dead: Reclaimed, expired_tasks: Sequence[str]
+    ) -> None:
+        """Steps were taken from owners that died or went silent, and tasks cancelled whose time was over."""
+        outcome = MaintenanceOutcome(
+            node_id=self._node_id,
+            dead_owner_reclaimed=dead.reclaimed,
+            dead_owner_retry_scheduled=dead.retry_scheduled,
+            dead_owner_dead_lettered=dead.dead_lettered,
+            wall_reclaimed=expired.reclaimed,
+            wall_retry_scheduled=expired.retry_scheduled,
+            wall_dead_lettered=expired.dead_lettered,
+        )
+        self._records += maintenance_records(outcome, dead_nodes=sorted({lease.owner for lease in order.dead}))
+        self._expired = list(expired_tasks)
+        self.conflicts |= expired.reclaimed + dead.reclaimed != len(order.expired) + len(order.dead)
+
+    def end(self, store: Store) -> None:
+        """The statements have run; what is in the tables only is read now, within the transaction."""
+        if self._desk is None or not (self.conflicts or self._expired):
+            return
+        epoch = cluster_epoch(store.conn)
+        if self.conflicts:
+            found = conflicts_at(store.conn, self._now_ms)
+            self._records += conflict_records(found, actor=self._actor, cluster_epoch=epoch)
+        self._records += expiry_records(self._expired, cluster_epoch=epoch)
+
+    def hand_in(self) -> None:
+        """It has committed."""
+        desk, namespace, now_ms = self._desk, self._namespace, self._now_ms
+        if desk is None:
+            return
+        bodies: list[str] = []
+        for tasks, results, actor in self._submitted:
+            bodies += submit_bodies(tasks, results, namespace=namespace, actor=actor, now_ms=now_ms)
+        for steps, result in self._finished:
+            bodies += ended_bodies(steps, result, self._traces, actor=self._actor, namespace=namespace, now_ms=now_ms)
+            if self._traces:
+                for step in steps:
+                    self._traces.pop(step.lease.lease_token, None)
+        bodies += [body_of(record, namespace=namespace, now_ms=now_ms) for record in self._records]
+        desk.offer(bodies)
+        self.begin(now_ms)

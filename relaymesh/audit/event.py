@@ -1,0 +1,286 @@
+"""What the store did, as audit rows: submits, attempts that ended, what maintenance took back.
+
+Rows of which there is one per task or step are made from a template whose texts are known to hold no secret (ids, names
+of agents, counts), so they cost no masking and no JSON encoder: some 2 µs, against 30 for any other row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Protocol
+
+from relaymesh.core.ident import trace_of
+from relaymesh.view import MaintenanceOutcome
+from relaymesh.wire.audit import Record, body_of, instant, quoted
+from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef, NewTask
+
+if TYPE_CHECKING:
+    from relaymesh.store.conflict import Conflict
+
+__all__ = [
+    "Finished",
+    "conflict_records",
+    "death_record",
+    "ended_bodies",
+    "expiry_records",
+    "lost_records",
+    "maintenance_records",
+    "recovery_record",
+    "submit_bodies",
+]
+
+
+class Finished(Protocol):
+    """What a commit made of attempts, by lease token and task (``relaymesh.store.finish.FinishResult``)."""
+
+    @property
+    def fenced(self) -> frozenset[str]: ...
+    @property
+    def retried(self) -> frozenset[str]: ...
+    @property
+    def dead(self) -> frozenset[str]: ...
+    @property
+    def completed(self) -> frozenset[str]: ...
+    @property
+    def left_open(self) -> frozenset[str]: ...
+    @property
+    def ready(self) -> Mapping[str, int]: ...
+
+
+def submit_bodies(
+    tasks: Sequence[NewTask],
+    results: Sequence[tuple[str, bool]],
+    *,
+    namespace: str,
+    actor: str,
+    now_ms: int,
+) -> list[str]:
+    """Return one row for each task that was handed in; results: ``(task id, deduplicated)`` of each."""
+    single = _opening("task.submit", actor, namespace, now_ms)
+    workflow = _opening("workflow.submit", actor, namespace, now_ms)
+    bodies = []
+    for task, (task_id, deduplicated) in zip(tasks, results, strict=True):
+        known = quoted(task_id)[1:-1]
+        step = task.steps[0] if task.steps else None
+        result = "deduplicated" if deduplicated else "submitted"
+        # The task that holds the key has a trace of its own, which nobody has read.
+        trace = "null" if deduplicated else quoted(task.trace_id)
+        if step is not None and step.step_id == f"stp_{task.task_id[4:]}":
+            message = "null" if deduplicated else quoted(f"msg_{step.step_id}.1")
+            opening = single
+            details = f'"agent":{quoted(step.agent_id)},"priority":{quoted(step.priority)},"msg_id":{message}'
+        else:
+            ready = sum(step.waiting_on == 0 for step in task.steps)
+            opening = workflow
+            details = f'"step_count":{len(task.steps)},"ready_steps":{ready}'
+        bodies.append(
+            f'{opening}task/{known}","result":"{result}","trace_id":{trace},"span_id":null,"task_id":"{known}"'
+            f',"step_id":null,"details":{{{details}}},"prev_hash":"'
+        )
+    return bodies
+
+
+def ended_bodies(
+    steps: Sequence[FinishedStep],
+    finished: Finished,
+    traces: Mapping[str, str],
+    *,
+    actor: str,
+    namespace: str,
+    now_ms: int,
+    masked: frozenset[str] = frozenset(),
+) -> list[str]:
+    """Return one row for each attempt that ended.
+
+    traces: by lease token, of tasks that brought a trace of their own.
+    """
+    bodies: list[str] = []
+    opening = _opening("step.execute", actor, namespace, now_ms)
+    fenced, left_open = finished.fenced, finished.left_open
+    # What follows from the steps of a task that one commit ended is told with the last of them.
+    news = finished.completed.union(finished.ready)
+    last = {step.lease.task_id: step for step in steps if step.lease.task_id in news} if news else {}
+    for step in steps:
+        lease = step.lease
+        token, task, epoch = lease.lease_token, lease.task_id, lease.lease_epoch
+        if step.report.kind != "succeeded" or token in fenced:
+            record = _other(step, finished, traces, actor)
+            bodies.append(body_of(record, namespace=namespace, now_ms=now_ms, masked=masked))
+            continue
+        span = blake2b(token.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        if lease.shape == SHAPE_SOLE:
+            # Such a row was made by this package, so its ids are of our making: nothing in them needs escaping.
+            ready, step_id, task_id = 0, lease.step_id, task
+            trace = traces.get(token) or task[4:].replace("-", "")
+            result = "task_completed" if task not in left_open else "step_completed"
+        else:
+            ready, result = 0, "step_completed"
+            if last.get(task) is step:
+                ready = finished.ready.get(task, 0)
+                result = "task_completed" if task in finished.completed else result
+            step_id, task_id = quoted(lease.step_id)[1:-1], quoted(task)[1:-1]
+            trace = traces.get(token) or trace_of(task)
+        bodies.append(
+            f'{opening}step/{step_id}","result":"{result}","trace_id":"{trace}","span_id":"{span}"'
+            f',"task_id":"{task_id}","step_id":"{step_id}","details":{{"msg_id":"msg_{step_id}.{epoch}"'
+            f',"lease_epoch":{epoch},"cluster_epoch":{lease.cluster_epoch},"ready_steps":{ready}}}'
+            ',"prev_hash":"'
+        )
+    return bodies
+
+
+def lost_records(leases: Iterable[LeaseRef], *, error: str, actor: str) -> list[Record]:
+    """Return a record for each attempt that ended with its worker process."""
+    return [
+        Record(
+            "step.execute",
+            actor,
+            f"step/{lease.step_id}",
+            "exception",
+            {**_lease_details(lease), "agent": lease.agent_id, "attempt": lease.attempt, "error": error},
+            lease.task_id,
+            lease.step_id,
+            trace_of(lease.task_id),
+            _span_of(lease),
+        )
+        for lease in leases
+    ]
+
+
+def conflict_records(conflicts: Iterable[Conflict], *, actor: str, cluster_epoch: int) -> list[Record]:
+    """Return a record for each refused write of a fenced owner."""
+    return [
+        Record(
+            "lease.conflict",
+            found.worker_id or actor,
+            f"step/{found.step_id}",
+            found.event_type,
+            {
+                "msg_id": f"msg_{found.step_id}.{found.expected_epoch}",
+                "lease_epoch": found.expected_epoch,
+                "cluster_epoch": cluster_epoch,
+                "reason": f"the step is {found.actual_status} at lease epoch {found.actual_epoch}",
+            },
+            found.task_id,
+            found.step_id,
+            trace_of(found.task_id) if found.task_id else None,
+        )
+        for found in conflicts
+    ]
+
+
+def expiry_records(task_ids: Iterable[str], *, cluster_epoch: int) -> list[Record]:
+    """Return a record for each task that was cancelled because its time was over."""
+    details = {"mode": "soft", "reason": "expired", "cluster_epoch": cluster_epoch}
+    return [
+        Record("task.cancel", "maintenance", f"task/{task_id}", "cancelled", details, task_id) for task_id in task_ids
+    ]
+
+
+def recovery_record(node_id: str, *, reclaimed: int, retry_scheduled: int, dead_lettered: int) -> Record:
+    """Return the record of a node that took back what its former self ran."""
+    details = {
+        "limit": None,
+        "dead_nodes": [node_id],
+        "reclaimed": reclaimed,
+        "retry_scheduled": retry_scheduled,
+        "dead_lettered": dead_lettered,
+    }
+    return Record("ownership.recover", "runtime", "runtime/ownership", "recovered", details)
+
+
+def death_record(node_id: str, last_heard_ms: int) -> Record:
+    """Return the record of a node that ended without a word: rows of its last moments may be missing."""
+    details = {"lost": None, "since_ms": last_heard_ms, "cause": "node_died", "node_id": node_id}
+    return Record("audit.gap", "system", "runtime/audit", "possible", details)
+
+
+def maintenance_records(
+    outcome: MaintenanceOutcome, *, actor: str = "maintenance", dead_nodes: Sequence[str] = ()
+) -> list[Record]:
+    """Return what one round of maintenance did; nothing when it did nothing."""
+    done = outcome
+    changed = (
+        done.monotonic_reclaimed,
+        done.dead_owner_reclaimed,
+        done.wall_reclaimed,
+        done.retry_messages_dispatched,
+        done.dead_nodes_pruned,
+        done.suspected_nodes_marked,
+        done.dead_nodes_marked,
+    )
+    if not any(changed):
+        return []
+    records = []
+    if done.dead_owner_reclaimed:
+        details: dict[str, object] = {
+            "dead_nodes": sorted(dead_nodes),
+            "reclaimed": done.dead_owner_reclaimed,
+            "retry_scheduled": done.dead_owner_retry_scheduled,
+            "dead_lettered": done.dead_owner_dead_lettered,
+        }
+        records.append(Record("ownership.recover.dead_node", actor, "runtime/ownership", "recovered", details))
+    details = {
+        "lease_heartbeats": done.lease_heartbeats,
+        "monotonic_reclaimed": done.monotonic_reclaimed,
+        "dead_owner_reclaimed": done.dead_owner_reclaimed,
+        "dead_owner_retry_scheduled": done.dead_owner_retry_scheduled,
+        "dead_owner_dead_lettered": done.dead_owner_dead_lettered,
+        "wall_reclaimed": done.wall_reclaimed,
+        "retry_dispatched": done.retry_messages_dispatched,
+        "mesh_nodes_pruned": done.dead_nodes_pruned,
+        "node_id": done.node_id,
+        "suspected_nodes_marked": done.suspected_nodes_marked,
+        "dead_nodes_marked": done.dead_nodes_marked,
+        "lease_report_generated": done.lease_report_generated,
+    }
+    return [*records, Record("maintenance.tick", actor, "runtime/maintenance", "ok", details)]
+
+
+def _other(step: FinishedStep, finished: Finished, traces: Mapping[str, str], actor: str) -> Record:
+    """Return the record of an attempt that failed, was put off, or came too late."""
+    lease, report = step.lease, step.report
+    token = lease.lease_token
+    details: dict[str, object] = {**_lease_details(lease), "agent": lease.agent_id, "attempt": lease.attempt}
+    if token in finished.fenced:
+        result = "stale_lease_on_success" if report.kind == "succeeded" else "stale_lease"
+    elif report.kind == "snoozed":
+        result, details["for_ms"] = "retry_scheduled", report.for_ms
+    else:
+        details["error"] = report.error
+        if token in finished.dead:
+            result = "agent_not_found" if report.code == "agent_not_found" else "dead_lettered"
+        else:
+            result = "retry_scheduled" if token in finished.retried else "exception"
+    return Record(
+        "step.execute",
+        actor,
+        f"step/{lease.step_id}",
+        result,
+        details,
+        lease.task_id,
+        lease.step_id,
+        traces.get(token) or trace_of(lease.task_id),
+        _span_of(lease),
+    )
+
+
+def _lease_details(lease: LeaseRef) -> dict[str, object]:
+    return {
+        "msg_id": f"msg_{lease.step_id}.{lease.lease_epoch}",
+        "lease_epoch": lease.lease_epoch,
+        "cluster_epoch": lease.cluster_epoch,
+    }
+
+
+def _span_of(lease: LeaseRef) -> str:
+    # As relaymesh.agents.trace.span_id_of, which lies above this package.
+    return blake2b(lease.lease_token.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def _opening(action: str, actor: str, namespace: str, now_ms: int) -> str:
+    return (
+        f'{{"timestamp":"{instant(now_ms)}","namespace":{quoted(namespace)},"action":{quoted(action)}'
+        f',"actor":{quoted(actor)},"principal_id":null,"resource":"'
+    )

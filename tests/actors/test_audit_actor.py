@@ -1,0 +1,117 @@
+"""AuditActor and its desk: batches, a bound that is told of, and a crash that loses nothing in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from actors.address import Address
+from actors.audit import AuditActor, AuditDesk
+from actors.mailbox import Overflow
+from relaymesh.audit import AuditTrail
+from relaymesh.store.root import create_layout
+from relaymesh.wire.audit import Record, body_of
+from relaymesh.wire.audit_mail import FlushAudit
+from relaymesh.wire.kernel import Crash, Ping
+from tests.actors.fakes import PATIENCE_S, Ends, ManualTimers
+from tests.audit import chain
+
+
+def bodies(count: int, text: str = "a") -> list[str]:
+    return [body_of(Record(text, "n1", "r", "ok", {"n": n}), namespace="default", now_ms=0) for n in range(count)]
+
+
+class Place:
+    """One AuditActor on a root of its own."""
+
+    def __init__(self, root: Path, rows_max: int = 100) -> None:
+        create_layout(root)
+        self.root = root
+        self.timers = ManualTimers()
+        self.ends = Ends()
+        self.address = Address("audit", capacity=64, overflow=Overflow.DROP_NEW)
+        self.desk = AuditDesk(self.address, rows_max)
+
+    def launch(self) -> None:
+        self.actor = AuditActor(AuditTrail(self.root), self.desk, self.timers)
+        self.actor.launch(self.address, on_end=self.ends.put)
+        assert self.actor.wait_up(PATIENCE_S)
+
+    def stop(self) -> None:
+        self.actor.halt()
+        self.ends.last_word()
+
+    def flush(self) -> None:
+        self.address.tell(FlushAudit())
+        self.address.ask(Ping(), PATIENCE_S)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_rows_of_several_commits_are_written_together(place: Place) -> None:
+    place.launch()
+    place.desk.offer(bodies(3))
+    place.desk.offer(bodies(2))
+    place.address.ask(Ping(), PATIENCE_S)
+    assert chain.lines(place.root) == []
+
+    place.flush()
+
+    assert len(chain.rows(place.root)) == 5
+    place.stop()
+
+
+def test_rows_for_which_there_is_no_room_are_given_up_and_told_of(tmp_path: Path) -> None:
+    place = Place(tmp_path, rows_max=5)
+    place.desk.offer(bodies(4))
+    place.desk.offer(bodies(3))  # nobody has read the first
+    place.launch()
+
+    place.flush()
+    place.desk.offer(bodies(1, "later"))
+    place.flush()
+
+    rows = chain.rows(tmp_path)
+    assert [row["action"] for row in rows] == ["audit.gap", "a", "a", "a", "a", "later"]
+    assert rows[0]["details"] == {"lost": 3, "since_ms": None, "cause": "overflow"}
+    assert place.desk.lost == 3
+    place.stop()
+
+
+def test_what_was_collected_is_written_when_the_node_stops(place: Place) -> None:
+    place.launch()
+    place.desk.offer(bodies(2))
+    place.address.ask(Ping(), PATIENCE_S)
+
+    place.stop()
+
+    assert len(chain.rows(place.root)) == 2
+
+
+def test_nothing_is_refused_when_the_actor_has_ended_for_good(place: Place) -> None:
+    place.address.close()
+
+    place.desk.offer(bodies(2))
+
+    assert place.desk.lost == 2
+
+
+def test_rows_that_were_in_hand_at_a_crash_are_told_of_by_the_next(place: Place) -> None:
+    place.launch()
+    place.desk.offer(bodies(2))
+    place.address.ask(Ping(), PATIENCE_S)
+    place.address.tell(Crash("on purpose"))
+    place.ends.last_word()
+
+    place.launch()
+    place.desk.offer(bodies(1, "after"))
+    place.flush()
+
+    gap, after = chain.rows(place.root)
+    assert (gap["action"], gap["details"]["lost"]) == ("audit.gap", 2)  # type: ignore[index]
+    assert after["action"] == "after"
+    place.stop()
