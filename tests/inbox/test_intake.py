@@ -326,7 +326,7 @@ names = st.binary(min_size=1, max_size=60).filter(
 contents = st.binary(max_size=60) | st.just(b'{"agent": "echo", "input": ""}')
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(names, contents, min_size=1, max_size=8))
 def test_whatever_is_dropped_is_taken_refused_or_left_and_never_in_the_way(
     tmp_path_factory: pytest.TempPathFactory, files: dict[bytes, bytes]

@@ -175,11 +175,11 @@ def test_eight_processes_take_from_one_inbox_and_each_file_is_taken_once(site: S
 
 @pytest.mark.slow
 def test_nodes_that_are_killed_again_and_again_lose_no_file_and_repeat_none(site: Site) -> None:
-    names = {f"{number:04}.json" for number in range(1_200)}
+    names = {f"{number:04}.json" for number in range(600)}
     for name in names:
         drop(site.root, "normal", name, task())
 
-    for _ in range(3):
+    for _ in range(2):
         before = len(lying(site))
         nodes = [site.node(node_id, concurrency=1, measured=False) for node_id in ("a", "b")]
         eventually(lambda before=before: len(lying(site)) < before, what="a file is put away")
