@@ -1,7 +1,8 @@
 """What one transaction of the StoreActor comes to in the audit log.
 
 It is collected while the transaction runs, made into rows once it has committed and everybody has been told, and handed
-in at the AuditDesk. What was collected for a transaction that failed is forgotten with the next one.
+in at the AuditDesk. What was collected for a transaction that failed is forgotten with the next one. New tasks are not
+among it: who submits them records them, once the answer is there.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from relaymesh.audit.event import (
     lost_records,
     maintenance_records,
     recovery_record,
-    submit_bodies,
 )
+from relaymesh.core.mask import field_names
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.conflict import conflicts_at
 from relaymesh.store.finish import FinishResult
@@ -26,7 +27,7 @@ from relaymesh.store.recover import Reclaimed
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.audit import Record, body_of
-from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, NewTask, RunMaintenance
+from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, RunMaintenance
 
 __all__ = ["TRACES_MAX", "AuditRowsOf", "Desk"]
 
@@ -43,21 +44,24 @@ class Desk(Protocol):
 class AuditRowsOf:
     """The rows of one node's commits.
 
-    actor: who the log says ran the steps. conflicts: something was refused, so the table of conflicts has rows.
+    actor: who the log says ran the steps. masked_fields: more names of fields whose values are secret.
+    conflicts: something was refused, so the table of conflicts has rows.
     """
 
-    def __init__(self, desk: Desk | None, namespace: str, node_id: str, actor: str) -> None:
+    def __init__(
+        self, desk: Desk | None, namespace: str, node_id: str, actor: str, masked_fields: Sequence[str] = ()
+    ) -> None:
         self._desk = desk
         self._namespace = namespace
         self._node_id = node_id
         self._actor = actor
+        self._masked = field_names(masked_fields)
         self._traces: dict[str, str] = {}
         self.begin(0)
 
     def begin(self, now_ms: int) -> None:
         """A transaction begins."""
         self._now_ms = now_ms
-        self._submitted: list[tuple[Sequence[NewTask], Sequence[tuple[str, bool]], str]] = []
         self._finished: list[tuple[Sequence[FinishedStep], FinishResult]] = []
         self._records: list[Record] = []
         self._expired: list[str] = []
@@ -68,10 +72,6 @@ class AuditRowsOf:
         self._traces[grant.lease.lease_token] = grant.traceparent[3:35]
         if len(self._traces) > TRACES_MAX:
             del self._traces[next(iter(self._traces))]
-
-    def submitted(self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]], *, actor: str) -> None:
-        """Tasks were stored, or found to be there."""
-        self._submitted.append((tasks, results, actor))
 
     def finished(self, steps: Sequence[FinishedStep], result: FinishResult) -> None:
         """Attempts ended."""
@@ -136,13 +136,19 @@ class AuditRowsOf:
         if desk is None:
             return
         bodies: list[str] = []
-        for tasks, results, actor in self._submitted:
-            bodies += submit_bodies(tasks, results, namespace=namespace, actor=actor, now_ms=now_ms)
         for steps, result in self._finished:
-            bodies += ended_bodies(steps, result, self._traces, actor=self._actor, namespace=namespace, now_ms=now_ms)
+            bodies += ended_bodies(
+                steps,
+                result,
+                self._traces,
+                actor=self._actor,
+                namespace=namespace,
+                now_ms=now_ms,
+                masked=self._masked,
+            )
             if self._traces:
                 for step in steps:
                     self._traces.pop(step.lease.lease_token, None)
-        bodies += [body_of(record, namespace=namespace, now_ms=now_ms) for record in self._records]
+        bodies += [body_of(record, namespace=namespace, now_ms=now_ms, masked=self._masked) for record in self._records]
         desk.offer(bodies)
         self.begin(now_ms)

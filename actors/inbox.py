@@ -22,7 +22,6 @@ from actors.timer import Timers
 from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
 from relaymesh.errors import ActorError, RelayMeshError
-from relaymesh.inbox.answer import ACTOR
 from relaymesh.inbox.intake import Batch, Intake
 from relaymesh.store.inbox_files import InboxFiles
 from relaymesh.store.message_files import MessageFiles
@@ -186,7 +185,7 @@ class InboxActor(Actor):
         if not batch.entries:
             return
         try:
-            reply = self._store.ask_later(SubmitTasks(batch.tasks, ACTOR))
+            reply = self._store.ask_later(SubmitTasks(batch.tasks))
         except RelayMeshError:
             self._intake.uncertain(batch)
             raise

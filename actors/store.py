@@ -82,7 +82,8 @@ CHECKPOINT_NS = 30_000_000_000
 class NodeFacts:
     """Who this node is, and what it can run.
 
-    worker_id: who the audit log says ran the steps.
+    worker_id: who the audit log says ran the steps. masked_fields: names whose values it does not show, besides those
+        that it knows.
     pools: agent id to slot pool. limits: agents that may not run more often than this at a time on the whole root.
     """
 
@@ -97,6 +98,7 @@ class NodeFacts:
     policy_of: Callable[[str], RetryPolicy]
     durability: Durability = Durability.FULL
     worker_id: str = "worker-local"
+    masked_fields: tuple[str, ...] = ()
 
 
 class StoreNeeds(Protocol):
@@ -193,7 +195,7 @@ class StoreActor(Actor):
         audit: Desk | None = None,
     ) -> None:
         super().__init__()
-        self._audit = AuditRowsOf(audit, facts.namespace, facts.node_id, facts.worker_id)
+        self._audit = AuditRowsOf(audit, facts.namespace, facts.node_id, facts.worker_id, facts.masked_fields)
         self._facts = facts
         self._needs = needs
         self._timers = timers
@@ -542,11 +544,11 @@ class StoreActor(Actor):
             self._store.add_counter("low_starvation", claim.forced_low)
         done.claim = claim
 
-    def _answer_submits(self, done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
+    @staticmethod
+    def _answer_submits(done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
         start = 0
         for message, reply in batch.submits:
             end = start + len(message.tasks)
-            self._audit.submitted(message.tasks, results[start:end], actor=message.actor)
             done.answers.append((reply, StoreAnswer(tuple(results[start:end]))))
             start = end
         done.ready = done.due_changed = True

@@ -287,6 +287,7 @@ class Node:
             policy_of=policy_of,
             durability=Durability(self._settings.durability),
             worker_id=self._options.worker_id,
+            masked_fields=self._settings.audit_masked_fields,
         )
 
     def _capabilities(self) -> str:

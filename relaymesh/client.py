@@ -290,12 +290,19 @@ class Client:
         return new_task(request, payload, now_ms=self._now_ms(), ids=self._ids, files=self._writable().payloads)
 
     def _commit(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
-        if self._submitter is not None:
-            return self._submitter(tasks)
+        """Store tasks; return ``(task id, deduplicated)`` of each, once they are on disk and recorded."""
+        results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
+        from relaymesh.audit.event import submit_bodies
+
+        now_ms = self._now_ms()
+        self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
+        return results
+
+    def _store_tasks(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
         store = self._writable()
-        results = self._hand_over(tasks)
-        if results is not None:
-            return results
+        handed_over = self._hand_over(tasks)
+        if handed_over is not None:
+            return handed_over
         with store.write():
             results = store.submit(tasks, now_ms=self._now_ms())
         self._commits += 1

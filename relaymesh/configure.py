@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relaymesh.audit import AuditTrail
+from relaymesh.core.nearest import quoted
 from relaymesh.core.setting import Applies, Setting, Value, WrongValueError, find, parse
 from relaymesh.core.setting_table import by_name
 from relaymesh.errors import InputError
@@ -37,7 +38,7 @@ class BadSettingError(InputError):
         self.key, self.reason = key, reason
 
     def __str__(self) -> str:
-        return f"{self.key} cannot be set ({self.reason}): `relaymesh settings show` lists keys and values"
+        return f"{quoted(self.key)} cannot be set ({self.reason}): `relaymesh settings show` lists keys and values"
 
 
 def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail, actor: str = "cli") -> SettingSetOutcome:

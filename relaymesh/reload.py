@@ -94,6 +94,7 @@ class SettingsWatch:
     def begin(self) -> None:
         """Record and audit what the process started with. A disk that does not take it is told to the log."""
         self._take(None, None)
+        self._warn()
 
     def look(self, now_ms: int) -> News | None:
         """Read the files if one of them has changed; None when nothing has, or when it cannot be used."""
@@ -116,6 +117,7 @@ class SettingsWatch:
         waiting = changed_names(table(), self._running.values(), loaded.effective.values)
         if former != self._running or waiting:
             log.info("settings were reloaded; changed: %s", ", ".join(changed) or "nothing")
+        self._warn()
         for name in set(waiting).intersection(changed):
             log.warning("the setting %s cannot change while a node runs: it holds from the next start on", name)
         return News(_outcome(loaded, changed, now_ms), self._running, retries, waiting)
@@ -133,6 +135,10 @@ class SettingsWatch:
         self._problem = str(error)
         log.error("the settings stay as they were: %s", error)
         _refuse(self._root, error, audit=self._audit(), actor="runtime", node_id=self._node_id, now_ms=now_ms)
+
+    def _warn(self) -> None:
+        if self._loaded.exposed:
+            log.warning("others can read the secret in %s: chmod 600 it", self._loaded.path)
 
     def _audit(self) -> AuditTrail:
         return AuditTrail(self._root, self._namespace, masked_fields=self._running.audit_masked_fields)

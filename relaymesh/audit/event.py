@@ -60,20 +60,27 @@ def submit_bodies(
     single = _opening("task.submit", actor, namespace, now_ms)
     workflow = _opening("workflow.submit", actor, namespace, now_ms)
     bodies = []
+    names: dict[str, str] = {}
     for task, (task_id, deduplicated) in zip(tasks, results, strict=True):
-        known = quoted(task_id)[1:-1]
-        step = task.steps[0] if task.steps else None
-        result = "deduplicated" if deduplicated else "submitted"
+        step = task.steps[0]
+        if step.shape == SHAPE_SOLE and not deduplicated:
+            # Made by this package a moment ago: nothing in its ids needs escaping.
+            agent = names.get(step.agent_id) or names.setdefault(step.agent_id, quoted(step.agent_id))
+            bodies.append(
+                f'{single}task/{task_id}","result":"submitted","trace_id":"{task.trace_id}","span_id":null'
+                f',"task_id":"{task_id}","step_id":null,"details":{{"agent":{agent},"priority":"{step.priority}"'
+                f',"msg_id":"msg_{step.step_id}.1"}},"prev_hash":"'
+            )
+            continue
         # The task that holds the key has a trace of its own, which nobody has read.
         trace = "null" if deduplicated else quoted(task.trace_id)
-        if step is not None and step.step_id == f"stp_{task.task_id[4:]}":
-            message = "null" if deduplicated else quoted(f"msg_{step.step_id}.1")
+        known, result = quoted(task_id)[1:-1], "deduplicated" if deduplicated else "submitted"
+        if step.shape == SHAPE_SOLE:
             opening = single
-            details = f'"agent":{quoted(step.agent_id)},"priority":{quoted(step.priority)},"msg_id":{message}'
+            details = f'"agent":{quoted(step.agent_id)},"priority":{quoted(step.priority)},"msg_id":null'
         else:
-            ready = sum(step.waiting_on == 0 for step in task.steps)
             opening = workflow
-            details = f'"step_count":{len(task.steps)},"ready_steps":{ready}'
+            details = f'"step_count":{len(task.steps)},"ready_steps":{sum(s.waiting_on == 0 for s in task.steps)}'
         bodies.append(
             f'{opening}task/{known}","result":"{result}","trace_id":{trace},"span_id":null,"task_id":"{known}"'
             f',"step_id":null,"details":{{{details}}},"prev_hash":"'

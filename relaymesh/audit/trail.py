@@ -55,6 +55,7 @@ class AuditTrail:
 
     root: the scoped root. masked_fields: more names of fields whose values are secret.
     segment_bytes, segment_age_ms: the log is rotated by the first batch that finds it this large, or this old.
+    boot: names the boot of the machine; what an earlier one had not synced may be gone.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class AuditTrail:
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_ms: int = SEGMENT_AGE_MS,
         now_ms: Callable[[], int] = _wall_ms,
+        boot: Callable[[], str] = boot_id,
     ) -> None:
         self.place = Place(root)
         self.namespace = namespace
@@ -75,6 +77,7 @@ class AuditTrail:
         self._segment_bytes = segment_bytes
         self._segment_age_ms = segment_age_ms
         self._now_ms = now_ms
+        self._boot = boot
         self._turn = threading.Lock()
         self._complaints = 0
         self._rotated = False
@@ -146,7 +149,7 @@ class AuditTrail:
         dropped = 0
         with self._turn, locked(self.place.lock) as descriptor:
             secret = load_secret(self.place.security) or make_secret(self.place.security)
-            head = settle(self.place, read_head(descriptor, secret), boot_id()).head
+            head = settle(self.place, read_head(descriptor, secret), self._boot()).head
             for number in numbers(self.place):
                 found = None if self.place.plain(number).exists() else read_index(self.place, number)
                 if found is None or found[0].last >= instant(before_ms):
@@ -187,7 +190,7 @@ class AuditTrail:
     def _append(self, descriptor: int, bodies: Sequence[str], lost: int, lost_cause: str) -> None:
         now_ms = self._now_ms()
         secret = load_secret(self.place.security) or make_secret(self.place.security)
-        boot = boot_id()
+        boot = self._boot()
         found = read_head(descriptor, secret)
         settled = settle(self.place, found, boot)
         if self._rotation_due(settled.head, now_ms):
@@ -196,7 +199,7 @@ class AuditTrail:
         gaps = self._gaps(head, settled.gap, lost, lost_cause, now_ms)
         lines: list[str] = []
         head = _extend(head, [*gaps, *bodies], lines, secret, now_ms)
-        data = settled.mend + "".join(lines).encode("ascii")
+        data = settled.mend + "".join(lines).encode()
         due = now_ms - head.synced_at_ms >= SYNC_MS or now_ms < head.synced_at_ms
         self._write(data, settled.head.size, sync=due)
         head = msgspec.structs.replace(

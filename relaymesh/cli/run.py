@@ -35,7 +35,7 @@ grace_option = click.option(
 worker_id_option = click.option(
     "--worker-id",
     default="worker-local",
-    help="Who runs the steps, for the audit log; the node id when that is blank.",
+    help="Name in the audit log; the node id when --node-id is blank.",
 )
 free_node_id_option = click.option(
     "--node-id",

@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from relaymesh.audit import AuditTrail
-from relaymesh.audit.event import submit_bodies
 from relaymesh.core.ident import Ids
-from relaymesh.inbox.answer import ACTOR
 from relaymesh.inbox.intake import Intake
 from relaymesh.store.error import StoreIOError
 from relaymesh.store.inbox_files import FileOps, InboxFiles
@@ -56,10 +54,7 @@ def inbox_round(
         while intake.has_more() and not intake.troubled and intake.stored < FILES_MAX:
             batch = intake.batch()
             if batch.entries:
-                results = store_tasks(batch.tasks)
-                bodies = submit_bodies(batch.tasks, results, namespace=store.namespace, actor=ACTOR, now_ms=now_ms())
-                audit.append(bodies)
-                intake.committed(batch, results)
+                intake.committed(batch, store_tasks(batch.tasks))
             intake.look()
         while intake.deliver():
             continue

@@ -23,10 +23,12 @@ from typing import Protocol
 import msgspec
 
 from relaymesh.audit import AuditTrail
+from relaymesh.audit.event import submit_bodies
 from relaymesh.core import inbox
 from relaymesh.core.inbox import LANES, FolderWatch, Held, Lane, Look
 from relaymesh.errors import InputError
 from relaymesh.inbox.answer import (
+    ACTOR,
     AFTER_A_CRASH,
     REASONS,
     Refused,
@@ -291,7 +293,12 @@ class Intake:
     # -- after the commit --------------------------------------------------------------------------------------------
 
     def committed(self, batch: Batch, results: Sequence[tuple[str, bool]]) -> None:
-        """The batch is on disk, and in the audit log; results: ``(task id, deduplicated)`` of each of its tasks."""
+        """The batch is on disk; results: ``(task id, deduplicated)`` of each of its tasks."""
+        # First of all: who sees an answer beside a file finds its record.
+        bodies = submit_bodies(
+            batch.tasks, results, namespace=self._reads.namespace, actor=ACTOR, now_ms=self._needs.now_ms()
+        )
+        self._audit.append(bodies)
         for entry, (task_id, _) in zip(batch.entries, results, strict=True):
             self._mark(entry.held, task_id)
         self.stored += len(results)

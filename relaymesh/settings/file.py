@@ -17,7 +17,7 @@ from typing import Any
 
 from relaymesh.core.nearest import quoted
 from relaymesh.core.setting import Effective, Source, Value, WrongValueError, check, find, parse, settle
-from relaymesh.core.setting_table import Settings, by_name, table
+from relaymesh.core.setting_table import SECRET, Settings, by_name, table
 from relaymesh.errors import RootError
 
 __all__ = [
@@ -84,6 +84,16 @@ class Loaded:
     @property
     def settings(self) -> Settings:
         return Settings.of(self.effective.values)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether the file holds a secret that others than its owner may read; False where modes say nothing."""
+        if os.name == "nt" or not self.given.get(SECRET):
+            return False
+        try:
+            return bool(os.stat(self.path).st_mode & 0o077)
+        except OSError:
+            return False
 
 
 def load_settings(root: Path) -> Settings:

@@ -105,11 +105,10 @@ class SeenLease(Message, frozen=True):
 class SubmitTasks(Message, frozen=True):
     """Store these tasks; answered after the commit, with one ``(task_id, deduplicated)`` for each.
 
-    actor: who hands them in, as the audit log calls it.
+    Who sends it records it: an answer that somebody has is in the audit log, whatever becomes of the node.
     """
 
     tasks: tuple[NewTask, ...]
-    actor: str = "runtime"
 
 
 class LeaseRef(Message, frozen=True):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from relaymesh.audit import AuditTrail, Record
+from relaymesh.audit.verify import verify
 from relaymesh.store.root import create_layout
 from tests.audit import chain
 
@@ -162,3 +163,71 @@ def test_no_thousand_rows_stand_without_a_seal(root: Path) -> None:
     sealed = [number for number, row in enumerate(chain.rows(root), 1) if row["signature"]]
 
     assert sealed == [1000, 2000]
+
+
+def test_rows_that_a_power_failure_took_are_told_of_and_the_chain_goes_on(root: Path) -> None:
+    before = AuditTrail(root, now_ms=lambda: 1_000_000, boot=lambda: "before")
+    for number in range(4):  # the first is synced, the others come within the same second
+        note(before, number)
+    log = root / "audit" / "audit.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:2]) + lines[2][:50])
+
+    note(AuditTrail(root, now_ms=lambda: 2_000_000, boot=lambda: "after"), 9)
+
+    first, second, gap, last = chain.rows(root)
+    assert (first["details"], second["details"], last["details"]) == ({"n": 0}, {"n": 1}, {"n": 9})
+    assert gap["details"] == {"lost": 2, "since_ms": None, "cause": "power_failure"}
+
+
+def test_what_was_synced_and_is_gone_was_cut_off_whatever_boot_it_is(root: Path) -> None:
+    now = [1_000_000]
+    before = AuditTrail(root, now_ms=lambda: now[0], boot=lambda: "before")
+    for number in range(3):
+        note(before, number)
+        now[0] += 5_000
+    log = root / "audit" / "audit.log"
+    log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+
+    note(AuditTrail(root, boot=lambda: "after"), 9)
+
+    with pytest.raises(AssertionError, match="row 2 links to"):
+        chain.rows(root)
+
+
+def test_a_writer_that_was_killed_while_it_rotated_leaves_a_chain_that_goes_on(root: Path) -> None:
+    trail = AuditTrail(root)
+    note(trail, 1)
+    (root / "audit" / "segments").mkdir()
+    (root / "audit" / "audit.log").rename(trail.place.plain(1))  # and the head was not moved any more
+
+    note(AuditTrail(root), 2)
+    note(AuditTrail(root), 3)
+
+    assert [row["details"] for row in chain.rows(root)] == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert verify(trail.place).reason == ""
+
+
+def test_a_log_is_rotated_when_it_is_old(root: Path) -> None:
+    now = [1_000_000]
+    trail = AuditTrail(root, segment_age_ms=60_000, now_ms=lambda: now[0])
+    note(trail, 1)
+    now[0] += 59_000
+    note(trail, 2)
+    now[0] += 1_000
+    note(trail, 3)
+
+    assert len(trail.place.plain(1).read_bytes().splitlines()) == 2
+    assert len(chain.rows(root)) == 3
+
+
+def test_a_pack_that_was_killed_is_made_again(root: Path) -> None:
+    trail = AuditTrail(root, segment_bytes=1)
+    note(trail, 1)
+    note(trail, 2)
+    trail.place.packed(1).write_bytes(b"half a segm")  # the plain one is removed last
+
+    assert trail.pack() == 1
+
+    assert len(chain.rows(root)) == 2
+    assert verify(trail.place).reason == ""

@@ -136,6 +136,7 @@ def test_a_file_becomes_a_task_of_its_lane_with_all_that_it_says(desk: Desk) -> 
     (step,) = desk.bench.rows("SELECT * FROM steps")
     assert (task["idempotency_key"], task["expires_at_ms"], task["labels"]) == ("k", NOON + 9, '{"x": "y"}')
     assert (step["priority"], step["not_before_ms"], step["payload"]) == ("HIGH", NOON + 5, "x")
+    assert desk.audit() == [("task.submit", "inbox", "submitted")]
 
 
 def test_lanes_take_turns_and_a_lane_goes_by_name(desk: Desk) -> None:
@@ -157,6 +158,7 @@ def test_a_second_file_of_a_key_gets_the_result_of_the_first(desk: Desk) -> None
     results = [json.loads(path.read_bytes()) for path in (desk.root / "done").rglob("*.result.json")]
     assert {(result["file"], result["deduplicated"]) for result in results} == {("a.json", False), ("b.json", True)}
     assert len({result["taskId"] for result in results}) == 1
+    assert desk.audit()[1] == ("task.submit", "inbox", "deduplicated")
 
 
 def test_a_refused_file_uses_up_no_key(desk: Desk) -> None:

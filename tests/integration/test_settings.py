@@ -143,3 +143,14 @@ def test_the_secret_is_in_no_output_no_other_file_and_no_agents_environment(
     heard = [node.log.encode(), *(ended.stdout + ended.stderr for ended in said)]
     heard += [path.read_bytes() for path in site.root.rglob("*") if path.is_file() and path.name != SETTINGS_FILE]
     assert [text for text in heard if SECRET_TEXT.encode() in text] == []
+
+
+def test_the_fields_that_were_named_are_masked_in_the_rows_of_a_node(make_site: Callable[..., Site]) -> None:
+    site = make_site(settings={"maxAttempts": 1, "auditMaskedFields": ["error"]})
+    node = worker(site)
+    attempts_of_a_failure(site)
+    assert node.terminate() == 0
+
+    lines = (site.root / "audit" / "audit.log").read_text().splitlines()
+    (row,) = [row for row in map(json.loads, lines) if row["action"] == "step.execute"]
+    assert row["details"]["error"] == "***"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,17 @@ def test_a_bad_variable_is_refused_by_its_name_and_a_secret_is_not_repeated(tmp_
         load(tmp_path, {"RELAYMESH_GOSSIP_SHARED_SECRET": "s3cret" * 1000})
 
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are those of POSIX")
+def test_a_secret_that_others_can_read_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path, '{"gossipSharedSecret": "hush-hush"}')
+    (tmp_path / SETTINGS_FILE).chmod(0o640)
+    open_to_others = load(tmp_path).exposed
+    (tmp_path / SETTINGS_FILE).chmod(0o600)
+
+    assert open_to_others
+    assert not load(tmp_path).exposed
 
 
 def test_the_secret_is_in_no_repr(tmp_path: Path) -> None:
