@@ -11,6 +11,7 @@
     │   ├── thread    trusted agents in threads, HTTP
     │   └── worker-N  one worker process each
     ├── maintenance   dead owners, expiry, heartbeat
+    ├── inbox         files that programs hand in
     ├── wake          hints from other processes
     ├── settings      what the operator changed
     ├── control       messages from other processes
@@ -39,6 +40,7 @@ from actors.address import Address
 from actors.audit import AuditActor, AuditDesk
 from actors.base import Actor
 from actors.control import ControlActor
+from actors.inbox import InboxActor
 from actors.inline import INLINE_SLOTS, InlineWorkerActor
 from actors.lease import LeaseActor
 from actors.mailbox import Overflow
@@ -177,6 +179,7 @@ class Node:
             "queue": Address("queue", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "lease": Address("lease", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
+            "inbox": Address("inbox", capacity=64, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
             "settings": Address("settings", capacity=16, overflow=Overflow.DROP_NEW),
             "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
@@ -415,6 +418,7 @@ class Node:
                     reclaims=self._options.maintenance,
                 ),
             ),
+            *self._inbox(),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
             Child(
                 at["settings"],
@@ -436,6 +440,19 @@ class Node:
             on_give_up=self._gave_up,
         )
         return self.tree.start(_START_S)
+
+    def _inbox(self) -> list[Child]:
+        """Return the child that takes in files; a node for a single step leaves that to others."""
+        at = self.addresses
+        if self._options.one_step:
+            return []
+        facts = self.facts
+        files = self._settings.bus_mode == "files"
+
+        def make() -> InboxActor:
+            return InboxActor(facts, self._timers, at["store"], self.now_ms, self._trail, keeps_messages=files)
+
+        return [Child(at["inbox"], make)]
 
     def _workers(self) -> list[Child]:
         at, timers = self.addresses, self._timers

@@ -706,12 +706,13 @@ class Client:
         )
 
     def maintenance(self, node_id: str = "node-local") -> MaintenanceOutcome:
-        """Do one round of what a running node does by itself: take back lost steps, start what is due.
+        """Do one round of what a running node does by itself: take back lost steps, start what is due, take in files.
 
         Raises:
             BadNodeIdError: the id is blank.
             AgentLoadError: the agents, whose retry policies count, cannot be read.
         """
+        from relaymesh.inbox.by_hand import inbox_round
         from relaymesh.store.tick import maintenance_tick
 
         check_text("node_id", node_id)
@@ -722,6 +723,14 @@ class Client:
         store, specs = self._writable(), self._local_agents().specs
         policies = {agent_id: spec.retry for agent_id, spec in specs.items() if spec.retry is not None}
         outcome = maintenance_tick(store, node_id, self._config(), now_ms=self._now_ms(), policies=policies)
+        inbox_round(
+            store,
+            ids=self._ids,
+            now_ms=self._now_ms,
+            known_agents=self.agents,
+            audit=self.audit,
+            keeps_messages=self._config().bus_mode == "files",
+        )
         self._wake()
         from relaymesh.audit.event import maintenance_records
 
