@@ -8,16 +8,18 @@ among it: who submits them records them, once the answer is there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relaymesh.audit.event import (
     conflict_records,
     death_record,
     ended_bodies,
     expiry_records,
+    fired_records,
     lost_records,
     maintenance_records,
     recovery_record,
+    submit_bodies,
 )
 from relaymesh.core.mask import field_names
 from relaymesh.store.admin import cluster_epoch
@@ -27,7 +29,10 @@ from relaymesh.store.recover import Reclaimed
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.audit import Record, body_of
-from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, RunMaintenance
+from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, NewTask, RunMaintenance
+
+if TYPE_CHECKING:
+    from relaymesh.store.schedule_fire import Fired
 
 __all__ = ["TRACES_MAX", "AuditRowsOf", "Desk"]
 
@@ -65,6 +70,7 @@ class AuditRowsOf:
         self._finished: list[tuple[Sequence[FinishedStep], FinishResult]] = []
         self._records: list[Record] = []
         self._expired: list[str] = []
+        self._submitted: tuple[list[NewTask], list[tuple[str, bool]]] = [], []
         self.conflicts = False
 
     def remember_trace(self, grant: Grant) -> None:
@@ -120,6 +126,14 @@ class AuditRowsOf:
         self._expired = list(expired_tasks)
         self.conflicts |= expired.reclaimed + dead.reclaimed != len(order.expired) + len(order.dead)
 
+    def fired(self, ticks: Sequence[Fired]) -> None:
+        """Schedules were due: what became of each tick, and the tasks that were stored for it."""
+        for tick in ticks:
+            if tick.task is not None and tick.stored is not None:
+                self._submitted[0].append(tick.task)
+                self._submitted[1].append(tick.stored)
+        self._records += fired_records(ticks, actor="runtime")
+
     def end(self, store: Store) -> None:
         """The statements have run; what is in the tables only is read now, within the transaction."""
         if self._desk is None or not (self.conflicts or self._expired):
@@ -135,7 +149,8 @@ class AuditRowsOf:
         desk, namespace, now_ms = self._desk, self._namespace, self._now_ms
         if desk is None:
             return
-        bodies: list[str] = []
+        tasks, answers = self._submitted
+        bodies = submit_bodies(tasks, answers, namespace=namespace, actor="runtime", now_ms=now_ms) if tasks else []
         for steps, result in self._finished:
             bodies += ended_bodies(
                 steps,

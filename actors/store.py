@@ -243,6 +243,8 @@ class StoreActor(Actor):
         self._data_version = -1
         self._due_ms: int | None = None
         self._due_known = False
+        # A schedule has a tick that waits for the end of the run before it.
+        self._tick_queued = False
         self._leases_unverified = False
         self._verify_at_ns = 0
         self._failures = 0
@@ -363,6 +365,7 @@ class StoreActor(Actor):
             self._lease.tell(StoreChanged())
         if not self._due_known:
             self._due_ms = self._store.next_due_ms()
+            self._tick_queued = self._store.has_queued_tick()
             self._due_known = True
         if now_ns >= self._checkpoint_at_ns:
             self._checkpoint_at_ns = now_ns + CHECKPOINT_NS
@@ -509,6 +512,7 @@ class StoreActor(Actor):
             done.answers.append((reply, taken))
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
+            audit.fired(store.fire_due(now_ms=now_ms))
             done.ready = done.due_changed = True
         # What the queue gives back is free in its books already, or never was taken there: its demand says so.
         given_back = {id(lease) for released in batch.released for lease in released.leases}
@@ -516,7 +520,8 @@ class StoreActor(Actor):
         done.free = self._demand.with_ended(ended)
         if straight or (self._may_claim() and (done.ready or self._maybe_ready or self._makes_room(done.ended))):
             self._claim(done, batch, tasks if straight else [], groups, now_ms)
-        if done.due_changed:
+        # The end of a run is what a queued tick waits for.
+        if done.due_changed or (self._tick_queued and done.ended):
             self._due_known = False
         audit.end(store)
         return done

@@ -17,6 +17,7 @@ stands in other modules, loaded when they are first needed: every command of the
                observation.py         counts, metrics, service levels, alerts, health, the cluster epoch
                store/                 maintenance, exports
     settings   configure.py reload.py  change one, read them again, what each load changed
+    schedule   scheduling.py          create, list, pause, resume, trigger, backfill, next runs
     audit      evidence.py            tail, query, verify and export the audit log
 
 Whatever changes the root is recorded in the audit log once it is on disk. A record that cannot be written fails no call
@@ -81,9 +82,11 @@ if TYPE_CHECKING:
         SnapshotExportOutcome,
         SnapshotImportOutcome,
     )
+    from relaymesh.scheduling import Schedules
     from relaymesh.settings import Settings
     from relaymesh.settings.record import Alert
     from relaymesh.store.admin import CancelMode
+    from relaymesh.store.schedule_fire import Fired
     from relaymesh.store.store import Store
     from relaymesh.submission import BadPayloadError, BadTimeError, PayloadTooLargeError, default_key
     from relaymesh.view import (
@@ -154,6 +157,7 @@ class Client:
         check_text("actor", actor)
         self._actor = actor
         self._trail: AuditTrail | None = None
+        self._schedules: Schedules | None = None
         self._now_ms = now_ms
         self._fresh_ids: Ids | None = None
         self._submitter = submitter
@@ -318,11 +322,14 @@ class Client:
         if tracing is not None:
             fresh = [task for task, (_, deduplicated) in zip(tasks, results, strict=True) if not deduplicated]
             tracing.submitted(fresh, began_ns=began_ns, ended_ns=time.time_ns())
+        self._record_submits(tasks, results)
+        return results
+
+    def _record_submits(self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]]) -> None:
         from relaymesh.audit.event import submit_bodies
 
         now_ms = self._now_ms()
         self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
-        return results
 
     def _store_tasks(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
         store = self._writable()
@@ -722,7 +729,14 @@ class Client:
             raise BadNodeIdError(node_id)
         store, specs = self._writable(), self._local_agents().specs
         policies = {agent_id: spec.retry for agent_id, spec in specs.items() if spec.retry is not None}
-        outcome = maintenance_tick(store, node_id, self._config(), now_ms=self._now_ms(), policies=policies)
+        outcome = maintenance_tick(
+            store,
+            node_id,
+            self._config(),
+            now_ms=self._now_ms(),
+            policies=policies,
+            on_fired=self._record_fired,
+        )
         inbox_round(
             store,
             ids=self._ids,
@@ -825,6 +839,26 @@ class Client:
 
         check_whole_number("limit", limit)
         return settings_history(limit, audit=self.audit)
+
+    # -- schedules ---------------------------------------------------------------------------------------------------
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the root: ``client.schedules.create("nightly", cron="30 2 * * *", agent="backup")``."""
+        if self._schedules is None:
+            from relaymesh.scheduling import Schedules
+
+            self._schedules = Schedules(self)
+        return self._schedules
+
+    def _record_fired(self, ticks: Sequence[Fired]) -> None:
+        if ticks:
+            from relaymesh.audit.event import fired_records
+
+            stored = [(tick.task, tick.stored) for tick in ticks if tick.task is not None and tick.stored is not None]
+            if stored:
+                self._record_submits([task for task, _ in stored], [answer for _, answer in stored])
+            self.audit.record_many(fired_records(ticks, actor=self._actor))
 
     # -- audit -------------------------------------------------------------------------------------------------------
 

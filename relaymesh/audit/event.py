@@ -17,6 +17,7 @@ from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef, NewTask
 
 if TYPE_CHECKING:
     from relaymesh.store.conflict import Conflict
+    from relaymesh.store.schedule_fire import Fired
 
 __all__ = [
     "Finished",
@@ -24,6 +25,7 @@ __all__ = [
     "death_record",
     "ended_bodies",
     "expiry_records",
+    "fired_records",
     "lost_records",
     "maintenance_records",
     "recovery_record",
@@ -291,3 +293,22 @@ def _opening(action: str, actor: str, namespace: str, now_ms: int) -> str:
         f'{{"timestamp":"{instant(now_ms)}","namespace":{quoted(namespace)},"action":{quoted(action)}'
         f',"actor":{quoted(actor)},"principal_id":null,"resource":"'
     )
+
+
+def fired_records(ticks: Iterable[Fired], *, actor: str) -> list[Record]:
+    """Return a record for each tick of a schedule, or span of ticks that was passed over, that was decided about."""
+    return [
+        Record(
+            "schedule.fire",
+            actor,
+            f"schedule/{tick.name}",
+            tick.result,
+            {
+                "tick": instant(tick.tick_ms),
+                **({"until": instant(tick.until_ms)} if tick.until_ms is not None else {}),
+                **({"reason": tick.reason} if tick.reason else {}),
+            },
+            task_id=tick.stored[0] if tick.stored is not None else None,
+        )
+        for tick in ticks
+    ]

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "agents": Entry("Start here", "look", "List the agents that tasks can be submitted to."),
     "submit": Entry("Hand in work", "submit", "Store one task, or a batch of them, and print its id."),
     "submit-workflow": Entry("Hand in work", "submit", "Store a workflow of steps that depend on each other."),
+    "schedule": Entry("Hand in work", "schedule", "Submit again and again: cron, intervals, one-offs."),
     "up": Entry("Run work", "run", "Run a node until it is stopped."),
     "worker": Entry("Run work", "run", "Poll the queue once, or run steps until it is stopped."),
     "task": Entry("Look", "look", "Show one task with its result."),

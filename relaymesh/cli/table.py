@@ -30,6 +30,9 @@ from relaymesh.view import (
     SettingsHistoryEntry,
     SettingView,
     SloAlertOutcome,
+    ScheduleDetail,
+    ScheduleRun,
+    ScheduleView,
     StatsOutcome,
     SubmitOutcome,
     TaskExportOutcome,
@@ -57,6 +60,8 @@ _COLUMNS: Mapping[type[View], tuple[str, ...]] = {
     WorkflowStep: ("step_id", "agent_id", "status", "attempt", "depends_on"),
     SettingsHistoryEntry: ("timestamp", "result", "changed_fields"),
     SettingView: ("key", "value", "source", "raised_to"),
+    ScheduleView: ("name", "state", "next_tick", "last_task_id"),
+    ScheduleRun: ("tick", "kind", "task_id", "status"),
     LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
 }
 # What gives way when a table is too wide, in this order, and the characters that it keeps. Ids of tasks are not among
@@ -81,6 +86,9 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
             _task(console, answer)
         case WorkflowDetail():
             console.print(Group(_pairs(answer.task), _rows(answer.steps, console.width)))
+        case ScheduleDetail():
+            schedule = _pairs(answer.schedule, leave_out=("next_tick_ms", "last_tick_ms", "input_sha256"))
+            console.print(Group(schedule, *([_rows(answer.runs, console.width)] if answer.runs else [])))
         case CancelResult(cancelled=False):
             _say(console, f"{printable(answer.task_id)}  not cancelled: {_why_not(answer.message)}")
         case ReplayOutcome(replayed=False):

@@ -243,10 +243,63 @@ DROP INDEX tasks_rare;
 CREATE INDEX tasks_rare ON tasks(status, updated_at_ms) WHERE status IN ('RETRYING','DEAD_LETTER','CANCELLED');
 """
 
+_SCHEDULES = """
+CREATE TABLE schedules (
+    schedule_id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    namespace TEXT NOT NULL DEFAULT 'default',
+    state TEXT NOT NULL DEFAULT 'ACTIVE',
+    kind TEXT NOT NULL,
+    expression TEXT NOT NULL DEFAULT '',
+    zone TEXT NOT NULL DEFAULT 'UTC',
+    every_ms INTEGER,
+    anchor_ms INTEGER NOT NULL DEFAULT 0,
+    missed TEXT NOT NULL DEFAULT 'latest',
+    missed_max INTEGER NOT NULL DEFAULT 1,
+    jitter_ms INTEGER NOT NULL DEFAULT 0,
+    overlap TEXT NOT NULL DEFAULT 'allow',
+    agent_id TEXT,
+    payload TEXT NOT NULL,
+    priority TEXT,
+    labels TEXT,
+    cursor_ms INTEGER NOT NULL,
+    next_tick_ms INTEGER,
+    queued_tick_ms INTEGER,
+    last_tick_ms INTEGER,
+    last_task_id TEXT,
+    last_error TEXT,
+    known_from_ms INTEGER NOT NULL DEFAULT 0,
+    made INTEGER NOT NULL DEFAULT 0,
+    passed_over INTEGER NOT NULL DEFAULT 0,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX schedules_due ON schedules(next_tick_ms) WHERE state='ACTIVE';
+CREATE INDEX schedules_queued ON schedules(queued_tick_ms) WHERE queued_tick_ms IS NOT NULL;
+
+CREATE TABLE schedule_ticks (
+    schedule_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    tick_ms INTEGER NOT NULL,
+    task_id TEXT NOT NULL,
+    made_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (schedule_id, kind, tick_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE discards (
+    task_id TEXT PRIMARY KEY,
+    reason TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    steps INTEGER NOT NULL,
+    discarded_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS = (
     Migration(1, "20260101_001_base", "tasks, steps, leases, conflicts, nodes", _BASE),
     Migration(
         2, "20261121_002_plain_rare", "a cheaper predicate for the index of rare tasks", _PLAIN_RARE, _RARE_AS_LIST
     ),
+    Migration(3, "20261128_003_schedules", "schedules, their ticks, and discarded dead letters", _SCHEDULES),
 )
 SCHEMA_VERSION = MIGRATIONS[-1].number

@@ -11,14 +11,16 @@ Every write method must be called inside ``write()``; the group commit of the St
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from relaymesh.core.clock_guard import ClockState
 from relaymesh.core.fairness import Fairness
+from relaymesh.core.ident import Ids
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.template import render_stored
 from relaymesh.core.workflow_error import StepInputError
-from relaymesh.store import admin, recover
+from relaymesh.store import admin, recover, schedule_due
 from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.clock import save_clock
 from relaymesh.store.connection import BUSY_TIMEOUT_MS
@@ -32,6 +34,9 @@ from relaymesh.store.release import dependency_outputs, spread_roots
 from relaymesh.store.submit import insert_tasks
 from relaymesh.wire.store import FinishedStep, Grant, LeaseRef, NewTask, SeenLease, WriteNode
 
+if TYPE_CHECKING:
+    from relaymesh.store.schedule_fire import Fired, Press
+
 __all__ = ["PolicyOf", "Store"]
 
 PolicyOf = Callable[[str], RetryPolicy]
@@ -41,6 +46,8 @@ class Store(Database):
     """A database that tasks are submitted to, claimed from and committed to."""
 
     _epoch_of = (-1, 0)
+    _fresh_ids: Ids | None = None
+    _ids_ms = 0
 
     # -- submit ------------------------------------------------------------------------------------------------------
 
@@ -240,17 +247,41 @@ class Store(Database):
     # -- what comes with time ----------------------------------------------------------------------------------------
 
     def next_due_ms(self) -> int | None:
-        """Return when the next delayed or retrying step is due, or None."""
+        """Return when the next delayed or retrying step or the next tick of a schedule is due, or None."""
         with self.reading():
-            return recover.next_due_ms(self.conn)
+            instants = (recover.next_due_ms(self.conn), schedule_due.next_due_ms(self.conn))
+        return min((at_ms for at_ms in instants if at_ms is not None), default=None)
 
     def promote_due(self, *, now_ms: int, limit: int) -> int:
         """Make steps ready whose time has come."""
         return recover.promote_due(self.conn, now_ms=now_ms, limit=limit)
 
     def restart_waits(self, *, now_ms: int) -> int:
-        """Let backoffs begin anew that were set by a wall clock which was then set back."""
-        return recover.restart_waits(self.conn, now_ms=now_ms)
+        """Let backoffs and schedules begin anew that were set by a wall clock which was then set back."""
+        return recover.restart_waits(self.conn, now_ms=now_ms) + schedule_due.rewind(self.conn, now_ms=now_ms)
+
+    def has_queued_tick(self) -> bool:
+        """Return whether a tick waits for the end of the run before it; a read."""
+        with self.reading():
+            return schedule_due.has_queued_tick(self.conn)
+
+    def press(self, *, now_ms: int) -> Press:
+        """Return what makes tasks out of ticks in this transaction."""
+        from relaymesh.store.schedule_fire import Press  # a root without schedules does not pay for it
+
+        self._ids_ms = now_ms
+        if self._fresh_ids is None:
+            self._fresh_ids = Ids(lambda: self._ids_ms, self.rng)
+        return Press(self.conn, self._fresh_ids, self.payloads, lambda tasks: self.submit(tasks, now_ms=now_ms), now_ms)
+
+    def fire_due(self, *, now_ms: int) -> list[Fired]:
+        """Make the ticks of schedules that are due; return what became of each."""
+        due_ms = schedule_due.next_due_ms(self.conn)
+        if due_ms is None or due_ms > now_ms:
+            return []
+        from relaymesh.store.schedule_fire import fire_due
+
+        return fire_due(self.press(now_ms=now_ms))
 
     def expire_tasks(self, *, now_ms: int, limit: int) -> list[str]:
         """Cancel what has not been started of tasks whose expiry has passed; return the tasks that changed."""

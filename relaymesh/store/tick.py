@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
@@ -16,6 +17,9 @@ from relaymesh.store.presence import host_name, is_alive
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.store import SeenLease
+
+if TYPE_CHECKING:
+    from relaymesh.store.schedule_fire import Fired
 
 __all__ = ["maintenance_tick"]
 
@@ -29,10 +33,12 @@ def maintenance_tick(
     *,
     now_ms: int,
     policies: Mapping[str, RetryPolicy] = MappingProxyType({}),
+    on_fired: Callable[[Sequence[Fired]], None] = lambda _: None,
 ) -> MaintenanceOutcome:
     """Take back steps of dead and silent owners, start what is due, expire what is late, let old keys go.
 
     policies: of agents that have one of their own, by agent id; the others go by the settings.
+    on_fired: told after the commit what became of the ticks of schedules that were due.
     """
     default = settings.retry_policy
 
@@ -48,8 +54,12 @@ def maintenance_tick(
         by_death = store.reclaim(dead, cause="owner_dead", policy_of=policy_of, now_ms=now_ms)
         by_time = store.reclaim(expired, cause="lease_expired", policy_of=policy_of, now_ms=now_ms)
         promoted = store.promote_due(now_ms=now_ms, limit=limit)
+        if verdict.jumped_by_ms < 0:
+            store.restart_waits(now_ms=now_ms)
+        fired = store.fire_due(now_ms=now_ms)
         store.expire_tasks(now_ms=now_ms, limit=limit)
         store.forget_keys(before_ms=now_ms - KEY_TTL_MS, limit=_KEYS_PER_TICK)
+    on_fired(fired)
     return MaintenanceOutcome(
         node_id=node_id,
         dead_owner_reclaimed=by_death.reclaimed,
