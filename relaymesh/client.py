@@ -43,7 +43,14 @@ from relaymesh.argument import (
     root_of,
     sources_of,
 )
-from relaymesh.errors import MessageError, RootError, TaskFailedError, TaskNotFoundError, UnknownAgentError
+from relaymesh.errors import (
+    InputError,
+    MessageError,
+    RootError,
+    TaskFailedError,
+    TaskNotFoundError,
+    UnknownAgentError,
+)
 from relaymesh.store import read
 from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
@@ -51,6 +58,8 @@ from relaymesh.view import (
     AuditIntegrityOutcome,
     BatchLine,
     CancelResult,
+    DeadLetterView,
+    DiscardOutcome,
     Event,
     Explanation,
     LeaseConflict,
@@ -86,6 +95,7 @@ if TYPE_CHECKING:
     from relaymesh.settings import Settings
     from relaymesh.settings.record import Alert
     from relaymesh.store.admin import CancelMode
+    from relaymesh.store.dead_letter import DeadFilter
     from relaymesh.store.schedule_fire import Fired
     from relaymesh.store.store import Store
     from relaymesh.submission import BadPayloadError, BadTimeError, PayloadTooLargeError, default_key
@@ -111,6 +121,7 @@ T = TypeVar("T")
 __all__ = ["BadPayloadError", "BadTimeError", "Client", "PayloadTooLargeError", "default_key"]
 
 _DEFAULT_REASON = "cancelled by request"
+_REASON_CHARS_MAX = 1_000
 
 
 def __getattr__(name: str) -> object:
@@ -674,27 +685,89 @@ class Client:
         )
         return outcome
 
-    def replay(self, task_id: str) -> ReplayOutcome:
-        """Give the dead-lettered steps of a task a new start."""
+    def replay(
+        self,
+        task_id: str,
+        *,
+        edit: str | Mapping[str, str] | None = None,
+        from_step: str | None = None,
+    ) -> ReplayOutcome:
+        """Give the dead-lettered steps of a task a new start.
+
+        edit: a new input for the dead step, or by name of the step where there are several; it is taken as it stands.
+        from_step: the step of this name, and all that depends on it, run again too; what does not is kept.
+
+        Raises:
+            NoSuchDeadStepError, NotEditableError, PayloadTooLargeError, InputError: nothing was changed.
+        """
         from relaymesh.operation import replay
 
         check_task_id(task_id)
-        outcome, status = replay(self._writable(create=False), task_id, now_ms=self._now_ms)
+        check_text_or_none("from_step", from_step)
+        edits: dict[str | None, str] = {}
+        if edit is not None:
+            from relaymesh.submission import payload_of
+
+            for name, text in ({None: edit} if isinstance(edit, str) else edit).items():
+                check_text_or_none("the name of a step", name)
+                check_text("edit", text)
+                edits[name] = payload_of(TaskRequest(agent="", input=text))
+        outcome, details = replay(
+            self._writable(create=False), task_id, edits=edits, from_step=from_step, now_ms=self._now_ms
+        )
         self._wake()
         self.audit.record(
             "dead.replay",
             actor=self._actor,
             resource=f"task/{task_id}",
             result=outcome.message,
-            details={"status": status},
+            details=details,
             task_id=task_id,
         )
         return outcome
 
-    def replay_batch(self, status: str = "DEAD_LETTER", limit: int = 100) -> ReplayBatchOutcome:
-        """Replay the tasks of a status that changed last; those that cannot be replayed count as failed."""
-        details = tuple(self.replay(task.task_id) for task in self.tasks(status=status, limit=limit))
+    def replay_batch(
+        self,
+        status: str = "DEAD_LETTER",
+        limit: int = 100,
+        *,
+        agent: str | None = None,
+        error_class: str | None = None,
+        text: str | None = None,
+        older_than_ms: int | None = None,
+        newer_than_ms: int | None = None,
+    ) -> ReplayBatchOutcome:
+        """Replay the tasks of a status that changed last; those that cannot be replayed count as failed.
+
+        The filters, which are those of ``dead_letters``, narrow DEAD_LETTER to tasks that have such a step.
+
+        Raises:
+            InputError: a filter with another status; nothing was changed.
+        """
+        wanted = self._dead_filter(agent, error_class, text, older_than_ms, newer_than_ms)
+        check_text("status", status)
+        check_whole_number("limit", limit)
+        if wanted.narrows:
+            from relaymesh.operation import dead_task_ids
+
+            if status != "DEAD_LETTER":
+                raise InputError("the filters are for dead letters: leave the status out; nothing was changed")
+            task_ids = dead_task_ids(self._readable(), wanted, limit=limit)
+        else:
+            task_ids = [task.task_id for task in self.tasks(status=status, limit=limit)]
+        details = tuple(self.replay(task_id) for task_id in task_ids)
         replayed = sum(outcome.replayed for outcome in details)
+        filters = {
+            name: value
+            for name, value in (
+                ("agent", agent),
+                ("error_class", error_class),
+                ("text", text),
+                ("older_than_ms", older_than_ms),
+                ("newer_than_ms", newer_than_ms),
+            )
+            if value is not None
+        }
         self.audit.record(
             "dead.replay.batch",
             actor=self._actor,
@@ -706,11 +779,85 @@ class Client:
                 "candidates": len(details),
                 "replayed": replayed,
                 "failed": len(details) - replayed,
+                **filters,
             },
         )
         return ReplayBatchOutcome(
             status=status, total=len(details), replayed=replayed, failed=len(details) - replayed, details=details
         )
+
+    def dead_letters(
+        self,
+        *,
+        agent: str | None = None,
+        error_class: str | None = None,
+        text: str | None = None,
+        older_than_ms: int | None = None,
+        newer_than_ms: int | None = None,
+        limit: int = 100,
+    ) -> list[DeadLetterView]:
+        """Return dead-lettered steps, the latest death first.
+
+        error_class: the code of the failure, or the exception with which its text begins. text: part of that text.
+        older_than_ms, newer_than_ms: how long ago the step died, at least and at most.
+        """
+        from relaymesh.operation import dead_letters
+
+        check_whole_number("limit", limit)
+        wanted = self._dead_filter(agent, error_class, text, older_than_ms, newer_than_ms)
+        return dead_letters(self._readable(), wanted, limit=limit)
+
+    def _dead_filter(
+        self,
+        agent: str | None,
+        error_class: str | None,
+        text: str | None,
+        older_than_ms: int | None,
+        newer_than_ms: int | None,
+    ) -> DeadFilter:
+        from relaymesh.store.dead_letter import DeadFilter
+
+        for name, value in (("agent", agent), ("error_class", error_class), ("text", text)):
+            check_text_or_none(name, value)
+        for name, age_ms in (("older_than_ms", older_than_ms), ("newer_than_ms", newer_than_ms)):
+            check_time(name, age_ms)
+        now_ms = self._now_ms()
+        return DeadFilter(
+            agent=agent,
+            error_class=error_class,
+            text=text,
+            before_ms=None if older_than_ms is None else now_ms - older_than_ms,
+            after_ms=None if newer_than_ms is None else now_ms - newer_than_ms,
+        )
+
+    def discard(self, task_id: str, *, reason: str) -> DiscardOutcome:
+        """Take a task off the dead letters for good: it is CANCELLED, and stays readable.
+
+        Raises:
+            InputError: the reason is blank, or longer than 1,000 characters; nothing was changed.
+        """
+        from relaymesh.operation import discard
+
+        check_task_id(task_id)
+        check_text("reason", reason)
+        if not reason.strip() or len(reason) > _REASON_CHARS_MAX:
+            raise InputError(
+                f"a discard needs a reason of 1 to {_REASON_CHARS_MAX:,} characters, which is kept with the task;"
+                " nothing was changed"
+            )
+        outcome, details = discard(
+            self._writable(create=False), task_id, reason=reason.strip(), actor=self._actor, now_ms=self._now_ms
+        )
+        self._wake()
+        self.audit.record(
+            "dead.discard",
+            actor=self._actor,
+            resource=f"task/{task_id}",
+            result=outcome.message,
+            details=details,
+            task_id=task_id,
+        )
+        return outcome
 
     def maintenance(self, node_id: str = "node-local") -> MaintenanceOutcome:
         """Do one round of what a running node does by itself: take back lost steps, start what is due, take in files.

@@ -9,20 +9,38 @@ now_ms: the clock, not an instant. It is read inside the transaction, because th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from relaymesh.errors import TaskNotFoundError
 from relaymesh.store import read
-from relaymesh.view import CancelResult, Explanation, LeaseConflict, ReplayOutcome
+from relaymesh.view import (
+    CancelResult,
+    DeadLetterView,
+    DiscardOutcome,
+    Explanation,
+    LeaseConflict,
+    ReplayOutcome,
+)
 
 if TYPE_CHECKING:
     from relaymesh.settings import Settings
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.database import Database
+    from relaymesh.store.dead_letter import DeadFilter
     from relaymesh.store.store import Store
 
-__all__ = ["cancel", "explain", "lease_conflicts", "query", "replay"]
+__all__ = [
+    "cancel",
+    "dead_letters",
+    "dead_task_ids",
+    "discard",
+    "explain",
+    "lease_conflicts",
+    "query",
+    "replay",
+]
 
 
 # -- look ------------------------------------------------------------------------------------------------------------
@@ -89,9 +107,115 @@ def cancel(
     return result, epoch
 
 
-def replay(store: Store, task_id: str, *, now_ms: Callable[[], int]) -> tuple[ReplayOutcome, str | None]:
-    """Give the dead-lettered steps of a task a new start; return what came of it, and the status it had."""
+def replay(
+    store: Store,
+    task_id: str,
+    *,
+    edits: Mapping[str | None, str] = MappingProxyType({}),
+    from_step: str | None = None,
+    now_ms: Callable[[], int],
+) -> tuple[ReplayOutcome, dict[str, object]]:
+    """Give the dead-lettered steps of a task a new start; return what came of it, and what the audit log keeps.
+
+    edits: name of a step, or None for the only dead one, to its new input, which was checked as at a submit.
+
+    Raises:
+        NoSuchDeadStepError, NotEditableError: nothing was changed.
+    """
+    from relaymesh.store import dead_letter
+    from relaymesh.store.admin import cluster_epoch
+
+    with store.reading():
+        # What the caller looks at: bumped before the write, whoever bumped it wants to look again.
+        epoch = cluster_epoch(store.conn)
     with store.write():
         status = read.task_status(store.conn, task_id)
-        code = store.replay(task_id, now_ms=now_ms())
-    return ReplayOutcome(task_id=task_id, replayed=code == "replayed", message=code), status
+        details: dict[str, object] = {"status": status}
+        by_id: dict[str, str] = {}
+        start = None
+        if status == "DEAD_LETTER":
+            changes = []
+            for name, text in edits.items():
+                step_id = _dead_step(store, task_id, name)
+                old = dead_letter.stored_input(store.conn, step_id, store.payloads.read)
+                by_id[step_id] = text
+                changes.append({"step_id": step_id, "old": _trace_of(old), "new": _trace_of(text)})
+            if changes:
+                details["edited"] = changes
+            if from_step is not None:
+                start = dead_letter.step_of(store.conn, task_id, from_step, dead=False)
+                details["from_step"] = start
+        code = store.replay(task_id, now_ms=now_ms(), cluster_epoch=epoch, edits=by_id, from_step=start)
+        if code != "replayed" and by_id:
+            # Cannot be: the task was looked at in this transaction, and so was the epoch but for a bump meanwhile.
+            raise dead_letter.NotEditableError(
+                f"task {task_id} has changed meanwhile ({code}): look at it again; nothing was changed"
+            )
+    return ReplayOutcome(task_id=task_id, replayed=code == "replayed", message=code), details
+
+
+def _dead_step(store: Store, task_id: str, name: str | None) -> str:
+    from relaymesh.store import dead_letter
+
+    if name is not None:
+        return dead_letter.step_of(store.conn, task_id, name, dead=True)
+    dead = dead_letter.dead_steps_of(store.conn, task_id)
+    if len(dead) != 1:
+        names = ", ".join(step_id.removeprefix(f"stp_{task_id}_") for step_id in dead[:5])
+        raise dead_letter.NotEditableError(
+            f"task {task_id} has {len(dead)} dead-lettered steps ({names}): say which gets the input, with --step;"
+            " nothing was changed"
+        )
+    return dead[0]
+
+
+def _trace_of(text: str) -> dict[str, object]:
+    """What the audit log keeps of an input: never the text, which may hold a secret."""
+    import hashlib
+
+    data = text.encode("utf-8", "surrogatepass")
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def discard(
+    store: Store, task_id: str, *, reason: str, actor: str, now_ms: Callable[[], int]
+) -> tuple[DiscardOutcome, dict[str, object]]:
+    """Take a task off the dead letters for good; return what came of it, and what the audit log keeps."""
+    from relaymesh.store.admin import cluster_epoch
+
+    with store.reading():
+        epoch = cluster_epoch(store.conn)
+    with store.write():
+        code, steps = store.discard(task_id, reason=reason, actor=actor, cluster_epoch=epoch, now_ms=now_ms())
+    outcome = DiscardOutcome(task_id=task_id, discarded=code == "discarded", message=code, step_rows=steps)
+    return outcome, {"reason": reason, "step_rows": steps, "cluster_epoch": epoch}
+
+
+def dead_letters(store: Database, wanted: DeadFilter, *, limit: int) -> list[DeadLetterView]:
+    """Return dead-lettered steps, the latest death first."""
+    from relaymesh.store.dead_letter import dead_steps
+
+    with store.reading():
+        found = dead_steps(store.conn, wanted, limit=limit)
+    return [
+        DeadLetterView(
+            task_id=step.task_id,
+            step_id=step.step_id,
+            agent=step.agent_id,
+            error_class=step.code,
+            last_error=step.error,
+            attempt=step.attempt,
+            priority=step.priority,
+            created_at_ms=step.created_at_ms,
+            updated_at_ms=step.died_at_ms,
+        )
+        for step in found
+    ]
+
+
+def dead_task_ids(store: Database, wanted: DeadFilter, *, limit: int) -> list[str]:
+    """Return the dead-lettered tasks that have such a step, the latest death first."""
+    from relaymesh.store.dead_letter import dead_tasks
+
+    with store.reading():
+        return dead_tasks(store.conn, wanted, limit=limit)

@@ -5,8 +5,8 @@ Field names and their order are those of the printed JSON (snake_case here, came
 case, as in ``relaymesh.core.status``.
 
     submit            SubmitOutcome, BatchLine          (TaskRequest goes in)
-    look              TaskView, TaskSummary, WorkflowDetail, LogEntry, Event, Explanation
-    change            CancelResult, ReplayOutcome, ReplayBatchOutcome
+    look              TaskView, TaskSummary, WorkflowDetail, LogEntry, Event, Explanation, DeadLetterView
+    change            CancelResult, ReplayOutcome, ReplayBatchOutcome, DiscardOutcome
     write a file      TaskExportOutcome, DeadExportOutcome
     run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
     watch             StatsOutcome, HealthOutcome, LeaseConflict, SloAlertOutcome, AlertsOutcome
@@ -33,6 +33,8 @@ __all__ = [
     "ClusterEpochBumpOutcome",
     "ClusterStateOutcome",
     "DeadExportOutcome",
+    "DeadLetterView",
+    "DiscardOutcome",
     "Event",
     "Explanation",
     "HealthOutcome",
@@ -42,14 +44,14 @@ __all__ = [
     "NextTick",
     "ReplayBatchOutcome",
     "ReplayOutcome",
-    "SettingSetOutcome",
-    "SettingView",
-    "SettingsHistoryEntry",
-    "SettingsReloadOutcome",
     "ScheduleChange",
     "ScheduleDetail",
     "ScheduleRun",
     "ScheduleView",
+    "SettingSetOutcome",
+    "SettingView",
+    "SettingsHistoryEntry",
+    "SettingsReloadOutcome",
     "SiemExportOutcome",
     "SloAlert",
     "SloAlertOutcome",
@@ -180,6 +182,29 @@ class ReplayOutcome(View, frozen=True, kw_only=True):
     task_id: str
     replayed: bool
     message: str
+
+
+class DiscardOutcome(View, frozen=True, kw_only=True):
+    """``message`` is ``discarded``, ``not_found``, ``invalid_state`` or ``stale``. step_rows: cancelled with it."""
+
+    task_id: str
+    discarded: bool
+    message: str
+    step_rows: int
+
+
+class DeadLetterView(View, frozen=True, kw_only=True):
+    """One dead-lettered step. error_class: the code of its last failure. updated_at_ms: when it died."""
+
+    task_id: str
+    step_id: str
+    agent: str
+    error_class: str
+    last_error: str
+    attempt: int
+    priority: str
+    created_at_ms: int
+    updated_at_ms: int
 
 
 class ReplayBatchOutcome(View, frozen=True, kw_only=True):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import LABEL, Flag, WholeNumber, agents_option, command, task_argument
+from relaymesh.cli.option import LABEL, Flag, WholeNumber, agents_option, command, dead_letter_filters, task_argument
 
-__all__ = ["agents", "explain", "health", "lease_conflicts", "logs", "stats", "task", "tasks", "workflow"]
+__all__ = ["agents", "dead_list", "explain", "health", "lease_conflicts", "logs", "stats", "task", "tasks", "workflow"]
 
 
 @command("agents", example="relaymesh agents --agents my_agents.py")
@@ -52,6 +54,16 @@ def _no_tasks(status: str | None, label: tuple[str, str] | None, offset: int) ->
     if status is not None or label is not None or offset:
         return "no tasks that fit; `relaymesh tasks` shows them all"
     return "no tasks here; `relaymesh submit --agent echo --input hello` makes one"
+
+
+@command("dead-list", example="relaymesh dead-list --agent fetch --newer-than 2h")
+@click.option("--limit", type=WholeNumber(min=1), default=100, help="At most this many.")
+@dead_letter_filters
+@pass_call
+def dead_list(call: Call, limit: int, **filters: Any) -> None:
+    """`replay-batch` takes the same filters and gives what they find a new start."""
+    with call.client() as client:
+        call.show(client.dead_letters(limit=limit, **filters), empty="no dead letters that fit")
 
 
 @command("workflow", example="relaymesh workflow tsk_0190a1b2-...")

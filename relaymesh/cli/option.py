@@ -20,6 +20,7 @@ __all__ = [
     "WholeNumber",
     "agents_option",
     "command",
+    "dead_letter_filters",
     "node_id_option",
     "split_labels",
     "split_list",
@@ -188,3 +189,17 @@ def node_id_option(default: str) -> Callable[[F], F]:
 
 def task_argument(function: F) -> F:
     return click.argument("task_id", metavar="TASK")(function)
+
+
+def dead_letter_filters(function: F) -> F:
+    """The options that say which dead letters are meant."""
+    options = [
+        click.option("--agent", help="Of this agent only."),
+        click.option("--error-class", help="With this code or exception, such as timeout or ValueError."),
+        click.option("--text", help="With this text in the error, in any case."),
+        click.option("--older-than", "older_than_ms", type=DURATION, help="That died at least this long ago: 10m, 2h."),
+        click.option("--newer-than", "newer_than_ms", type=DURATION, help="That died at most this long ago."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function

@@ -21,7 +21,7 @@ def schedule() -> None:
     """A tick is made once, by whichever running node comes first, or by `maintenance` on a root without a node."""
 
 
-def _command(name: str, *, example: str) -> Callable[[Callable[..., Any]], Command]:
+def _command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
     return schedule.command(name, cls=Command, example=example)
 
 

@@ -21,18 +21,20 @@ from relaymesh.view import (
     AlertsOutcome,
     BatchLine,
     CancelResult,
+    DeadLetterView,
+    DiscardOutcome,
     Event,
     Explanation,
     LeaseConflict,
     LogEntry,
     ReplayBatchOutcome,
     ReplayOutcome,
-    SettingsHistoryEntry,
-    SettingView,
-    SloAlertOutcome,
     ScheduleDetail,
     ScheduleRun,
     ScheduleView,
+    SettingsHistoryEntry,
+    SettingView,
+    SloAlertOutcome,
     StatsOutcome,
     SubmitOutcome,
     TaskExportOutcome,
@@ -60,6 +62,7 @@ _COLUMNS: Mapping[type[View], tuple[str, ...]] = {
     WorkflowStep: ("step_id", "agent_id", "status", "attempt", "depends_on"),
     SettingsHistoryEntry: ("timestamp", "result", "changed_fields"),
     SettingView: ("key", "value", "source", "raised_to"),
+    DeadLetterView: ("task_id", "step_id", "error_class", "updated_at_ms", "last_error"),
     ScheduleView: ("name", "state", "next_tick", "last_task_id"),
     ScheduleRun: ("tick", "kind", "task_id", "status"),
     LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
@@ -91,6 +94,8 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
             console.print(Group(schedule, *([_rows(answer.runs, console.width)] if answer.runs else [])))
         case CancelResult(cancelled=False):
             _say(console, f"{printable(answer.task_id)}  not cancelled: {_why_not(answer.message)}")
+        case DiscardOutcome(discarded=False):
+            _say(console, f"{printable(answer.task_id)}  not discarded: {_why_not(answer.message)}")
         case ReplayOutcome(replayed=False):
             _say(console, f"{printable(answer.task_id)}  not replayed: {_why_not(answer.message)}")
         case TaskExportOutcome(exported=False):
@@ -164,6 +169,8 @@ def _why_not(message: str) -> str:
             return f"it has already ended as {printable(status)}"
         case "invalid_state", _, _:
             return "only a task in DEAD_LETTER can be"
+        case "stale", _, _:
+            return "the cluster epoch has changed meanwhile, try again"
     return printable(message)
 
 

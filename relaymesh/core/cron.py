@@ -82,16 +82,16 @@ def normalize_cron(expression: str) -> str:
             f"has {len(parts)} fields: write five (minute, hour, day of month, month, day of week), such as"
             ' "30 7 * * MON-FRI", or one of @hourly, @daily, @weekly, @monthly, @yearly',
         )
-    try:
-        # With the others open, so that the field is the one that is at fault.
-        for index, field in enumerate(CRON_FIELDS):
+    for index, field in enumerate(CRON_FIELDS):
+        try:
+            # With the others open, so that the field is the one that is at fault.
             CronSim(" ".join(part if index == other else "*" for other, part in enumerate(parts)), _EPOCH)
-    except (CronSimError, ValueError) as error:
-        raise BadCronError(
-            expression,
-            f"has {quoted(parts[index])} as its {field}, which cannot be read: {_HELP[field]}",
-            field,
-        ) from error
+        except (CronSimError, ValueError) as error:
+            raise BadCronError(
+                expression,
+                f"has {quoted(parts[index])} as its {field}, which cannot be read: {_HELP[field]}",
+                field,
+            ) from error
     try:
         comes = next(CronSim(text, _EPOCH), None) is not None
     except CronSimError:

@@ -22,6 +22,10 @@ A step (the words beside the arrows are ``StepEvent``; terminal states in capita
                  │ cancelled_soft, expired     ├── cancelled_hard, closed ─▶ |CANCELLED|
                  └─────────────────────────────┴───────────────────────▶ |CANCELLED|      (RETRYING the same way)
 
+A dead-lettered task that is discarded takes its dead and its waiting steps to CANCELLED (``discarded``). One that is
+replayed from a step takes that step and all that depends on it back to PENDING, whatever they had come to
+(``restarted``): the only way out of SUCCESS.
+
 ``ABANDONED`` exists only inside the transaction of a reclaim. ``FAILED`` and ``TIMEOUT`` are reserved words: nothing
 writes them, a cancel still ends a FAILED row that someone else wrote. A step that waits for its time (delay, backoff,
 snooze) is RETRYING or PENDING with ``next_retry_at_ms``. ``claimed`` counts an attempt; the events in
@@ -35,6 +39,7 @@ A task (``TaskEvent``)::
                 └───────┬───────────┴───────────────┬───────────────┘
                         ├── all_succeeded ──▶ |SUCCESS|
                         ├── step_dead_lettered ──▶ |DEAD_LETTER| ── replayed ──▶ PENDING
+                        │                               └── discarded ──▶ |CANCELLED|
                         └── cancelled, expired ──▶ |CANCELLED|
 
 DEAD_LETTER and CANCELLED are sticky (guarantees G6 and G7): a step of such a task that ends later changes only itself.
@@ -124,6 +129,10 @@ class StepEvent(StrEnum):
     """The step's input cannot be made from its dependencies: no list to map over, or too large."""
     REPLAYED = "replayed"
     """An operator replayed the task: ``attempt`` 0."""
+    RESTARTED = "restarted"
+    """An operator replayed the task from a step on which this one depends: what it came to is forgotten."""
+    DISCARDED = "discarded"
+    """An operator gave the dead-lettered task up."""
     EXPIRED = "expired"
     """The task's expiry passed while the step waited, for its start or for another attempt; reason ``expired``."""
     CANCELLED_SOFT = "cancelled_soft"
@@ -148,6 +157,8 @@ class TaskEvent(StrEnum):
     EXPIRED = "expired"
     """At least one step expired while it waited."""
     REPLAYED = "replayed"
+    DISCARDED = "discarded"
+    """A dead-lettered task was given up."""
 
 
 def _step_table() -> dict[tuple[StepStatus, StepEvent], StepStatus]:
@@ -173,6 +184,12 @@ def _step_table() -> dict[tuple[StepStatus, StepEvent], StepStatus]:
         (s.RETRYING, e.RETRY_DUE): s.PENDING,
         (s.RETRYING, e.EXPIRED): s.CANCELLED,
         (s.DEAD_LETTER, e.REPLAYED): s.PENDING,
+        (s.SUCCESS, e.RESTARTED): s.PENDING,
+        (s.RUNNING, e.RESTARTED): s.PENDING,
+        (s.RETRYING, e.RESTARTED): s.PENDING,
+        (s.DEAD_LETTER, e.DISCARDED): s.CANCELLED,
+        (s.PENDING, e.DISCARDED): s.CANCELLED,
+        (s.RETRYING, e.DISCARDED): s.CANCELLED,
     }
     for source in (s.PENDING, s.RETRYING, s.ABANDONED, s.FAILED):
         table[source, e.CANCELLED_SOFT] = s.CANCELLED
@@ -182,7 +199,10 @@ def _step_table() -> dict[tuple[StepStatus, StepEvent], StepStatus]:
 
 def _task_table() -> dict[tuple[TaskStatus, TaskEvent], TaskStatus]:
     s, e = TaskStatus, TaskEvent
-    table: dict[tuple[TaskStatus, TaskEvent], TaskStatus] = {(s.DEAD_LETTER, e.REPLAYED): s.PENDING}
+    table: dict[tuple[TaskStatus, TaskEvent], TaskStatus] = {
+        (s.DEAD_LETTER, e.REPLAYED): s.PENDING,
+        (s.DEAD_LETTER, e.DISCARDED): s.CANCELLED,
+    }
     for source in (s.PENDING, s.RUNNING, s.RETRYING):
         table[source, e.STEP_CLAIMED] = s.RUNNING
         table[source, e.STEP_SUCCEEDED] = s.RUNNING

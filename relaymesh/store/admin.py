@@ -1,4 +1,4 @@
-"""What an operator asks for: cancel, replay, the cluster epoch, and the rows of nodes."""
+"""What an operator asks for: cancel, the cluster epoch, and the rows of nodes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ __all__ = [
     "let_go_of_key",
     "purging",
     "register_node",
-    "replay",
     "write_heartbeat",
 ]
 
@@ -69,30 +68,6 @@ def cancel(conn: sqlite3.Connection, task_id: str, *, mode: CancelMode, reason: 
         (now_ms, task_id),
     ).rowcount
     return Cancelled("cancelled", steps, messages)
-
-
-def replay(conn: sqlite3.Connection, task_id: str, *, now_ms: int) -> str:
-    """Give every dead-lettered step of a task a new start; return ``replayed``, ``not_found`` or ``invalid_state``."""
-    row = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
-    if row is None or task_id == purging(conn):
-        return "not_found"
-    taken = conn.execute(
-        "UPDATE tasks SET status='PENDING', last_error=NULL, result_payload=NULL, result_hash=NULL,"
-        # An expiry that has passed meanwhile would end the task again before it starts.
-        " expires_at_ms=CASE WHEN expires_at_ms>? THEN expires_at_ms END,"
-        " finished_at_ms=NULL, updated_at_ms=max(?, updated_at_ms+1) WHERE task_id=? AND status='DEAD_LETTER'",
-        (now_ms, now_ms, task_id),
-    ).rowcount
-    if not taken:
-        return "invalid_state"
-    # A map step that could not be spread goes back to where its list is looked at again.
-    conn.execute(
-        "UPDATE steps SET status='PENDING', attempt=0, worker_deaths=0, owner_deaths=0, last_error=NULL,"
-        " queued_at_ms=?, updated_at_ms=max(?, updated_at_ms+1)"
-        " WHERE task_id=? AND status='DEAD_LETTER'",
-        (now_ms, now_ms, task_id),
-    )
-    return "replayed"
 
 
 def purging(conn: sqlite3.Connection) -> str | None:

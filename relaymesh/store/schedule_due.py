@@ -16,7 +16,8 @@ def next_due_ms(conn: sqlite3.Connection) -> int | None:
         "  WHERE s.queued_tick_ms IS NOT NULL AND s.state='ACTIVE'"
         "  AND (t.task_id IS NULL OR t.finished_at_ms IS NOT NULL) LIMIT 1)"
     ).fetchone()
-    return freed if freed is not None else at_ms
+    found = freed if freed is not None else at_ms
+    return None if found is None else int(found)
 
 
 def has_queued_tick(conn: sqlite3.Connection) -> bool:

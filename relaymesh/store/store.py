@@ -10,7 +10,8 @@ Every write method must be called inside ``write()``; the group commit of the St
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from relaymesh.core.clock_guard import ClockState
@@ -345,14 +346,42 @@ class Store(Database):
         """Cancel a task."""
         return admin.cancel(self.conn, task_id, mode=mode, reason=reason, now_ms=now_ms)
 
-    def replay(self, task_id: str, *, now_ms: int) -> str:
-        """Replay a dead-lettered task; return a code of the reference."""
-        code = admin.replay(self.conn, task_id, now_ms=now_ms)
+    def replay(
+        self,
+        task_id: str,
+        *,
+        now_ms: int,
+        cluster_epoch: int | None = None,
+        edits: Mapping[str, str] = MappingProxyType({}),
+        from_step: str | None = None,
+    ) -> str:
+        """Replay a dead-lettered task; return a code of the reference.
+
+        edits: step id to the input that it gets before. from_step: id of a step that runs again with all behind it.
+
+        Raises:
+            NotEditableError: the transaction must not be committed.
+        """
+        from relaymesh.store import dead_letter  # only who asks for it pays
+
+        for step_id, text in edits.items():
+            dead_letter.edit_input(self.conn, step_id, text, self.payloads.spill(text))
+        code = dead_letter.replay(self.conn, task_id, cluster_epoch=cluster_epoch, now_ms=now_ms)
         if code == "replayed":
+            if from_step is not None:
+                dead_letter.restart_from(self.conn, task_id, from_step, now_ms=now_ms)
             # A map step whose list was refused has nothing left to wait for: look at the list again now.
             settled = spread_roots(self.conn, [task_id], now_ms=now_ms, read_output=self.payloads.read)
             finish_tasks(self.conn, settled, now_ms)
         return code
+
+    def discard(
+        self, task_id: str, *, reason: str, actor: str, cluster_epoch: int | None = None, now_ms: int
+    ) -> tuple[str, int]:
+        """Take a task off the dead letters for good; return a code, and how many steps moved."""
+        from relaymesh.store.dead_letter import discard
+
+        return discard(self.conn, task_id, reason=reason, actor=actor, cluster_epoch=cluster_epoch, now_ms=now_ms)
 
     def add_counter(self, name: str, amount: int) -> None:
         """Add to a counter of the root."""

@@ -91,7 +91,7 @@ def test_no_tick_is_made_twice_and_none_lost_however_the_clock_jumps(
             passed.append(decision.passed)
         cursor_ms = decision.cursor_ms
 
-    decided = [tick for tick in due(calendar, 0, cursor_ms)]
+    decided = due(calendar, 0, cursor_ms)
     lost = [tick for tick in decided if tick not in store and not any(first <= tick <= last for first, last in passed)]
     assert lost == []
 
@@ -106,7 +106,7 @@ def test_looking_often_with_all_makes_every_tick_once(order: list[int], width: i
         made += decision.made
         cursor_ms = decision.cursor_ms
 
-    assert made == [tick for tick in range(10_000, cursor_ms + 1, 10_000)]
+    assert made == list(range(10_000, cursor_ms + 1, 10_000))
 
 
 @pytest.mark.parametrize("missed", Missed)

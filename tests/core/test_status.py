@@ -42,6 +42,8 @@ def test_the_step_table_is_the_documented_one() -> None:
         E.JOINED: {S.PENDING: S.SUCCESS},
         E.INPUT_REFUSED: {S.PENDING: S.DEAD_LETTER},
         E.REPLAYED: {S.DEAD_LETTER: S.PENDING},
+        E.RESTARTED: dict.fromkeys([S.SUCCESS, S.RUNNING, S.RETRYING], S.PENDING),
+        E.DISCARDED: dict.fromkeys([S.DEAD_LETTER, S.PENDING, S.RETRYING], S.CANCELLED),
         E.EXPIRED: {S.PENDING: S.CANCELLED, S.RETRYING: S.CANCELLED},
         E.CANCELLED_SOFT: dict.fromkeys([S.PENDING, S.RETRYING, S.ABANDONED, S.FAILED], S.CANCELLED),
         E.CANCELLED_HARD: dict.fromkeys([S.PENDING, S.RETRYING, S.ABANDONED, S.FAILED, S.RUNNING], S.CANCELLED),
@@ -70,24 +72,25 @@ def test_abandoned_always_has_a_way_out_within_the_same_transaction() -> None:
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL_STEP))
-def test_a_terminal_step_moves_only_by_a_replay(status: StepStatus) -> None:
+def test_a_terminal_step_moves_only_by_what_an_operator_does(status: StepStatus) -> None:
     events = {event for (source, event) in STEP_TRANSITIONS if source is status}
 
-    assert events == ({E.REPLAYED} if status is S.DEAD_LETTER else set())
+    moved_by = {S.DEAD_LETTER: {E.REPLAYED, E.DISCARDED}, S.SUCCESS: {E.RESTARTED}}
+    assert events == moved_by.get(status, set())
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL_TASK))
-def test_a_terminal_task_is_sticky_but_for_a_replay(status: TaskStatus) -> None:
+def test_a_terminal_task_is_sticky_but_for_a_replay_or_discard(status: TaskStatus) -> None:
     moved_by = {event for event in TaskEvent if task_allowed(status, event) is not None}
 
-    assert moved_by == ({TaskEvent.REPLAYED} if status is TaskStatus.DEAD_LETTER else set())
+    assert moved_by == ({TaskEvent.REPLAYED, TaskEvent.DISCARDED} if status is TaskStatus.DEAD_LETTER else set())
 
 
 @pytest.mark.parametrize("status", [TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.RETRYING])
 def test_an_open_task_follows_every_event_of_its_steps(status: TaskStatus) -> None:
     T, F = TaskStatus, TaskEvent
 
-    assert {event: task_allowed(status, event) for event in F if event is not F.REPLAYED} == {
+    assert {event: task_allowed(status, event) for event in F if event not in (F.REPLAYED, F.DISCARDED)} == {
         F.STEP_CLAIMED: T.RUNNING,
         F.STEP_SUCCEEDED: T.RUNNING,
         F.ALL_SUCCEEDED: T.SUCCESS,
@@ -123,7 +126,7 @@ def test_the_attempt_count_never_falls_below_zero_and_never_counts_a_gift_twice(
             continue
         claims += event is E.CLAIMED
         attempt += (event is E.CLAIMED) - (event in GIVES_BACK_ATTEMPT)
-        attempt = 0 if event is E.REPLAYED else attempt
+        attempt = 0 if event in (E.REPLAYED, E.RESTARTED) else attempt
         status = target
 
         assert 0 <= attempt <= claims
@@ -134,7 +137,7 @@ def test_the_attempt_count_never_falls_below_zero_and_never_counts_a_gift_twice(
 def test_no_order_of_events_moves_a_cancelled_or_finished_task(start: TaskStatus, events: list[TaskEvent]) -> None:
     status = start
     for event in events:
-        if event is TaskEvent.REPLAYED:
+        if event in (TaskEvent.REPLAYED, TaskEvent.DISCARDED):
             continue
         status = task_allowed(status, event) or status
 

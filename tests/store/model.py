@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from relaymesh.core.restart import steps_again
 from relaymesh.core.status import STEP_TRANSITIONS, TASK_TRANSITIONS, TERMINAL_TASK
 from relaymesh.store.admin import CancelMode
 from relaymesh.store.stats import stats
@@ -47,25 +48,34 @@ class Moves:
         self.steps: dict[object, Row] = {}
         self.tasks: dict[object, Row] = {}
 
-    def to(self, bench: Bench, *, replayed: object | None) -> None:
-        steps = {row["id"]: row for row in bench.rows("SELECT * FROM steps")}
+    def to(self, bench: Bench, *, replayed: object | None, restarted: bool = False, edited: str | None = None) -> None:
+        """restarted: from a step, so what depends on it begins anew. edited: the step that got another input."""
+        steps = {row["step_id"]: row for row in bench.rows("SELECT * FROM steps")}
         tasks = {row["task_id"]: row for row in bench.rows("SELECT * FROM tasks")}
+        if restarted:
+            # Copies of a map step are made anew; what has a name in the workflow stays.
+            self.steps = {
+                key: row for key, row in self.steps.items() if row["task_id"] != replayed or row["map_parent"] is None
+            }
         assert steps.keys() >= self.steps.keys() and tasks.keys() >= self.tasks.keys()
         for key, before in self.steps.items():
             if before != steps[key]:
-                self._step(before, steps[key], replayed=before["task_id"] == replayed)
+                ours = before["task_id"] == replayed
+                after = {**steps[key], "payload": before["payload"]} if key == edited else steps[key]
+                self._step(before, after, replayed=ours, restarted=ours and restarted)
         for key, before in self.tasks.items():
             if before != tasks[key]:
                 self._task(before, tasks[key], replayed=key == replayed)
         self.steps, self.tasks = steps, tasks
 
-    def _step(self, before: Row, after: Row, *, replayed: bool) -> None:
+    def _step(self, before: Row, after: Row, *, replayed: bool, restarted: bool) -> None:
         source, to = before["status"], after["status"]
-        assert source not in ENDED, "what has succeeded or was cancelled does not change any more"
+        assert source not in ENDED or restarted, "what has succeeded or was cancelled does not change any more"
         if source != to:
             # A map step that is replayed is looked at again in the same transaction.
             joined = replayed and source == "DEAD_LETTER" and to == "SUCCESS" and before["map_template"] is not None
-            assert (source, to) in STEP_MOVES or joined, (source, to)
+            assert (source, to) in STEP_MOVES or joined or restarted, (source, to)
+            assert (source, to) != ("SUCCESS", "PENDING") or restarted
             assert source != "DEAD_LETTER" or replayed
         claimed = (source, to) == ("PENDING", "RUNNING")
         assert int(str(after["lease_epoch"])) == int(str(before["lease_epoch"])) + claimed
@@ -99,6 +109,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.generations = {"n1": 1, "n2": 1, "n3": 1}
         self.cluster_epoch = 1
         self.replayed: object | None = None
+        self.restarted = False
+        self.edited: str | None = None
         self.successes: Counter[str] = Counter()
         self.keys: dict[str, str] = {}
 
@@ -401,6 +413,79 @@ class StoreMachine(RuleBasedStateMachine):
             code = self.bench.store.replay(str(self.replayed), now_ms=self.bench.now_ms)
         assert code == ("replayed" if dead else "invalid_state")
 
+    def dead_task(self, pick: int) -> str | None:
+        dead = [task_id for task_id in self.task_ids() if self.moves.tasks[task_id]["status"] == "DEAD_LETTER"]
+        return dead[pick % len(dead)] if dead else None
+
+    @rule(pick=picks, which=picks)
+    def replay_from_a_step(self, pick: int, which: int) -> None:
+        task_id = self.dead_task(pick)
+        if task_id is None:
+            return
+        rows = [row for row in self.moves.steps.values() if row["task_id"] == task_id and row["map_parent"] is None]
+        start = str(sorted(str(row["step_id"]) for row in rows)[which % len(rows)])
+        edges = [
+            (str(row["step_id"]), str(row["depends_on_step_id"]))
+            for row in self.bench.rows("SELECT step_id, depends_on_step_id FROM step_dependencies")
+        ]
+        again = steps_again(start, edges)
+        kept = {
+            row["step_id"]: row
+            for row in self.moves.steps.values()
+            if row["task_id"] == task_id
+            and row["status"] in ("SUCCESS", "RUNNING", "RETRYING")
+            and row["step_id"] not in again
+            and row["map_parent"] not in again
+        }
+        self.replayed, self.restarted = task_id, True
+        with self.bench.store.write():
+            code = self.bench.store.replay(task_id, now_ms=self.bench.now_ms, from_step=start)
+        assert code == "replayed"
+        for step_id, row in kept.items():
+            assert self.bench.step(str(step_id))["status"] == row["status"], "what does not depend on it is kept"
+        for step_id in again:
+            # A map over a list that is in the file may be through at once, when it is empty.
+            row = self.bench.step(step_id)
+            assert row["status"] == "PENDING" or row["map_template"] is not None
+        self.successes = Counter(
+            {k: n for k, n in self.successes.items() if k in kept or not k.startswith(f"stp_{task_id}")}
+        )
+
+    @rule(pick=picks, which=picks)
+    def replay_with_another_input(self, pick: int, which: int) -> None:
+        task_id = self.dead_task(pick)
+        dead = [
+            str(row["step_id"])
+            for row in self.moves.steps.values()
+            if row["task_id"] == task_id and row["status"] == "DEAD_LETTER" and row["map_template"] is None
+        ]
+        if task_id is None or not dead:
+            return
+        self.replayed, self.edited = task_id, sorted(dead)[which % len(dead)]
+        with self.bench.store.write():
+            self.bench.store.replay(task_id, now_ms=self.bench.now_ms, edits={self.edited: f"input {which}"})
+        row = self.bench.step(self.edited)
+        assert (row["status"], row["payload"], row["template"]) == ("PENDING", f"input {which}", 0)
+
+    @rule(pick=picks, late=st.booleans())
+    def discard(self, pick: int, late: bool) -> None:
+        among = self.task_ids()
+        if not among:
+            return
+        task_id = self.dead_task(pick) or among[pick % len(among)]
+        dead = self.moves.tasks[task_id]["status"] == "DEAD_LETTER"
+        self.replayed = task_id
+        with self.bench.store.write():
+            code, _ = self.bench.store.discard(
+                task_id,
+                reason="no use",
+                actor="me",
+                cluster_epoch=self.cluster_epoch - late,
+                now_ms=self.bench.now_ms,
+            )
+        assert code == ("invalid_state" if not dead else "stale" if late else "discarded")
+        assert (self.bench.task(task_id)["last_error"] == "discarded: no use") == (code == "discarded") or not dead
+
     @rule()
     def bump_the_cluster_epoch(self) -> None:
         self.cluster_epoch += 1
@@ -441,8 +526,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_row_moved_as_the_table_allows(self) -> None:
-        self.moves.to(self.bench, replayed=self.replayed)
-        self.replayed = None
+        self.moves.to(self.bench, replayed=self.replayed, restarted=self.restarted, edited=self.edited)
+        self.replayed, self.restarted, self.edited = None, False, None
 
     @invariant()
     def waiting_on_is_what_is_still_missing(self) -> None:

@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from relaymesh.client import Client
 from relaymesh.core.retention import Ages
 from relaymesh.core.retry import POISON_OWNER_DEATHS
 from relaymesh.settings import Settings
-from relaymesh.store import adapt, read
+from relaymesh.store import adapt, dead_letter, read
 from relaymesh.store.admin import CancelMode, cluster_state, forget_keys
 from relaymesh.store.alert import load_alerts, save_alerts
 from relaymesh.store.export import export_dead, export_task
@@ -138,6 +139,8 @@ def use_everything(bench: Bench) -> None:
     read.task_summaries(conn, status=None, limit=5, offset=0, label=("a", "b"))
     explanations(conn, bench.root / "run", flow, lease_timeout_ms=1, now_ms=bench.now_ms)
     export_dead(store, bench.root / "dead.json", 5)
+    use_dead_letters(bench)
+    use_schedules(bench)
     export_task(store, flow, bench.root / "task.json", now_ms=NOON)
     maintenance_tick(store, "n", Settings(), now_ms=bench.now_ms)
     put_back(bench)
@@ -171,6 +174,42 @@ def clean_up(bench: Bench) -> None:
         while work.piece(2) is not None:
             pass
     sweep(bench.store, now_ms=bench.now_ms)
+
+
+def use_dead_letters(bench: Bench) -> None:
+    store, conn = bench.store, bench.store.conn
+    flow = bench.flow({"id": "a"}, {"id": "b", "dependsOn": ["a"]}, {"id": "m", "map": [1], "dependsOn": ["a"]})
+    bench.succeed(next(lease for lease in bench.claim() if lease.step_id == f"stp_{flow}_a"))
+    leases = {lease.step_id: lease for lease in bench.claim()}
+    b, copy = leases[f"stp_{flow}_b"], leases[f"stp_{flow}_m[0]"]
+    bench.fail(b, retryable=False)
+    bench.fail(copy)
+    with store.write():
+        store.replay(flow, now_ms=NOON, cluster_epoch=1, edits={b.step_id: "new"}, from_step=f"stp_{flow}_a")
+    given_up = bench.one()
+    bench.fail(next(lease for lease in bench.claim() if lease.step_id == given_up), retryable=False)
+    with store.write():
+        store.discard(f"tsk_{given_up[4:]}", reason="r", actor="me", now_ms=NOON)
+        store.discard("tsk_none", reason="r", actor="me", now_ms=NOON)
+    dead_letter.dead_steps(conn, dead_letter.DeadFilter(agent="echo"), limit=5)
+    dead_letter.dead_tasks(conn, dead_letter.DeadFilter(text="x"), limit=5)
+    dead_letter.dead_steps_of(conn, flow)
+    dead_letter.stored_input(conn, b.step_id, store.payloads.read)
+    dead_letter.step_of(conn, flow, "b", dead=False)
+    dead_letter.discard_of(conn, flow)
+
+
+def use_schedules(bench: Bench) -> None:
+    with Client(bench.root, now_ms=lambda: bench.now_ms) as client:
+        client._store = bench.store
+        client.schedules.create("s", every_ms=60_000, agent="echo", overlap="queue")
+        bench.now_ms += 120_000
+        client.maintenance()
+        client.schedules.trigger("s")
+        client.schedules.backfill("s", from_ms=bench.now_ms - 120_000)
+        client.schedules.list(), client.schedules.show("s"), client.schedules.next("s")
+        client.schedules.pause("s"), client.schedules.resume("s"), client.schedules.delete("s")
+        client._store = None
 
 
 def note_everything(root: Path) -> Noting:

@@ -18,7 +18,7 @@ TestStoreMachine.settings = settings(
 
 def random_rule(machine: StoreMachine, rng: random.Random) -> None:
     pick, node = rng.randrange(10_000), rng.choice(["n1", "n2", "n3"])
-    match rng.randrange(26):
+    match rng.randrange(28):
         case 0 | 1:
             lane = rng.choice(["HIGH", "NORMAL", "LOW"])
             machine.submit_one(lane, rng.choice([None, None, 0, 5_000]), rng.choice([None, None, 4_000]))
@@ -57,7 +57,14 @@ def random_rule(machine: StoreMachine, rng: random.Random) -> None:
             machine.cancel(pick, rng.choice([CancelMode.SOFT, CancelMode.SOFT, CancelMode.HARD]))
         case 24:
             machine.replay(pick)
-        case 25:
+        case 25 if machine.moves.tasks:
+            machine.replay_from_a_step(pick, rng.randrange(10_000))
+            if rng.random() < 0.3:
+                machine.every_row_moved_as_the_table_allows()
+                machine.discard(pick, rng.random() < 0.3)
+        case 26:
+            machine.replay_with_another_input(pick, rng.randrange(10_000))
+        case 27:
             rng.choice([machine.expire, machine.count, lambda: machine.restart(node), machine.bump_the_cluster_epoch])()
 
 

@@ -25,7 +25,16 @@ BOUNDED = {
     "tasks_rare",
     "tasks_expiry",
 }
-GROWING = {"tasks", "steps", "step_dependencies", "attempts", "attempt_logs", "lease_conflicts"}
+GROWING = {
+    "tasks",
+    "steps",
+    "step_dependencies",
+    "attempts",
+    "attempt_logs",
+    "lease_conflicts",
+    "schedule_ticks",
+    "discards",
+}
 # What may walk a growing table, and why.
 ALLOWED = {
     "SELECT EXISTS(SELECT 1 FROM steps WHERE status NOT IN ('SUCCESS','CANCELLED'))": "import: a copy nobody uses yet",
