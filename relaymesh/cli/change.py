@@ -90,7 +90,7 @@ relaymesh replay-batch --agent fetch --error-class timeout --newer-than 2h""",
 @click.option("--limit", type=WholeNumber(min=1), default=100, help="At most this many tasks.")
 @dead_letter_filters
 @pass_call
-def replay_batch(call: Call, status: str, limit: int, **filters: Any) -> int:
+def replay_batch(call: Call, /, status: str, limit: int, **filters: Any) -> int:
     """The most recently changed ones. The exit status is 1 when any of them could not be replayed."""
     with call.client() as client:
         outcome = client.replay_batch(status.strip().upper(), limit, **filters)

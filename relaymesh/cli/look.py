@@ -60,7 +60,7 @@ def _no_tasks(status: str | None, label: tuple[str, str] | None, offset: int) ->
 @click.option("--limit", type=WholeNumber(min=1), default=100, help="At most this many.")
 @dead_letter_filters
 @pass_call
-def dead_list(call: Call, limit: int, **filters: Any) -> None:
+def dead_list(call: Call, /, limit: int, **filters: Any) -> None:
     """`replay-batch` takes the same filters and gives what they find a new start."""
     with call.client() as client:
         call.show(client.dead_letters(limit=limit, **filters), empty="no dead letters that fit")

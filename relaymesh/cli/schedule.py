@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["schedule"]
 
 
-@click.group("schedule")
+_EXAMPLE = """\b
+Example:
+  relaymesh schedule create poll --every 30s --agent echo --input look
+  relaymesh schedule list"""
+
+
+@click.group("schedule", epilog=_EXAMPLE)
 def schedule() -> None:
     """A tick is made once, by whichever running node comes first, or by `maintenance` on a root without a node."""
 

@@ -275,9 +275,9 @@ def restart_from(conn: sqlite3.Connection, task_id: str, step_id: str, *, now_ms
     # Afterwards, when it is known which of the steps before them are done.
     count = conn.execute(
         "UPDATE steps SET map_index=CASE WHEN map_template IS NULL THEN map_index END,"
-        " waiting_on=(map_template IS NOT NULL)+(SELECT count(*) FROM step_dependencies d JOIN steps o"
-        "  ON o.step_id=d.depends_on_step_id WHERE d.namespace=steps.namespace AND d.task_id=steps.task_id AND d.step_id=steps.step_id"
-        "  AND o.status<>'SUCCESS')"
+        " waiting_on=(map_template IS NOT NULL)+(SELECT count(*) FROM step_dependencies d"
+        "  JOIN steps o ON o.step_id=d.depends_on_step_id WHERE d.namespace=steps.namespace"
+        "  AND d.task_id=steps.task_id AND d.step_id=steps.step_id AND o.status<>'SUCCESS')"
         " WHERE step_id IN (SELECT value FROM json_each(?)) AND status='PENDING'",
         (again,),
     ).rowcount
