@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import WholeNumber, command, dead_letter_filters, task_argument
+from relaymesh.cli.option import WholeNumber, command, dead_letter_filters, given, task_argument
 from relaymesh.errors import InputError
 
 __all__ = ["UnknownModeError", "cancel", "discard", "replay", "replay_batch"]
@@ -93,7 +93,7 @@ relaymesh replay-batch --agent fetch --error-class timeout --newer-than 2h""",
 def replay_batch(call: Call, /, status: str, limit: int, **filters: Any) -> int:
     """The most recently changed ones. The exit status is 1 when any of them could not be replayed."""
     with call.client() as client:
-        outcome = client.replay_batch(status.strip().upper(), limit, **filters)
+        outcome = client.replay_batch(status.strip().upper(), limit, **given(filters))
     call.show(outcome)
     return 1 if outcome.failed else 0
 

@@ -7,7 +7,16 @@ from typing import Any
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import LABEL, Flag, WholeNumber, agents_option, command, dead_letter_filters, task_argument
+from relaymesh.cli.option import (
+    LABEL,
+    Flag,
+    WholeNumber,
+    agents_option,
+    command,
+    dead_letter_filters,
+    given,
+    task_argument,
+)
 
 __all__ = ["agents", "dead_list", "explain", "health", "lease_conflicts", "logs", "stats", "task", "tasks", "workflow"]
 
@@ -63,7 +72,7 @@ def _no_tasks(status: str | None, label: tuple[str, str] | None, offset: int) ->
 def dead_list(call: Call, /, limit: int, **filters: Any) -> None:
     """`replay-batch` takes the same filters and gives what they find a new start."""
     with call.client() as client:
-        call.show(client.dead_letters(limit=limit, **filters), empty="no dead letters that fit")
+        call.show(client.dead_letters(limit=limit, **given(filters)), empty="no dead letters that fit")
 
 
 @command("workflow", example="relaymesh workflow tsk_0190a1b2-...")

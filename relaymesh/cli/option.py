@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ __all__ = [
     "agents_option",
     "command",
     "dead_letter_filters",
+    "given",
     "node_id_option",
     "split_labels",
     "split_list",
@@ -203,3 +204,8 @@ def dead_letter_filters(function: F) -> F:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were written."""
+    return {name: value for name, value in options.items() if value is not None}

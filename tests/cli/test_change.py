@@ -7,6 +7,7 @@ import pytest
 from relaymesh.view import (
     CancelResult,
     DeadExportOutcome,
+    DiscardOutcome,
     MaintenanceOutcome,
     ReplayBatchOutcome,
     ReplayOutcome,
@@ -166,3 +167,62 @@ def test_completion_prints_a_script_for_the_shell(terminal, shell: str) -> None:
 
 def test_completion_knows_no_other_shell(terminal) -> None:
     assert terminal.run("completion", "tcsh").status == 2
+
+
+def replayed(task_id: str, **_: object) -> ReplayOutcome:
+    return ReplayOutcome(task_id=task_id, replayed=True, message="replayed")
+
+
+def test_replay_reads_the_new_input_from_a_file(terminal, tmp_path) -> None:
+    (tmp_path / "mended.json").write_text('{"a": 1}', encoding="utf-8")
+    terminal.answers(replay=replayed)
+
+    ended = terminal.run("replay", "tsk_1", "--edit", str(tmp_path / "mended.json"), "--from", "fetch")
+
+    assert ended.document == {"taskId": "tsk_1", "replayed": True, "message": "replayed"}
+    assert terminal.asked("replay") == (("tsk_1",), {"edit": '{"a": 1}', "from_step": "fetch"})
+
+
+def test_inputs_of_several_steps_are_paired_in_order(terminal, tmp_path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(f"new {name}", encoding="utf-8")
+    terminal.answers(replay=replayed)
+
+    edits = [word for name in ("a", "b") for word in ("--edit", str(tmp_path / name), "--step", name)]
+    terminal.run("replay", "tsk_1", *edits)
+
+    assert terminal.asked("replay")[1]["edit"] == {"a": "new a", "b": "new b"}
+
+
+@pytest.mark.parametrize("words", [["--step", "a"], ["--edit", "x", "--edit", "y"]])
+def test_an_input_without_its_step_or_a_step_without_input_is_a_usage_error(terminal, words: list[str]) -> None:
+    ended = terminal.run("replay", "tsk_1", *words)
+
+    assert ended.status == 2
+    assert "one --step for each --edit" in ended.err
+
+
+def test_a_batch_hands_its_filters_on(terminal) -> None:
+    terminal.answers(replay_batch=ReplayBatchOutcome(status="DEAD_LETTER", total=0, replayed=0, failed=0, details=()))
+
+    terminal.run("replay-batch", "--agent", "echo", "--error-class", "timeout", "--text", "no", "--newer-than", "2h")
+
+    assert terminal.asked("replay_batch") == (
+        ("DEAD_LETTER", 100),
+        {"agent": "echo", "error_class": "timeout", "text": "no", "newer_than_ms": 7_200_000},
+    )
+
+
+@pytest.mark.parametrize(("done", "status"), [(True, 0), (False, 1)])
+def test_a_discard_says_what_became_of_it(terminal, done: bool, status: int) -> None:
+    message = "discarded" if done else "invalid_state"
+    terminal.answers(discard=DiscardOutcome(task_id="tsk_1", discarded=done, message=message, step_rows=1))
+
+    ended = terminal.run("discard", "tsk_1", "--reason", "why")
+
+    assert (ended.status, ended.document["message"]) == (status, message)
+    assert terminal.asked("discard") == (("tsk_1",), {"reason": "why"})
+
+
+def test_a_discard_without_a_reason_is_a_usage_error(terminal) -> None:
+    assert terminal.run("discard", "tsk_1").status == 2
