@@ -15,11 +15,10 @@ from relaymesh.audit.event import (
     death_record,
     ended_bodies,
     expiry_records,
-    fired_records,
+    fired_bodies,
     lost_records,
     maintenance_records,
     recovery_record,
-    submit_bodies,
 )
 from relaymesh.core.mask import field_names
 from relaymesh.store.admin import cluster_epoch
@@ -29,7 +28,7 @@ from relaymesh.store.recover import Reclaimed
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.audit import Record, body_of
-from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, NewTask, RunMaintenance
+from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, RunMaintenance
 
 if TYPE_CHECKING:
     from relaymesh.store.schedule_fire import Fired
@@ -70,7 +69,7 @@ class AuditRowsOf:
         self._finished: list[tuple[Sequence[FinishedStep], FinishResult]] = []
         self._records: list[Record] = []
         self._expired: list[str] = []
-        self._submitted: tuple[list[NewTask], list[tuple[str, bool]]] = [], []
+        self._fired: Sequence[Fired] = ()
         self.conflicts = False
 
     def remember_trace(self, grant: Grant) -> None:
@@ -128,11 +127,7 @@ class AuditRowsOf:
 
     def fired(self, ticks: Sequence[Fired]) -> None:
         """Schedules were due: what became of each tick, and the tasks that were stored for it."""
-        for tick in ticks:
-            if tick.task is not None and tick.stored is not None:
-                self._submitted[0].append(tick.task)
-                self._submitted[1].append(tick.stored)
-        self._records += fired_records(ticks, actor="runtime")
+        self._fired = ticks
 
     def end(self, store: Store) -> None:
         """The statements have run; what is in the tables only is read now, within the transaction."""
@@ -149,8 +144,7 @@ class AuditRowsOf:
         desk, namespace, now_ms = self._desk, self._namespace, self._now_ms
         if desk is None:
             return
-        tasks, answers = self._submitted
-        bodies = submit_bodies(tasks, answers, namespace=namespace, actor="runtime", now_ms=now_ms) if tasks else []
+        bodies = fired_bodies(self._fired, namespace=namespace, actor="runtime", now_ms=now_ms) if self._fired else []
         for steps, result in self._finished:
             bodies += ended_bodies(
                 steps,

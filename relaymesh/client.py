@@ -1000,12 +1000,10 @@ class Client:
 
     def _record_fired(self, ticks: Sequence[Fired]) -> None:
         if ticks:
-            from relaymesh.audit.event import fired_records
+            from relaymesh.audit.event import fired_bodies
 
-            stored = [(tick.task, tick.stored) for tick in ticks if tick.task is not None and tick.stored is not None]
-            if stored:
-                self._record_submits([task for task, _ in stored], [answer for _, answer in stored])
-            self.audit.record_many(fired_records(ticks, actor=self._actor))
+            now_ms = self._now_ms()
+            self.audit.append(fired_bodies(ticks, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
 
     # -- audit -------------------------------------------------------------------------------------------------------
 

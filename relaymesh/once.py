@@ -64,6 +64,13 @@ def poll(options: NodeOptions) -> WorkerOutcome | None:
         if due is not None and due <= _now_ms():
             with store.write():
                 store.promote_due(now_ms=_now_ms(), limit=settings.retry_dispatch_limit)
+                fired = store.fire_due(now_ms=_now_ms())
+            if fired:
+                from relaymesh.audit import AuditTrail
+                from relaymesh.audit.event import fired_bodies
+
+                trail = AuditTrail(store.root, store.namespace)
+                trail.append(fired_bodies(fired, namespace=store.namespace, actor="runtime", now_ms=_now_ms()))
         if not store.has_ready(lambda agent: agent in agents):
             return idle("nothing is ready for the agents of this process")
         return None

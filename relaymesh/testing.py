@@ -100,7 +100,8 @@ class InlineRelay(Client):
     def run(self, *, until_ms: int | None = None) -> int:
         """Run everything that is ready or becomes due, and return how many attempts that took.
 
-        until_ms: do not move the clock beyond this. Default: go on until nothing is left.
+        until_ms: do not move the clock beyond this; schedules tick up to it. Default: go on until nothing is left, and
+            wait for no tick of a schedule, as there always is another.
 
         Raises:
             RuntimeError: more attempts than any test means to run: an agent snoozes for ever.
@@ -110,7 +111,7 @@ class InlineRelay(Client):
             if self.run_one():
                 attempts += 1
                 continue
-            due_ms = store.next_due_ms()
+            due_ms = store.next_due_ms() if until_ms is not None else store.next_step_due_ms()
             if due_ms is None or (until_ms is not None and due_ms > until_ms):
                 return attempts
             self.clock.ms = max(self.clock.now_ms(), due_ms)
@@ -123,6 +124,7 @@ class InlineRelay(Client):
         with store.write():
             store.expire_tasks(now_ms=now_ms, limit=1_000)
             store.promote_due(now_ms=now_ms, limit=1_000)
+            store.fire_due(now_ms=now_ms)
         slots = Slots(dict.fromkeys(specs, _POOL), {_POOL: 1}, {}, {}, 1)
         with store.write():
             claim = store.claim(

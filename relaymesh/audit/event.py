@@ -25,6 +25,7 @@ __all__ = [
     "death_record",
     "ended_bodies",
     "expiry_records",
+    "fired_bodies",
     "fired_records",
     "lost_records",
     "maintenance_records",
@@ -293,6 +294,20 @@ def _opening(action: str, actor: str, namespace: str, now_ms: int) -> str:
         f'{{"timestamp":"{instant(now_ms)}","namespace":{quoted(namespace)},"action":{quoted(action)}'
         f',"actor":{quoted(actor)},"principal_id":null,"resource":"'
     )
+
+
+def fired_bodies(ticks: Sequence[Fired], *, namespace: str, actor: str, now_ms: int) -> list[str]:
+    """Return the rows of the tasks that ticks of schedules became, and those of what became of each tick."""
+    stored = [(tick.task, tick.stored) for tick in ticks if tick.task is not None and tick.stored is not None]
+    bodies = submit_bodies(
+        [task for task, _ in stored],
+        [answer for _, answer in stored],
+        namespace=namespace,
+        actor=actor,
+        now_ms=now_ms,
+    )
+    records = fired_records(ticks, actor=actor)
+    return bodies + [body_of(record, namespace=namespace, now_ms=now_ms) for record in records]
 
 
 def fired_records(ticks: Iterable[Fired], *, actor: str) -> list[Record]:

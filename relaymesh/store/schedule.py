@@ -123,12 +123,14 @@ class ScheduleRow:
 
         Raises:
             UnknownZoneError: this machine does not know its zone.
+            ValueError: somebody has written a row that no schedule can have.
         """
         match self.kind:
             case "cron":
                 return Cron(self.expression, zone_of(self.zone))
             case "interval":
-                assert self.every_ms is not None
+                if self.every_ms is None or self.every_ms < 1:
+                    raise ValueError(f"an interval of {self.every_ms} ms")
                 return Interval(self.anchor_ms, self.every_ms)
             case _:
                 return Once(self.anchor_ms)

@@ -92,9 +92,10 @@ def fire_due(press: Press) -> list[Fired]:
         # A full disk is nobody's fault in here: it ends the transaction, and the tick is made when there is room.
         try:
             news = _Look(press, schedule).run(room)
-        except InputError as error:
-            pause_schedule(conn, schedule.name, error=f"{error.code}: {error}", now_ms=press.now_ms)
-            news = [Fired(schedule.name, "failed", schedule.next_tick_ms or press.now_ms, reason=error.code)]
+        except (InputError, ValueError) as error:  # a ValueError is a row that somebody has written by hand
+            code = error.code if isinstance(error, InputError) else "bad_schedule"
+            pause_schedule(conn, schedule.name, error=f"{code}: {error}", now_ms=press.now_ms)
+            news = [Fired(schedule.name, "failed", schedule.next_tick_ms or press.now_ms, reason=code)]
         fired += news
         room -= sum(tick.result == "submitted" for tick in news)
     return fired
@@ -136,7 +137,7 @@ class _Look:
     def run(self, room: int) -> list[Fired]:
         schedule, press = self._schedule, self._press
         # Before anything is written: what cannot be drafted fails before it has left half of itself.
-        calendar = schedule.calendar()
+        calendar, missed = schedule.calendar(), schedule.missed_policy
         _draft(press, schedule, "planned", press.now_ms)
         if self._queued_ms is not None and not self._runs:
             self._submit(self._queued_ms)
@@ -145,7 +146,7 @@ class _Look:
             calendar,
             cursor_ms=schedule.cursor_ms,
             now_ms=press.now_ms,
-            missed=schedule.missed_policy,
+            missed=missed,
             missed_max=schedule.missed_max,
             limit=max(1, room - len(self._fired)),
         )

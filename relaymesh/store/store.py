@@ -253,6 +253,11 @@ class Store(Database):
             instants = (recover.next_due_ms(self.conn), schedule_due.next_due_ms(self.conn))
         return min((at_ms for at_ms in instants if at_ms is not None), default=None)
 
+    def next_step_due_ms(self) -> int | None:
+        """Return when the next delayed or retrying step is due, or None."""
+        with self.reading():
+            return recover.next_due_ms(self.conn)
+
     def promote_due(self, *, now_ms: int, limit: int) -> int:
         """Make steps ready whose time has come."""
         return recover.promote_due(self.conn, now_ms=now_ms, limit=limit)

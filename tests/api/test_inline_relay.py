@@ -198,3 +198,18 @@ def test_a_clock_of_ones_own_can_be_shared_and_does_not_go_back(samples: Any) ->
         assert (view.created_at_ms, view.updated_at_ms) == (1_000_000, 1_000_005)
     with pytest.raises(ValueError, match="-1 ms"):
         clock.advance(-1)
+
+
+def test_schedules_tick_while_the_clock_is_moved() -> None:
+    with InlineRelay([fails_three_times]) as relay:
+        relay.schedules.create("hourly", every_ms=3_600_000, agent="echo", overlap="queue")
+        began = relay.clock.now_ms()
+
+        relay.run()
+        nothing = relay.schedules.show("hourly").runs
+        relay.run(until_ms=began + 3 * 3_600_000)
+
+        assert nothing == ()
+        assert [(run.tick_ms - began, run.status) for run in relay.schedules.show("hourly").runs] == [
+            (hours * 3_600_000, "SUCCESS") for hours in (3, 2, 1)
+        ]

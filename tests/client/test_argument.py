@@ -34,6 +34,7 @@ TAKE_A_TASK: dict[str, Callable[[Client, Any], object]] = {
     "cancel": lambda client, it: client.cancel(it),
     "cancel_soft": lambda client, it: client.cancel_soft(it),
     "replay": lambda client, it: client.replay(it),
+    "discard": lambda client, it: client.discard(it, reason="no use"),
     "task_export": lambda client, it: client.task_export(it, "task.json"),
 }
 

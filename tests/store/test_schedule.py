@@ -225,6 +225,10 @@ def test_a_workflow_is_stored_with_its_steps(bench: Bench) -> None:
     [
         {"kind": "cron", "expression": "0 * * * *", "zone": "Nowhere/Land"},
         {"agent_id": None, "payload": "{"},
+        {"missed": "sometimes"},
+        {"overlap": ""},
+        {"every_ms": None},
+        {"labels": "{"},
     ],
 )
 def test_a_schedule_that_cannot_be_fired_is_paused_and_keeps_no_other_from_it(
