@@ -137,9 +137,8 @@ def replay(
             changes = []
             for name, text in edits.items():
                 step_id = _dead_step(store, task_id, name)
-                old = dead_letter.stored_input(store.conn, step_id, store.payloads.read)
                 by_id[step_id] = text
-                changes.append({"step_id": step_id, "old": _trace_of(old), "new": _trace_of(text)})
+                changes.append({"step_id": step_id, "old": _old_input(store, step_id), "new": _trace_of(text)})
             if changes:
                 details["edited"] = changes
             if from_step is not None:
@@ -167,6 +166,16 @@ def _dead_step(store: Store, task_id: str, name: str | None) -> str:
             " nothing was changed"
         )
     return dead[0]
+
+
+def _old_input(store: Store, step_id: str) -> dict[str, object] | None:
+    from relaymesh.store.dead_letter import stored_input
+    from relaymesh.store.payload import PayloadMissingError
+
+    try:
+        return _trace_of(stored_input(store.conn, step_id, store.payloads.read))
+    except PayloadMissingError:
+        return None  # its file is lost, which may be why it gets another
 
 
 def _trace_of(text: str) -> dict[str, object]:

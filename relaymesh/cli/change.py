@@ -75,10 +75,16 @@ def replay(call: Call, task_id: str, edits: tuple[str, ...], steps: tuple[str, .
 
 
 def _input_of(path: str) -> str:
-    from relaymesh.cli.source import text_of
+    from relaymesh.cli.source import NotTextError, read_bytes
     from relaymesh.core.limit import PAYLOAD_BYTES_MAX
 
-    return text_of("-" if path == "-" else f"@{path}", bytes_max=PAYLOAD_BYTES_MAX)
+    data = read_bytes(path, bytes_max=PAYLOAD_BYTES_MAX + 4)
+    if len(data) > PAYLOAD_BYTES_MAX:
+        return data.decode("utf-8", "replace")  # only its length matters now
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise NotTextError("stdin" if path == "-" else path, error.start) from error
 
 
 @command(

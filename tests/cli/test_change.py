@@ -226,3 +226,18 @@ def test_a_discard_says_what_became_of_it(terminal, done: bool, status: int) -> 
 
 def test_a_discard_without_a_reason_is_a_usage_error(terminal) -> None:
     assert terminal.run("discard", "tsk_1").status == 2
+
+
+def test_a_file_whose_name_begins_with_an_at_sign_is_a_file(terminal, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "@new").write_text("from the file", encoding="utf-8")
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    terminal.answers(replay=replayed)
+
+    terminal.run("replay", "tsk_1", "--edit", "@new")
+    wrong = terminal.run("replay", "tsk_1", "--edit", "bytes")
+    missing = terminal.run("replay", "tsk_1", "--edit", "nowhere")
+
+    assert terminal.asked("replay")[1]["edit"] == "from the file"
+    assert (wrong.status, missing.status) == (1, 1)
+    assert "not_utf8" in wrong.err and "not_readable" in missing.err

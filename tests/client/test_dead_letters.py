@@ -292,3 +292,18 @@ def test_a_discard_needs_a_reason(client: Client, bench: Bench, reason: str) -> 
         client.discard(task_id, reason=reason)
 
     assert client.task(task_id).status == "DEAD_LETTER"
+
+
+def test_an_input_whose_file_is_lost_can_be_replaced(client: Client, bench: Bench) -> None:
+    step_id = bench.one("echo", "x" * 100_000)
+    die(bench, step_id)
+    for file in (client.root / "payload").rglob("*"):
+        if file.is_file():
+            file.unlink()
+
+    client.replay(f"tsk_{step_id[4:]}", edit="short")
+
+    (row,) = bench.claimed_rows()
+    assert (row.payload, row.payload_path) == ("short", "")
+    (line,) = client.audit_query(action="dead.replay")
+    assert json.loads(line)["details"]["edited"][0]["old"] is None
