@@ -57,13 +57,15 @@ class Calendar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A tick every ``every_ms`` from ``anchor_ms`` on; the anchor itself is none."""
+    """A tick every ``every_ms``, in step with ``anchor_ms``; before it as well, so that a clock which is set back to a
+    time before the schedule was made does not silence it.
+    """
 
     anchor_ms: int
     every_ms: int
 
     def after(self, at_ms: int) -> int | None:
-        return self.anchor_ms + max(1, (at_ms - self.anchor_ms) // self.every_ms + 1) * self.every_ms
+        return self.anchor_ms + ((at_ms - self.anchor_ms) // self.every_ms + 1) * self.every_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,12 +184,11 @@ def test_jitter_spreads_schedules_that_tick_together() -> None:
     assert max(late) - min(late) > 40_000
 
 
-def test_an_interval_never_ticks_at_its_anchor() -> None:
+def test_an_interval_ticks_in_step_with_its_anchor_before_it_as_well() -> None:
     rng = random.Random(7)
     for _ in range(200):
         anchor, every, at = rng.randrange(10**6), rng.randrange(1000, 10**5), rng.randrange(10**6)
 
         tick = Interval(anchor, every).after(at)
 
-        assert tick > at and tick > anchor and (tick - anchor) % every == 0
-        assert tick - every <= max(at, anchor)
+        assert at < tick <= at + every and (tick - anchor) % every == 0

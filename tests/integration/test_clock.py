@@ -123,3 +123,24 @@ def test_a_backoff_does_not_grow_by_the_hour_that_the_clock_is_set_back(
 
         assert client.wait(task_id, timeout_ms=20_000).status == "DEAD_LETTER"
         assert site.one("SELECT attempt FROM steps") == 2
+
+
+@JUMPS
+def test_a_schedule_goes_on_after_a_jump_and_makes_no_tick_twice(
+    make_site: Callable[..., Site], clock: Clock, jump_s: int
+) -> None:
+    site = make_site(settings={"leaseTimeoutMs": LEASE_MS})
+    site.node(environment=clock.environment).wait_up()
+    with site.client() as client:
+        client.schedules.create("often", every_ms=1_000, agent="echo")
+    eventually(lambda: site.one("SELECT made FROM schedules") >= 2, what="ticks are made")
+
+    clock.set(jump_s)
+    made = site.one("SELECT made FROM schedules")
+
+    eventually(lambda: site.one("SELECT made FROM schedules") >= made + 3, within_s=20, what="it goes on")
+    ticks = [tick for (tick,) in site.rows("SELECT tick_ms FROM schedule_ticks")]
+    assert len(ticks) == len(set(ticks)) == site.one("SELECT count(*) FROM tasks")
+    assert len(ticks) < 20, "one run makes up for all that a jump seems to have missed"
+    after_the_jump = max(ticks) if jump_s > 0 else min(ticks)
+    assert abs(after_the_jump / 1000 - time.time() - jump_s) < 60, "the shim did not move the clock"
