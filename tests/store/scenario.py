@@ -185,7 +185,7 @@ def use_dead_letters(bench: Bench) -> None:
     bench.fail(b, retryable=False)
     bench.fail(copy)
     with store.write():
-        store.replay(flow, now_ms=NOON, cluster_epoch=1, edits={b.step_id: "new"}, from_step=f"stp_{flow}_a")
+        store.replay(flow, now_ms=NOON, edits={b.step_id: "new"}, from_step=f"stp_{flow}_a")
     given_up = bench.one()
     bench.fail(next(lease for lease in bench.claim() if lease.step_id == given_up), retryable=False)
     with store.write():
