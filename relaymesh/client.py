@@ -64,12 +64,14 @@ from relaymesh.view import (
 )
 
 if TYPE_CHECKING:
+    from relaymesh.admission import AdmissionError, Gate
     from relaymesh.agents.registry import Registry
     from relaymesh.audit import AuditTrail
+    from relaymesh.core.admission import Bounds
     from relaymesh.core.ident import Ids
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
-    from relaymesh.settings import Settings
+    from relaymesh.settings import Loaded, Settings
     from relaymesh.settings.record import Alert
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
@@ -117,6 +119,8 @@ class Client:
     actor: who the audit log says did it. now_ms: wall clock, for tests.
     submitter: how tasks are stored; a program that runs a node hands in the node's own group commit, everybody else
         commits on a connection of its own.
+    gate: which bounds of the admission gate hold: those that somebody ``set``, or ``always`` the defaults too, as for
+        the commands ``submit`` and ``submit-workflow``.
 
     A value of a wrong kind, here or in a method, is an InputError that says what to write.
     """
@@ -130,6 +134,7 @@ class Client:
         actor: str = "cli",
         now_ms: Callable[[], int] = _wall_ms,
         submitter: Callable[[Sequence[NewTask]], list[tuple[str, bool]]] | None = None,
+        gate: Gate = "set",
     ) -> None:
         check_text("namespace", namespace)
         self.namespace = normalize_namespace(namespace)
@@ -141,9 +146,10 @@ class Client:
         self._now_ms = now_ms
         self._fresh_ids: Ids | None = None
         self._submitter = submitter
+        self._gate = gate
         self._store: Database | None = None
         self._registry: Registry | None = None
-        self._settings: Settings | None = None
+        self._loaded: Loaded | None = None
         self._waker: WakeSender | None = None
         self._control: ControlClient | None = None
         self._commits = 0
@@ -210,6 +216,7 @@ class Client:
 
         Raises:
             UnknownAgentError, PayloadTooLargeError, InputError: nothing was stored.
+            AdmissionError: the root carries too much already; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
         from relaymesh.argument import agent_id_of, labels_of
@@ -226,8 +233,8 @@ class Client:
             labels=labels_of(labels),
             traceparent=traceparent,
         )
-        ((task_id, deduplicated),) = self._commit([self._draft(request)])
-        return outcome_of(task_id, deduplicated)
+        (result,) = self._commit([self._draft(request)])
+        return outcome_of(result)
 
     def submit_many(self, requests: Iterable[TaskRequest]) -> Iterator[BatchLine]:
         """Store many tasks in groups; yields one line per request, in order, after its group is on disk.
@@ -255,6 +262,7 @@ class Client:
 
         Raises:
             WorkflowError: what is wrong, and where; nothing was stored.
+            AdmissionError: the root carries too much already; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
         from relaymesh.core.workflow import check_agents, parse
@@ -278,8 +286,8 @@ class Client:
             labels=labels,
             traceparent=traceparent,
         )
-        ((task_id, deduplicated),) = self._commit([task])
-        return outcome_of(task_id, deduplicated)
+        (result,) = self._commit([task])
+        return outcome_of(result)
 
     def _draft(self, request: TaskRequest) -> NewTask:
         from relaymesh.submission import check_request, new_task, payload_of
@@ -289,28 +297,52 @@ class Client:
         payload = payload_of(request)
         return new_task(request, payload, now_ms=self._now_ms(), ids=self._ids, files=self._writable().payloads)
 
-    def _commit(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
-        """Store tasks; return ``(task id, deduplicated)`` of each, once they are on disk and recorded."""
+    def _commit(self, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | AdmissionError]:
+        """Store tasks; return ``(task id, deduplicated)`` of each, or why it was not let in, once that is recorded."""
+        from relaymesh.admission import bounds_of
+
+        bounds = bounds_of(self._load(), self._gate)
+        if bounds:
+            return self._commit_through(bounds, tasks)
         results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
+        self._record_submits(tasks, results)
+        return results
+
+    def _commit_through(self, bounds: Bounds, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | AdmissionError]:
+        """The same through the admission gate, which stands in our own transaction: no node is asked."""
+        from relaymesh.admission import error_of, record_of
+
+        store = self._writable()
+        with store.write():
+            refusals = store.admit(tasks, bounds, now_ms=self._now_ms())
+            admitted = [task for task, refusal in zip(tasks, refusals, strict=True) if refusal is None]
+            results = store.submit(admitted, now_ms=self._now_ms())
+        self._commits += 1
+        self._wake()
+        self._record_submits(admitted, results)
+        self.audit.record_many(
+            record_of(refusal, task, self._load(), actor=self._actor)
+            for task, refusal in zip(tasks, refusals, strict=True)
+            if refusal is not None
+        )
+        left = iter(results)
+        return [next(left) if refusal is None else error_of(refusal, bounds) for refusal in refusals]
+
+    def _record_submits(self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]]) -> None:
         from relaymesh.audit.event import submit_bodies
 
         now_ms = self._now_ms()
         self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
-        return results
 
     def _store_tasks(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
-        store = self._writable()
         handed_over = self._hand_over(tasks)
         if handed_over is not None:
             return handed_over
+        store = self._writable()
         with store.write():
             results = store.submit(tasks, now_ms=self._now_ms())
         self._commits += 1
         self._wake()
-        from relaymesh.audit.event import submit_bodies
-
-        now_ms = self._now_ms()
-        self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
         # Ours already: a node heard of it after all, and its answer got lost.
         return [
             (holder, deduplicated and holder != task.task_id)
@@ -701,7 +733,7 @@ class Client:
 
         check_text("key", key)
         check_text("text", text)
-        self._settings = None
+        self._loaded = None
         return set_setting(self.root, key, text, audit=self.audit, actor=self._actor)
 
     def reload_settings(self) -> SettingsReloadOutcome:
@@ -712,7 +744,7 @@ class Client:
         """
         from relaymesh.reload import reload_settings
 
-        self._settings = None
+        self._loaded = None
         return reload_settings(self.root, audit=self.audit, now_ms=self._now_ms(), actor=self._actor)
 
     def settings_history(self, limit: int = 20) -> list[SettingsHistoryEntry]:
@@ -856,11 +888,14 @@ class Client:
         return self._readable() if has_database(self.root) else None
 
     def _config(self) -> Settings:
-        if self._settings is None:
-            from relaymesh.settings import load_settings
+        return self._load().settings
 
-            self._settings = load_settings(self.root)
-        return self._settings
+    def _load(self) -> Loaded:
+        if self._loaded is None:
+            from relaymesh.settings import load
+
+            self._loaded = load(self.root)
+        return self._loaded
 
     def _local_agents(self) -> Registry:
         if self._registry is None:

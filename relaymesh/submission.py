@@ -25,6 +25,7 @@ from relaymesh.store.draft import draft_task, draft_workflow
 from relaymesh.view import BatchLine, SubmitOutcome, TaskRequest
 
 if TYPE_CHECKING:
+    from relaymesh.admission import AdmissionError
     from relaymesh.core.ident import Ids
     from relaymesh.core.workflow import WorkflowPlan
     from relaymesh.store.payload import PayloadFiles
@@ -165,8 +166,15 @@ def default_key(agent_id: str, payload: str) -> str:
     return hashlib.sha256(f"{agent_id}\n{payload}".encode()).hexdigest()
 
 
-def outcome_of(task_id: str, deduplicated: bool) -> SubmitOutcome:
-    """Return what the store's answer about one task means to who submitted it."""
+def outcome_of(result: tuple[str, bool] | AdmissionError) -> SubmitOutcome:
+    """Return what the store's answer about one task means to who submitted it.
+
+    Raises:
+        AdmissionError: it was not let in.
+    """
+    if isinstance(result, Exception):
+        raise result
+    task_id, deduplicated = result
     message = "this idempotency key is held by an earlier task" if deduplicated else "stored"
     return SubmitOutcome(task_id=task_id, deduplicated=deduplicated, message=message)
 
@@ -228,11 +236,12 @@ def new_workflow(
 def store_in_groups(
     requests: Iterable[TaskRequest],
     draft: Callable[[TaskRequest], NewTask],
-    commit: Callable[[Sequence[NewTask]], list[tuple[str, bool]]],
+    commit: Callable[[Sequence[NewTask]], Sequence[tuple[str, bool] | AdmissionError]],
 ) -> Iterator[BatchLine]:
     """Commit requests in groups; yield one line per request, in order, after its group is on disk.
 
-    draft: raises InputError for a request that is to be rejected. commit: ``(task id, deduplicated)`` of each task.
+    draft: raises InputError for a request that is to be rejected. commit: ``(task id, deduplicated)`` of each task, or
+    why it was not let in.
     """
     group: list[tuple[int, NewTask | BatchLine]] = []
     size = 0
@@ -253,7 +262,7 @@ def store_in_groups(
 
 def _store_group(
     group: Sequence[tuple[int, NewTask | BatchLine]],
-    commit: Callable[[Sequence[NewTask]], list[tuple[str, bool]]],
+    commit: Callable[[Sequence[NewTask]], Sequence[tuple[str, bool] | AdmissionError]],
 ) -> Iterator[BatchLine]:
     tasks = [task for _, task in group if not isinstance(task, BatchLine)]
     results = iter(commit(tasks) if tasks else ())
@@ -261,7 +270,11 @@ def _store_group(
         if isinstance(entry, BatchLine):
             yield entry
             continue
-        task_id, deduplicated = next(results)
+        result = next(results)
+        if isinstance(result, Exception):
+            yield BatchLine(line=line, result="rejected", code=result.code, message=str(result))
+            continue
+        task_id, deduplicated = result
         yield BatchLine(line=line, result="duplicate" if deduplicated else "accepted", task_id=task_id)
 
 

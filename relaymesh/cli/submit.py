@@ -110,7 +110,7 @@ def submit(
     from relaymesh.core.limit import PAYLOAD_BYTES_MAX
 
     payload = text_of(text, bytes_max=PAYLOAD_BYTES_MAX)
-    with call.client(agent_sources) as client:
+    with call.client(agent_sources, gate="always") as client:
         outcome = client.submit(
             agent,
             payload,
@@ -153,7 +153,7 @@ def submit_workflow(
     from relaymesh.core.limit import WORKFLOW_BYTES_MAX
 
     workflow = read_bytes(path, bytes_max=WORKFLOW_BYTES_MAX + 1)  # one more byte, and the size is seen to be wrong
-    with call.client(agent_sources) as client:
+    with call.client(agent_sources, gate="always") as client:
         outcome = client.submit_workflow(
             workflow,
             idempotency_key=idempotency_key,

@@ -20,35 +20,35 @@ import msgspec
 
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane, Plan, plan
 from relaymesh.store.bulk import id_list
-from relaymesh.store.schema import READY
+from relaymesh.store.schema import PLAIN_READY, READY
 from relaymesh.wire.store import LeaseRef
 
 __all__ = ["Choice", "Claim", "Claimant", "ClaimedRow", "Slots", "choose", "claim", "ready_groups", "take"]
 
 _GROUPS = f"""
 WITH RECURSIVE pair(agent_id, priority) AS (
-    SELECT * FROM (SELECT agent_id, priority FROM steps INDEXED BY steps_ready WHERE {READY}
+    SELECT * FROM (SELECT agent_id, priority FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY}
                    ORDER BY agent_id, priority LIMIT 1)
     UNION ALL
     SELECT n.agent_id, n.priority FROM pair JOIN steps n ON n.id = coalesce(
         (SELECT id FROM steps INDEXED BY steps_ready
-         WHERE {READY} AND agent_id=pair.agent_id AND priority>pair.priority ORDER BY priority LIMIT 1),
+         WHERE {PLAIN_READY} AND agent_id=pair.agent_id AND priority>pair.priority ORDER BY priority LIMIT 1),
         (SELECT id FROM steps INDEXED BY steps_ready
-         WHERE {READY} AND agent_id>pair.agent_id ORDER BY agent_id, priority LIMIT 1))
+         WHERE {PLAIN_READY} AND agent_id>pair.agent_id ORDER BY agent_id, priority LIMIT 1))
 )
 SELECT agent_id, priority FROM pair
 """
 _HEADS = f"""
 SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload, payload_path, template, map_item,
        map_index, traceparent
-FROM steps INDEXED BY steps_ready WHERE {READY} AND agent_id=? AND priority=? ORDER BY queued_at_ms LIMIT ?
+FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} AND agent_id=? AND priority=? ORDER BY queued_at_ms LIMIT ?
 """
 # All that is ready, as long as that is little: on an idle node this one look replaces the two above.
 _LITTLE = 16
 _FEW = f"""
 SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload, payload_path, template, map_item,
        map_index, traceparent, agent_id, priority
-FROM steps INDEXED BY steps_ready WHERE {READY} LIMIT {_LITTLE + 1}
+FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} LIMIT {_LITTLE + 1}
 """
 _TAKE = f"""
 UPDATE steps SET status='RUNNING', lease_owner=?, owner_generation=?, lease_token=?||id, lease_epoch=lease_epoch+1,

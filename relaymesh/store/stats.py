@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 from relaymesh.core.percentile import percentiles
 from relaymesh.store.admin import cluster_epoch
-from relaymesh.store.schema import RARE, READY
+from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
 from relaymesh.view import StatsOutcome
 
 __all__ = ["stats"]
 
+_WAITING = f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} GROUP BY priority"
+_WAITING_KEYED = f"SELECT priority, count(*) FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} GROUP BY priority"
 _LATENCY_SAMPLE = 5_000
 _HOUR_MS = 3_600_000
 
@@ -21,11 +24,9 @@ def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) 
     """Return the counts of one scoped root."""
     task_status = _task_counts(conn)
     step_status = _step_counts(conn)
-    lanes = dict(
-        conn.execute(
-            f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {READY} GROUP BY priority"
-        ).fetchall()
-    )
+    lanes: Counter[str] = Counter()
+    for query in (_WAITING, _WAITING_KEYED):
+        lanes.update(dict(conn.execute(query).fetchall()))
     p95, p99 = _latencies(conn)
     conflicts = dict(conn.execute("SELECT event_type, count(*) FROM lease_conflicts GROUP BY event_type").fetchall())
     counters = dict(conn.execute("SELECT name, value FROM counters").fetchall())
@@ -53,6 +54,7 @@ def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) 
         lease_conflict_1h=_count(conn, "lease_conflicts WHERE occurred_at_ms>=?", now_ms - _HOUR_MS),
         lease_conflict_by_type=conflicts,
         dead_owner_reclaimed_total=counters.get("dead_owner_reclaimed", 0),
+        submit_rejected_total=counters.get("submit_rejected", 0),
         low_starvation_count=counters.get("low_starvation", 0),
         cluster_epoch=cluster_epoch(conn),
         mesh_total_nodes=sum(nodes.values()),
@@ -134,7 +136,9 @@ def _queue_lag(conn: sqlite3.Connection, now_ms: int) -> int:
         "SELECT min(at) FROM ("
         # A row that somebody wrote by hand knows only when it was made.
         " SELECT min(CASE queued_at_ms WHEN 0 THEN created_at_ms ELSE queued_at_ms END) AS at"
-        f" FROM steps INDEXED BY steps_ready WHERE {READY}"
+        f" FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY}"
+        " UNION ALL SELECT min(queued_at_ms)"
+        f" FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY}"
         " UNION ALL SELECT min(created_at_ms) FROM steps INDEXED BY steps_retrying WHERE status='RETRYING')"
     ).fetchone()
     return 0 if oldest is None else max(0, now_ms - int(oldest))

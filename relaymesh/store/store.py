@@ -11,6 +11,7 @@ Every write method must be called inside ``write()``; the group commit of the St
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from relaymesh.core.clock_guard import ClockState
 from relaymesh.core.fairness import Fairness
@@ -30,6 +31,10 @@ from relaymesh.store.payload import PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
 from relaymesh.store.submit import insert_tasks
 from relaymesh.wire.store import FinishedStep, Grant, LeaseRef, NewTask, SeenLease, WriteNode
+
+if TYPE_CHECKING:
+    from relaymesh.core.admission import Bounds
+    from relaymesh.store.admission import Refusal
 
 __all__ = ["PolicyOf", "Store"]
 
@@ -55,6 +60,12 @@ class Store(Database):
             settled = spread_roots(self.conn, spread, now_ms=now_ms, read_output=self.payloads.read)
             finish_tasks(self.conn, settled, now_ms)
         return results
+
+    def admit(self, tasks: Sequence[NewTask], bounds: Bounds, *, now_ms: int) -> list[Refusal | None]:
+        """Return for each task why the gate keeps it out, or None; submit the others in this transaction."""
+        from relaymesh.store.admission import admit
+
+        return admit(self.conn, tasks, bounds, now_ms=now_ms)
 
     def _epoch(self) -> int:
         """Return the cluster epoch, read once in a write transaction: nobody else can change it meanwhile."""
