@@ -207,12 +207,15 @@ class Client:
         expires_in_ms: int | None = None,
         labels: Mapping[str, str] | None = None,
         traceparent: str | None = None,
+        concurrency_key: str | None = None,
     ) -> SubmitOutcome:
         """Store one task; returns when it is on disk.
 
         input: text, or any value that JSON can hold, dataclasses included, which is stored as its JSON text.
         idempotency_key: a second submit with a key that is still held returns the first task. Default: a hash of agent
             and input.
+        concurrency_key: steps with the same key share its limits, by default one at a time; a text that begins with a
+            slash is a JSON pointer to the key in the input.
 
         Raises:
             UnknownAgentError, PayloadTooLargeError, InputError: nothing was stored.
@@ -232,6 +235,7 @@ class Client:
             expires_in_ms=expires_in_ms,
             labels=labels_of(labels),
             traceparent=traceparent,
+            concurrency_key=concurrency_key,
         )
         (result,) = self._commit([self._draft(request)])
         return outcome_of(result)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_BYTES",
     "BATCH_TASKS",
+    "BadConcurrencyKeyError",
     "BadPayloadError",
     "BadTimeError",
     "PayloadTooLargeError",
@@ -89,6 +90,15 @@ class BadTimeError(InputError):
         super().__init__(sentence)
 
 
+class BadConcurrencyKeyError(InputError):
+    """A concurrency key that is too long, or that points at nothing in the input."""
+
+    code = "bad_concurrency_key"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+
+
 # -- one task --------------------------------------------------------------------------------------------------------
 
 
@@ -119,7 +129,7 @@ def check_request(request: TaskRequest) -> None:
         )
     agent_id_of(request.agent)
     labels_of(request.labels)
-    for name in ("priority", "idempotency_key", "traceparent"):
+    for name in ("priority", "idempotency_key", "traceparent", "concurrency_key"):
         check_text_or_none(name, getattr(request, name))
 
 
@@ -145,7 +155,7 @@ def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: Ids, files
     """Return the rows of a request whose payload was checked.
 
     Raises:
-        BadTimeError, InputError: the times, the priority or the labels are wrong.
+        BadTimeError, InputError: the times, the priority, the labels or the concurrency key are wrong.
     """
     return draft_task(
         ids,
@@ -158,6 +168,7 @@ def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: Ids, files
         expires_at_ms=_expires_at(now_ms, request.expires_in_ms),
         labels=normalize_labels(request.labels) if request.labels else None,
         traceparent=_traceparent(request.traceparent),
+        concurrency_key=_concurrency_key(request, payload) if request.concurrency_key else None,
     )
 
 
@@ -283,6 +294,15 @@ def _store_group(
 
 def _key(key: str | None) -> str | None:
     return key if key is not None and key.strip() else None
+
+
+def _concurrency_key(request: TaskRequest, payload: str) -> str | None:
+    from relaymesh.core.concurrency_key import KeyTextError, key_of
+
+    try:
+        return key_of(request.concurrency_key, payload)
+    except KeyTextError as error:
+        raise BadConcurrencyKeyError(str(error)) from None
 
 
 def _not_before(now_ms: int, delay_ms: int, at_ms: int | None) -> int | None:

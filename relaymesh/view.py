@@ -62,6 +62,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
 
     line: number that comes back in the ``BatchLine``, from 1; 0 lets the receiver count.
     at_ms: do not start before this instant; delay_ms: not before this long after the submit.
+    concurrency_key: what it shares a limit with; with a slash in front, where in the input that stands (JSON pointer).
     """
 
     agent: str
@@ -73,6 +74,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     expires_in_ms: int | None = None
     labels: dict[str, str] = {}
     traceparent: str | None = None
+    concurrency_key: str | None = None
     line: int = 0
 
 

@@ -72,6 +72,11 @@ relaymesh submit --batch tasks.ndjson""",
     help="The payload: text, @ and a file, or - for stdin; write @@ for text that starts with @.",
 )
 @click.option("--priority", default="normal", metavar="high|normal|low", help="Lane of the queue.")
+@click.option(
+    "--concurrency-key",
+    metavar="KEY|/POINTER",
+    help="Steps with the same key share its limits, by default one at a time; /a/b takes the key from the JSON input.",
+)
 @click.option("--batch", metavar="FILE|-", help="Submit one task per line of an NDJSON file.")
 @_common
 @click.pass_context
@@ -82,6 +87,7 @@ def submit(
     agent: str | None,
     text: str | None,
     priority: str,
+    concurrency_key: str | None,
     batch: str | None,
     idempotency_key: str | None,
     delay_ms: int | None,
@@ -94,9 +100,10 @@ def submit(
     agent_sources: tuple[str, ...],
 ) -> int:
     """--agent and --input are required, unless --batch is given. A line of a batch is a JSON object with the members
-    agent and input, and optionally priority, idempotencyKey, delayMs, atMs, expiresInMs, labels and traceparent. One
-    line is printed for each, with its number and accepted, duplicate or rejected, then one with the sums; the exit
-    status is 1 if any was rejected. Running the same batch again is safe: what was stored comes back as duplicate.
+    agent and input, and optionally priority, idempotencyKey, delayMs, atMs, expiresInMs, labels, traceparent and
+    concurrencyKey. One line is printed for each, with its number and accepted, duplicate or rejected, then one with the
+    sums; the exit status is 1 if any was rejected. Running the same batch again is safe: what was stored comes back as
+    duplicate.
     """
     if batch is not None:
         _refuse_beside_batch(ctx)
@@ -120,6 +127,7 @@ def submit(
             at_ms=at_ms,
             expires_in_ms=expires_in_ms,
             labels=labels,
+            concurrency_key=concurrency_key,
         )
         return _finish(call, client, outcome, wait, follow, timeout_ms)
 

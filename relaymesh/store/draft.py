@@ -25,6 +25,7 @@ def draft_task(
     expires_at_ms: int | None = None,
     labels: Mapping[str, str] | None = None,
     traceparent: str = "",
+    concurrency_key: str | None = None,
 ) -> NewTask:
     """Return the rows of a single-step task. A payload that is too long for a row is written to its file here."""
     task_id = ids.task()
@@ -38,6 +39,7 @@ def draft_task(
         shape=SHAPE_SOLE,
         not_before_ms=not_before_ms,
         traceparent=traceparent or None,
+        concurrency_key=concurrency_key,
     )
     return NewTask(
         task_id=task_id,
@@ -99,6 +101,7 @@ def _workflow_step(
         shape=shape,
         not_before_ms=delayed,
         traceparent=traceparent or None,
+        concurrency_key=step.concurrency_key,
     )
 
 

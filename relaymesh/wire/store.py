@@ -77,6 +77,7 @@ class NewStep(Message, frozen=True):
     shape: int = SHAPE_SOLE
     not_before_ms: int | None = None
     traceparent: str | None = None
+    concurrency_key: str | None = None
 
 
 class NewTask(Message, frozen=True):
