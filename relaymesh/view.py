@@ -10,6 +10,7 @@ case, as in ``relaymesh.core.status``.
     write a file      TaskExportOutcome, DeadExportOutcome
     run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
     watch             StatsOutcome, HealthOutcome, LeaseConflict
+    limits            LimitView, LimitOutcome, PauseView, PauseOutcome, QueueStatus
     settings          SettingView, SettingSetOutcome, SettingsReloadOutcome, SettingsHistoryEntry
     audit             AuditIntegrityOutcome, SiemExportOutcome
 """
@@ -30,8 +31,13 @@ __all__ = [
     "Explanation",
     "HealthOutcome",
     "LeaseConflict",
+    "LimitOutcome",
+    "LimitView",
     "LogEntry",
     "MaintenanceOutcome",
+    "PauseOutcome",
+    "PauseView",
+    "QueueStatus",
     "ReplayBatchOutcome",
     "ReplayOutcome",
     "SettingSetOutcome",
@@ -359,6 +365,62 @@ class StatsOutcome(View, frozen=True, kw_only=True):
     slo_alert_fire_total: int = 0
     submit_rejected_total: int = 0
     namespace: str = "default"
+
+
+class LimitView(View, frozen=True, kw_only=True):
+    """One limit. rate: starts and time, such as ``100/m``; burst: starts at once after a pause; None is no limit.
+
+    running, room: steps that count against it now, and how many more may start; None for the limit of each key.
+    """
+
+    scope: str
+    name: str
+    max_concurrency: int | None
+    rate: str | None
+    burst: int | None
+    running: int | None
+    room: int | None
+
+
+class LimitOutcome(View, frozen=True, kw_only=True):
+    """The limit that holds after a change. message: ``set``, ``removed`` or ``not_found``."""
+
+    changed: bool
+    scope: str
+    name: str
+    max_concurrency: int | None
+    rate: str | None
+    burst: int | None
+    message: str
+
+
+class PauseView(View, frozen=True, kw_only=True):
+    """One pause. scope: ``overall``, ``agent``, ``priority`` or ``node``."""
+
+    scope: str
+    name: str
+    since_ms: int
+    reason: str
+
+
+class PauseOutcome(View, frozen=True, kw_only=True):
+    """message: ``paused``, ``paused_before``, ``resumed`` or ``not_paused``."""
+
+    changed: bool
+    scope: str
+    name: str
+    message: str
+
+
+class QueueStatus(View, frozen=True, kw_only=True):
+    """waiting: ready steps by priority. nodes: running steps by node. drained: drained nodes that run nothing more."""
+
+    paused: bool
+    waiting: dict[str, int]
+    running: int
+    pauses: tuple[PauseView, ...]
+    nodes: dict[str, int]
+    drained: tuple[str, ...]
 
 
 class HealthOutcome(View, frozen=True, kw_only=True):

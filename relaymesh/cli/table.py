@@ -23,6 +23,7 @@ from relaymesh.view import (
     Explanation,
     LeaseConflict,
     LogEntry,
+    QueueStatus,
     ReplayBatchOutcome,
     ReplayOutcome,
     SettingsHistoryEntry,
@@ -90,6 +91,10 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
                 console.print(_rows(answer.details, console.width))
         case StatsOutcome():
             console.print(_stats(answer))
+        case QueueStatus():
+            console.print(_pairs(answer, leave_out=("pauses",)))
+            if answer.pauses:
+                console.print(_rows(answer.pauses, console.width))
         case View():
             # What is itself a whole answer has a command of its own: the counts of a benchmark are in `stats`.
             inner = [name for name in answer.__struct_fields__ if isinstance(getattr(answer, name), View)]

@@ -12,7 +12,7 @@ from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
 from relaymesh.view import StatsOutcome
 
-__all__ = ["stats"]
+__all__ = ["stats", "waiting"]
 
 _WAITING = f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} GROUP BY priority"
 _WAITING_KEYED = f"SELECT priority, count(*) FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} GROUP BY priority"
@@ -24,9 +24,7 @@ def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) 
     """Return the counts of one scoped root."""
     task_status = _task_counts(conn)
     step_status = _step_counts(conn)
-    lanes: Counter[str] = Counter()
-    for query in (_WAITING, _WAITING_KEYED):
-        lanes.update(dict(conn.execute(query).fetchall()))
+    lanes = waiting(conn)
     p95, p99 = _latencies(conn)
     conflicts = dict(conn.execute("SELECT event_type, count(*) FROM lease_conflicts GROUP BY event_type").fetchall())
     counters = dict(conn.execute("SELECT name, value FROM counters").fetchall())
@@ -68,6 +66,14 @@ def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) 
         disk_free_bytes=_free_bytes(root),
         namespace=namespace,
     )
+
+
+def waiting(conn: sqlite3.Connection) -> dict[str, int]:
+    """Return how many steps are ready, by priority."""
+    lanes: Counter[str] = Counter()
+    for query in (_WAITING, _WAITING_KEYED):
+        lanes.update(dict(conn.execute(query).fetchall()))
+    return dict(lanes)
 
 
 def _count(conn: sqlite3.Connection, what: str, *values: object) -> int:

@@ -17,12 +17,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from relaymesh.core.fairness import Candidate, Lane
-from relaymesh.core.throttle import Limit, LimitScope, PauseScope, Room, Rules, room_of
+from relaymesh.core.throttle import UNLIMITED, Limit, LimitScope, PauseScope, Room, Rules, room_of
 from relaymesh.core.token_bucket import Bucket, Rate, available, due_in_ms, full, settled, spend
 from relaymesh.store.bulk import id_list
 from relaymesh.store.schema import KEYED_READY
 
-__all__ = ["KEYS_LOOKED_MAX", "RULES_STATE", "KeyCursors", "Throttle", "forget_buckets", "keyed_groups", "load_rules"]
+__all__ = [
+    "KEYS_LOOKED_MAX",
+    "RULES_STATE",
+    "KeyCursors",
+    "Throttle",
+    "forget_buckets",
+    "keyed_groups",
+    "load_rules",
+    "running_of",
+    "stored_bucket",
+]
 
 RULES_STATE: Final = "limits_version"
 """The row of ``cluster_state`` that tells of a change."""
@@ -118,6 +128,21 @@ def forget_buckets(conn: sqlite3.Connection, rules: Rules, *, now_ms: int, limit
         " (SELECT scope, name FROM rate_buckets INDEXED BY rate_buckets_age WHERE at_ms<? ORDER BY at_ms LIMIT ?)",
         (now_ms - fills_in_ms - 1, limit),
     ).rowcount
+
+
+def running_of(conn: sqlite3.Connection, scope: LimitScope, name: str) -> int:
+    """Return how many running steps count against a limit; a read, for people."""
+    if scope is LimitScope.OVERALL:
+        return int(conn.execute(_RUNNING, (UNLIMITED,)).fetchone()[0])
+    query = _RUNNING_AGENTS if scope is LimitScope.AGENT else _RUNNING_KEYS
+    row = conn.execute(query, (id_list([name]),)).fetchone()
+    return int(row[1]) if row is not None else 0
+
+
+def stored_bucket(conn: sqlite3.Connection, scope: LimitScope, name: str) -> Bucket | None:
+    """Return what is left of a rate, or None when nothing was taken; a read, for people."""
+    row = conn.execute("SELECT level, at_ms FROM rate_buckets WHERE scope=? AND name=?", (scope, name)).fetchone()
+    return Bucket(*row) if row is not None else None
 
 
 class Throttle:
