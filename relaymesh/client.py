@@ -65,11 +65,12 @@ from relaymesh.view import (
 )
 
 if TYPE_CHECKING:
-    from relaymesh.admission import AdmissionError, Gate
+    from relaymesh.admission import Gate
     from relaymesh.agents.registry import Registry
     from relaymesh.audit import AuditTrail
     from relaymesh.core.admission import Bounds
     from relaymesh.core.ident import Ids
+    from relaymesh.errors import InputError
     from relaymesh.limits import Pause
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
@@ -214,6 +215,9 @@ class Client:
         labels: Mapping[str, str] | None = None,
         traceparent: str | None = None,
         concurrency_key: str | None = None,
+        unique: str | None = None,
+        on_duplicate: str | None = None,
+        unique_key: str | None = None,
     ) -> SubmitOutcome:
         """Store one task; returns when it is on disk.
 
@@ -222,9 +226,14 @@ class Client:
             and input.
         concurrency_key: steps with the same key share its limits, by default one at a time; a text that begins with a
             slash is a JSON pointer to the key in the input.
+        unique: ``waiting``, ``running`` or ``period=MS``: as long as another task with the same unique_key (by default
+            a hash of agent and input) waits, has not ended, or is younger, this one is a duplicate.
+        on_duplicate: ``return`` the other (the default), ``refuse``, ``replace`` it if it has not started, or
+            ``debounce``: replace it and wait ``delay_ms`` again.
 
         Raises:
             UnknownAgentError, PayloadTooLargeError, InputError: nothing was stored.
+            DuplicateTaskError: another task stands in the way, and on_duplicate says so.
             AdmissionError: the root carries too much already; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
@@ -242,6 +251,9 @@ class Client:
             labels=labels_of(labels),
             traceparent=traceparent,
             concurrency_key=concurrency_key,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            unique_key=unique_key,
         )
         (result,) = self._commit([self._draft(request)])
         return outcome_of(result)
@@ -267,11 +279,17 @@ class Client:
         at_ms: int | None = None,
         expires_in_ms: int | None = None,
         traceparent: str | None = None,
+        unique: str | None = None,
+        on_duplicate: str | None = None,
+        unique_key: str | None = None,
     ) -> SubmitOutcome:
         """Store a workflow: bytes or text of a workflow file, the same as values, or a ``Workflow``.
 
+        unique, on_duplicate, unique_key: as for ``submit``; the key is by default that of the steps.
+
         Raises:
             WorkflowError: what is wrong, and where; nothing was stored.
+            DuplicateTaskError: another task stands in the way, and on_duplicate says so.
             AdmissionError: the root carries too much already; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
@@ -295,6 +313,9 @@ class Client:
             expires_in_ms=expires_in_ms,
             labels=labels,
             traceparent=traceparent,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            unique_key=unique_key,
         )
         (result,) = self._commit([task])
         return outcome_of(result)
@@ -307,8 +328,16 @@ class Client:
         payload = payload_of(request)
         return new_task(request, payload, now_ms=self._now_ms(), ids=self._ids, files=self._writable().payloads)
 
-    def _commit(self, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | AdmissionError]:
-        """Store tasks; return ``(task id, deduplicated)`` of each, or why it was not let in, once that is recorded."""
+    def _commit(self, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
+        """Store tasks; return ``(task id, deduplicated)`` of each, or why it was not stored, once that is recorded."""
+        results = self._let_in(tasks)
+        if any(task.unique is not None for task in tasks):
+            from relaymesh.uniqueness import refuse_duplicates
+
+            return refuse_duplicates(tasks, results)
+        return results
+
+    def _let_in(self, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
         from relaymesh.admission import bounds_of
 
         bounds = bounds_of(self._load(), self._gate)
@@ -318,7 +347,7 @@ class Client:
         self._record_submits(tasks, results)
         return results
 
-    def _commit_through(self, bounds: Bounds, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | AdmissionError]:
+    def _commit_through(self, bounds: Bounds, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
         """The same through the admission gate, which stands in our own transaction: no node is asked."""
         from relaymesh.admission import error_of, record_of
 

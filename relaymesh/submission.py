@@ -22,10 +22,10 @@ from relaymesh.core.priority import normalize_priority
 from relaymesh.core.workflow import derived_key
 from relaymesh.errors import InputError
 from relaymesh.store.draft import draft_task, draft_workflow
+from relaymesh.uniqueness import unique_of
 from relaymesh.view import BatchLine, SubmitOutcome, TaskRequest
 
 if TYPE_CHECKING:
-    from relaymesh.admission import AdmissionError
     from relaymesh.core.ident import Ids
     from relaymesh.core.workflow import WorkflowPlan
     from relaymesh.store.payload import PayloadFiles
@@ -49,6 +49,8 @@ __all__ = [
     "text_of",
     "workflow_text_of",
 ]
+
+_TEXTS = ("priority", "idempotency_key", "traceparent", "concurrency_key", "unique", "on_duplicate", "unique_key")
 
 BATCH_TASKS = 500
 """Tasks per commit of ``submit_many``."""
@@ -129,7 +131,15 @@ def check_request(request: TaskRequest) -> None:
         )
     agent_id_of(request.agent)
     labels_of(request.labels)
-    for name in ("priority", "idempotency_key", "traceparent", "concurrency_key"):
+    for name in (
+        "priority",
+        "idempotency_key",
+        "traceparent",
+        "concurrency_key",
+        "unique",
+        "on_duplicate",
+        "unique_key",
+    ):
         check_text_or_none(name, getattr(request, name))
 
 
@@ -157,13 +167,25 @@ def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: Ids, files
     Raises:
         BadTimeError, InputError: the times, the priority, the labels or the concurrency key are wrong.
     """
+    derived = default_key(request.agent, payload)
+    unique = None
+    if request.unique is not None or request.on_duplicate is not None or request.unique_key is not None:
+        unique = unique_of(
+            request.unique,
+            request.on_duplicate,
+            request.unique_key,
+            default_key=derived,
+            delay_ms=request.delay_ms,
+        )
     return draft_task(
         ids,
         files,
         request.agent,
         payload,
         priority=normalize_priority(request.priority),
-        key=_key(request.idempotency_key) or default_key(request.agent, payload),
+        # What is unique in its own way is not also held to its content.
+        key=_key(request.idempotency_key) or (derived if unique is None else ""),
+        unique=unique,
         not_before_ms=_not_before(now_ms, request.delay_ms, request.at_ms),
         expires_at_ms=_expires_at(now_ms, request.expires_in_ms),
         labels=normalize_labels(request.labels) if request.labels else None,
@@ -177,11 +199,12 @@ def default_key(agent_id: str, payload: str) -> str:
     return hashlib.sha256(f"{agent_id}\n{payload}".encode()).hexdigest()
 
 
-def outcome_of(result: tuple[str, bool] | AdmissionError) -> SubmitOutcome:
+def outcome_of(result: tuple[str, bool] | InputError) -> SubmitOutcome:
     """Return what the store's answer about one task means to who submitted it.
 
     Raises:
         AdmissionError: it was not let in.
+        DuplicateTaskError: another stands in its way.
     """
     if isinstance(result, Exception):
         raise result
@@ -221,6 +244,9 @@ def new_workflow(
     expires_in_ms: int | None,
     labels: Mapping[str, str] | None,
     traceparent: str | None,
+    unique: str | None = None,
+    on_duplicate: str | None = None,
+    unique_key: str | None = None,
 ) -> NewTask:
     """Return the rows of a workflow whose plan was checked.
 
@@ -229,11 +255,16 @@ def new_workflow(
     """
     check_text_or_none("idempotency_key", idempotency_key)
     check_text_or_none("traceparent", traceparent)
+    for name, text in (("unique", unique), ("on_duplicate", on_duplicate), ("unique_key", unique_key)):
+        check_text_or_none(name, text)
+    derived = derived_key(plan)
+    its = unique_of(unique, on_duplicate, unique_key, default_key=derived, delay_ms=delay_ms)
     return draft_workflow(
         ids,
         files,
         plan,
-        key=_key(idempotency_key) or derived_key(plan),
+        key=_key(idempotency_key) or (derived if its is None else ""),
+        unique=its,
         not_before_ms=_not_before(now_ms, delay_ms, at_ms),
         expires_at_ms=_expires_at(now_ms, expires_in_ms),
         labels=normalize_labels(labels_of(labels)),
@@ -247,7 +278,7 @@ def new_workflow(
 def store_in_groups(
     requests: Iterable[TaskRequest],
     draft: Callable[[TaskRequest], NewTask],
-    commit: Callable[[Sequence[NewTask]], Sequence[tuple[str, bool] | AdmissionError]],
+    commit: Callable[[Sequence[NewTask]], Sequence[tuple[str, bool] | InputError]],
 ) -> Iterator[BatchLine]:
     """Commit requests in groups; yield one line per request, in order, after its group is on disk.
 
@@ -273,7 +304,7 @@ def store_in_groups(
 
 def _store_group(
     group: Sequence[tuple[int, NewTask | BatchLine]],
-    commit: Callable[[Sequence[NewTask]], Sequence[tuple[str, bool] | AdmissionError]],
+    commit: Callable[[Sequence[NewTask]], Sequence[tuple[str, bool] | InputError]],
 ) -> Iterator[BatchLine]:
     tasks = [task for _, task in group if not isinstance(task, BatchLine)]
     results = iter(commit(tasks) if tasks else ())

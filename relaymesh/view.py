@@ -68,6 +68,9 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
 
     line: number that comes back in the ``BatchLine``, from 1; 0 lets the receiver count.
     at_ms: do not start before this instant; delay_ms: not before this long after the submit.
+    unique: ``waiting``, ``running`` or ``period=MS``: how long another task with the same ``unique_key`` (by default a
+        hash of agent and input) makes this one a duplicate; on_duplicate: ``return``, ``refuse``, ``replace`` or
+        ``debounce``.
     concurrency_key: what it shares a limit with; with a slash in front, where in the input that stands (JSON pointer).
     """
 
@@ -81,6 +84,9 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     labels: dict[str, str] = {}
     traceparent: str | None = None
     concurrency_key: str | None = None
+    unique: str | None = None
+    on_duplicate: str | None = None
+    unique_key: str | None = None
     line: int = 0
 
 

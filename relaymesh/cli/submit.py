@@ -48,6 +48,19 @@ def _common(function: F) -> F:
             callback=split_labels,
             help="Label for finding the task again; comma-separated, may be repeated.",
         ),
+        click.option(
+            "--unique",
+            metavar="waiting|running|period=MS",
+            help="As long as another with the same unique key waits, has not ended, or is younger, it is a duplicate.",
+        ),
+        click.option(
+            "--on-duplicate",
+            metavar="return|refuse|replace|debounce",
+            help="Print the other, fail, take the place of one that waits, or do so and wait --delay again.",
+        ),
+        click.option(
+            "--unique-key", metavar="KEY", help="What makes two the same.  [default: derived from the content]"
+        ),
         click.option("--wait", cls=Flag, default=False, help="Wait for the end and print the task; exit 1 on failure."),
         click.option("--follow", cls=Flag, default=False, help="Like --wait, and print what happens as it happens."),
         click.option("--timeout", "timeout_ms", type=DURATION, help="Stop waiting after this long; the task goes on."),
@@ -94,16 +107,19 @@ def submit(
     at_ms: int | None,
     expires_in_ms: int | None,
     labels: dict[str, str],
+    unique: str | None,
+    on_duplicate: str | None,
+    unique_key: str | None,
     wait: bool,
     follow: bool,
     timeout_ms: int | None,
     agent_sources: tuple[str, ...],
 ) -> int:
     """--agent and --input are required, unless --batch is given. A line of a batch is a JSON object with the members
-    agent and input, and optionally priority, idempotencyKey, delayMs, atMs, expiresInMs, labels, traceparent and
-    concurrencyKey. One line is printed for each, with its number and accepted, duplicate or rejected, then one with the
-    sums; the exit status is 1 if any was rejected. Running the same batch again is safe: what was stored comes back as
-    duplicate.
+    agent and input, and optionally priority, idempotencyKey, delayMs, atMs, expiresInMs, labels, traceparent,
+    concurrencyKey, unique, onDuplicate and uniqueKey. One line is printed for each, with its number and accepted,
+    duplicate or rejected, then one with the sums; the exit status is 1 if any was rejected. Running the same batch
+    again is safe: what was stored comes back as duplicate.
     """
     if batch is not None:
         _refuse_beside_batch(ctx)
@@ -128,6 +144,9 @@ def submit(
             expires_in_ms=expires_in_ms,
             labels=labels,
             concurrency_key=concurrency_key,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            unique_key=unique_key,
         )
         return _finish(call, client, outcome, wait, follow, timeout_ms)
 
@@ -148,6 +167,9 @@ def submit_workflow(
     at_ms: int | None,
     expires_in_ms: int | None,
     labels: dict[str, str],
+    unique: str | None,
+    on_duplicate: str | None,
+    unique_key: str | None,
     wait: bool,
     follow: bool,
     timeout_ms: int | None,
@@ -170,6 +192,9 @@ def submit_workflow(
             delay_ms=delay_ms or 0,
             at_ms=at_ms,
             expires_in_ms=expires_in_ms,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            unique_key=unique_key,
         )
         return _finish(call, client, outcome, wait, follow, timeout_ms)
 

@@ -14,6 +14,7 @@ from relaymesh.core.admission import Bounds, Load, RefusalCode, Window, judge
 from relaymesh.store.admin import add_counter
 from relaymesh.store.bulk import id_list
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY
+from relaymesh.store.unique import is_duplicate
 from relaymesh.wire.store import NewTask
 
 __all__ = ["REJECTED", "Refusal", "admit", "load_of"]
@@ -73,7 +74,7 @@ def admit(conn: sqlite3.Connection, tasks: Sequence[NewTask], bounds: Bounds, *,
     total = None
     for task in tasks:
         code = None
-        if task.idempotency_key not in held:
+        if task.idempotency_key not in held and not (task.unique and is_duplicate(conn, task, now_ms)):
             code = judge(bounds, load, len(task.steps))
             if code is None:
                 held.add(task.idempotency_key)

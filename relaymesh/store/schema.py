@@ -247,6 +247,7 @@ CREATE INDEX steps_ready ON steps(agent_id, priority, queued_at_ms) WHERE {PLAIN
 CREATE INDEX steps_keyed ON steps(agent_id, priority, concurrency_key, queued_at_ms) WHERE {KEYED_READY};
 CREATE INDEX steps_keyed_running ON steps(concurrency_key) WHERE status='RUNNING' AND concurrency_key IS NOT NULL;
 CREATE INDEX tasks_unique ON tasks(unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX tasks_unique_open ON tasks(unique_key) WHERE unique_key IS NOT NULL AND finished_at_ms IS NULL;
 
 CREATE TABLE limits (
     scope TEXT NOT NULL,

@@ -62,7 +62,10 @@ class Store(Database):
         if any(step.concurrency_key is not None for task in tasks for step in task.steps):
             self._state_of = -1  # the first one changes the rules
             control.expect_keys(self.conn, now_ms=now_ms)
-        results = insert_tasks(self.conn, tasks, namespace=self.namespace, now_ms=now_ms)
+        if any(task.unique is not None for task in tasks):
+            results = self._submit_unique(tasks, now_ms)
+        else:
+            results = insert_tasks(self.conn, tasks, namespace=self.namespace, now_ms=now_ms)
         spread = [
             task.task_id
             for task, (_, deduplicated) in zip(tasks, results, strict=True)
@@ -72,6 +75,14 @@ class Store(Database):
             settled = spread_roots(self.conn, spread, now_ms=now_ms, read_output=self.payloads.read)
             finish_tasks(self.conn, settled, now_ms)
         return results
+
+    def _submit_unique(self, tasks: Sequence[NewTask], now_ms: int) -> list[tuple[str, bool]]:
+        from relaymesh.store.unique import submit_unique
+
+        def insert(some: Sequence[NewTask]) -> list[tuple[str, bool]]:
+            return insert_tasks(self.conn, some, namespace=self.namespace, now_ms=now_ms)
+
+        return submit_unique(self.conn, tasks, insert, now_ms=now_ms)
 
     def admit(self, tasks: Sequence[NewTask], bounds: Bounds, *, now_ms: int) -> list[Refusal | None]:
         """Return for each task why the gate keeps it out, or None; submit the others in this transaction."""

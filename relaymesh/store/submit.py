@@ -190,9 +190,9 @@ def is_sole(task: NewTask) -> bool:
 
 
 def is_plain(task: NewTask) -> bool:
-    """Say whether the task is a single step that waits for no key: what can be stored and claimed in one go."""
+    """Say whether it is a single step without a concurrency key, stored whatever else is: in one go with its claim."""
     step = task.steps[0]
-    return step.shape == SHAPE_SOLE and step.concurrency_key is None
+    return step.shape == SHAPE_SOLE and step.concurrency_key is None and task.unique is None
 
 
 def _sole_step_row(task: NewTask) -> tuple[object, ...]:

@@ -28,6 +28,7 @@ __all__ = [
     "MaintenanceTick",
     "NewStep",
     "NewTask",
+    "NewUnique",
     "PollStore",
     "QueueDrained",
     "ReleaseSteps",
@@ -80,6 +81,16 @@ class NewStep(Message, frozen=True):
     concurrency_key: str | None = None
 
 
+class NewUnique(Message, frozen=True):
+    """What else keeps a task from being stored twice: the words and numbers of ``relaymesh.core.uniqueness``."""
+
+    key: str
+    mode: str
+    on_duplicate: str
+    period_ms: int = 0
+    delay_ms: int = 0
+
+
 class NewTask(Message, frozen=True):
     """One task to store, with all its steps. ``labels`` is the JSON text of an object, or None."""
 
@@ -90,6 +101,7 @@ class NewTask(Message, frozen=True):
     expires_at_ms: int | None = None
     labels: str | None = None
     traceparent: str | None = None
+    unique: NewUnique | None = None
 
 
 class SeenLease(Message, frozen=True):
