@@ -19,7 +19,7 @@ from relaymesh.store.stats import stats
 from relaymesh.store.tick import maintenance_tick
 from relaymesh.store.why import explanations
 from relaymesh.watch import read_logs, watch
-from relaymesh.wire.store import WriteNode
+from relaymesh.wire.store import NewUnique, WriteNode
 from relaymesh.wire.work import LogLine
 from tests.store.bench import NOON, Bench, policy_of, report_of
 
@@ -67,6 +67,10 @@ def use_limits(bench: Bench) -> None:
     assert len(leases) == 24
     for lease in leases:
         bench.succeed(lease)
+    for _ in range(2):
+        bench.submit(bench.new_task(unique=NewUnique("u", "waiting", "replace")))
+        bench.submit(bench.new_task(unique=NewUnique("u", "period", "return", 9)))
+    bench.succeed(*bench.claim())
     with store.write():
         store.forget_buckets(now_ms=NOON + 99_999_999, limit=10)
         for place in places:
