@@ -19,7 +19,7 @@ from typing import Any, Final
 from relaymesh.core.fairness import Candidate, Lane
 from relaymesh.core.throttle import UNLIMITED, Limit, LimitScope, PauseScope, Room, Rules, room_of
 from relaymesh.core.token_bucket import Bucket, Rate, available, due_in_ms, full, settled, spend
-from relaymesh.store.bulk import id_list
+from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.store.schema import KEYED_READY
 
 __all__ = [
@@ -96,6 +96,14 @@ SELECT scope, name, level, at_ms FROM rate_buckets WHERE (scope, name) IN
 _KEEP = """
 INSERT INTO rate_buckets(scope, name, level, at_ms) VALUES (?1,?2,?3,?4)
 ON CONFLICT(scope, name) DO UPDATE SET level=excluded.level, at_ms=excluded.at_ms WHERE level=?5 AND at_ms=?6
+"""
+
+
+# One statement for many keys. Nobody can have written a bucket since we read it; a later instant would say so.
+_SPEND = """
+INSERT INTO rate_buckets(scope, name, level, at_ms) SELECT column1, column2, column3, column4 FROM (VALUES {rows})
+WHERE true ON CONFLICT(scope, name) DO UPDATE SET level=excluded.level, at_ms=excluded.at_ms
+WHERE rate_buckets.at_ms<=excluded.at_ms
 """
 
 
@@ -257,24 +265,24 @@ class Throttle:
         """
         if not any(limit.rate is not None for limit in self._rules.limits.values()):
             return
-        starts: Counter[tuple[LimitScope, str]] = Counter()
-        for pick in picks:
-            starts[LimitScope.OVERALL, ""] += 1
-            starts[LimitScope.AGENT, pick.agent_id] += 1
-            if pick.key:
-                starts[LimitScope.KEY, pick.key] += 1
+        starts: dict[tuple[LimitScope, str], int] = {(LimitScope.OVERALL, ""): len(picks)}
+        for agent, count in Counter([pick.agent_id for pick in picks]).items():
+            starts[LimitScope.AGENT, agent] = count
+        for key, count in Counter([pick.key for pick in picks if pick.key]).items():
+            starts[LimitScope.KEY, key] = count
+        rows: list[tuple[str, str, int, int]] = []
         for (scope, name), count in starts.items():
             limit = self._rules.of_key(name) if scope is LimitScope.KEY else self._rules.limits.get((scope, name))
-            if limit is None or limit.rate is None:
+            if limit is None or limit.rate is None or not count:
                 continue
             seen = self._bucket((scope, name), limit)
             before = seen if seen is not None else full(limit.rate, self._now_ms)
             left = spend(limit.rate, before, self._now_ms, count)
-            values = (str(scope), name, left.level, left.at_ms, before.level, before.at_ms)
-            written = self._conn.execute(_KEEP, values).rowcount
-            assert written == 1, "the write transaction keeps everybody else out"
+            rows.append((str(scope), name, left.level, left.at_ms))
             if not available(limit.rate, left, self._now_ms):
                 self._look_again(due_in_ms(limit.rate, left, self._now_ms))
+        written = write_rows(self._conn, _SPEND, rows)
+        assert written == len(rows), "the write transaction keeps everybody else out"
 
     def _heads_of(self, agent_id: str, priority: str, keys: Sequence[str], wanted: int) -> list[tuple[Any, ...]]:
         self._read_key_room([key for key in keys if key not in self.key_room], wanted)
@@ -315,7 +323,8 @@ class Throttle:
     def _bucket(self, of: tuple[LimitScope, str], limit: Limit) -> Bucket | None:
         if limit.rate is None:
             return None
-        self._read_buckets([of])
+        if of not in self._asked:
+            self._read_buckets([of])
         return self._buckets.get(of)
 
     def _read_buckets(self, wanted: Iterable[tuple[LimitScope, str]]) -> None:
