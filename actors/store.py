@@ -30,7 +30,7 @@ from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.connection import Durability
 from relaymesh.store.error import StoreDefectError
 from relaymesh.store.store import Store
-from relaymesh.store.submit import is_plain
+from relaymesh.store.submit import is_direct
 from relaymesh.wire.store import (
     AttemptLost,
     Claimed,
@@ -407,7 +407,7 @@ class StoreActor(Actor):
         audit.begin(now_ms)
         store, facts = self._store, self._facts
         tasks = [task for message, _ in batch.submits for task in message.tasks]
-        straight = bool(tasks) and all(map(is_plain, tasks)) and self._may_claim()
+        straight = bool(tasks) and all(map(is_direct, tasks)) and self._may_claim()
         if tasks and not straight:
             self._answer_submits(done, batch, store.submit(tasks, now_ms=now_ms))
         if batch.finished:

@@ -190,6 +190,7 @@ def choose(
     if throttle is not None:
         found, keyed, fresh = throttle.open(found), throttle.keyed(), throttle.open_fresh(fresh)
         limit = throttle.overall_room(limit)
+        throttle.read_keys_of(fresh, limit)
         keyed = [group for group in keyed if free.get(pools.get(group[0], ""), 0) > 0]
     found = [group for group in found if free.get(pools.get(group[0], ""), 0) > 0]
     agents = {agent for agent, _ in (*found, *keyed)}

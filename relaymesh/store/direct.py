@@ -4,8 +4,8 @@ A task that a free slot waits for need not be stored as waiting, found, and take
 its lease. The dispatch rules decide over what waits already and what is new together, so nothing is overtaken that
 would not be if the tasks had been stored first.
 
-Only single-step tasks without a concurrency key go this way. When an idempotency key is taken, the batch goes the long
-way, which costs more and does the same.
+Only single-step tasks go this way. When an idempotency key is taken, or when steps with a concurrency key wait that
+new ones must not overtake, the batch goes the long way, which costs more and does the same.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane
 from relaymesh.store.claim import Choice, Claim, Claimant, ClaimedRow, Slots, choose, claim, take
-from relaymesh.store.submit import insert_claimed, insert_claimed_one, insert_tasks, is_plain
-from relaymesh.store.throttle import Throttle
+from relaymesh.store.submit import insert_claimed, insert_claimed_one, insert_tasks, is_direct, is_plain
+from relaymesh.store.throttle import Throttle, keyed_groups
 from relaymesh.wire.store import SHAPE_SOLE, LeaseRef, NewTask
 
 __all__ = ["submit_and_claim"]
@@ -39,14 +39,18 @@ def submit_and_claim(
     """
     fresh: dict[Lane, list[Candidate]] = {}
     for number, task in enumerate(tasks, 1):
-        assert is_plain(task), "all else is stored first and claimed afterwards"
+        assert is_direct(task), "all else is stored first and claimed afterwards"
         (step,) = task.steps
         pool, lane = slots.pools.get(step.agent_id), LANES.get(step.priority)
         if pool is not None and lane is not None and step.not_before_ms is None:
-            fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms))
+            key = step.concurrency_key or ""
+            fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms, key))
+    if not all(map(is_plain, tasks)) and keyed_groups(conn):
+        results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms)
+        return results, claim(conn, slots, state, claimant, now_ms, throttle=throttle())
     choice = choose(conn, slots, state, fresh, throttle=throttle())
     picks = choice.planned.picks
-    if len(tasks) == len(picks) == 1 and picks[0].row_id < 0:
+    if len(tasks) == len(picks) == 1 and picks[0].row_id < 0 and is_plain(tasks[0]):
         return _submit_and_claim_one(conn, tasks, choice, state, claimant, namespace=namespace, now_ms=now_ms)
     running = [-pick.row_id - 1 for pick in picks if pick.row_id < 0]
     chosen = set(running)

@@ -59,9 +59,7 @@ class Store(Database):
 
     def submit(self, tasks: Sequence[NewTask], *, now_ms: int) -> list[tuple[str, bool]]:
         """Store tasks; return ``(task_id, deduplicated)`` for each."""
-        if any(step.concurrency_key is not None for task in tasks for step in task.steps):
-            self._state_of = -1  # the first one changes the rules
-            control.expect_keys(self.conn, now_ms=now_ms)
+        self._expect_keys(tasks, now_ms)
         if any(task.unique is not None for task in tasks):
             results = self._submit_unique(tasks, now_ms)
         else:
@@ -75,6 +73,14 @@ class Store(Database):
             settled = spread_roots(self.conn, spread, now_ms=now_ms, read_output=self.payloads.read)
             finish_tasks(self.conn, settled, now_ms)
         return results
+
+    def _expect_keys(self, tasks: Sequence[NewTask], now_ms: int) -> None:
+        """Let claims look for keys from now on, when one of these has the first."""
+        if any(step.concurrency_key is not None for task in tasks for step in task.steps):
+            self._read_state()
+            if not self._rules.keyed:
+                control.expect_keys(self.conn, now_ms=now_ms)
+                self._state_of = -1
 
     def _submit_unique(self, tasks: Sequence[NewTask], now_ms: int) -> list[tuple[str, bool]]:
         from relaymesh.store.unique import submit_unique
@@ -183,6 +189,7 @@ class Store(Database):
         now_ms: int,
     ) -> tuple[list[tuple[str, bool]], Claim]:
         """Store single-step tasks and claim ready steps, these or others; see ``submit`` and ``claim``."""
+        self._expect_keys(tasks, now_ms)
         claimant = Claimant(node_id, generation, token, self._epoch())
         return submit_and_claim(
             self.conn,

@@ -9,7 +9,7 @@ from relaymesh.store.bulk import write_rows
 from relaymesh.store.claim import Claimant
 from relaymesh.wire.store import SHAPE_SOLE, NewTask
 
-__all__ = ["insert_claimed", "insert_claimed_one", "insert_tasks", "is_plain", "is_sole"]
+__all__ = ["insert_claimed", "insert_claimed_one", "insert_tasks", "is_direct", "is_plain", "is_sole"]
 
 # What is the same for all rows of a batch is bound once (?1 namespace, ?2 now, ?3 status): binding a value for each
 # row costs as much as storing it. WHERE true keeps SQLite from reading ON CONFLICT as the ON of a join.
@@ -32,6 +32,10 @@ _SOLE_STEPS_RUNNING = (
     " owner_generation, lease_token, cluster_epoch, started_at_ms)"
     " SELECT column1, column2, ?1, column3, column4, column5, column6, 'RUNNING', ?2, ?2, column7, 1, ?2, column8,"
     " 1, 1, ?3, ?3, ?4, ?5||column1, ?6, ?2 FROM (VALUES {rows})"
+)
+# The same for a batch in which some have a concurrency key; the others do not pay for a value more.
+_SOLE_STEPS_RUNNING_KEYED = _SOLE_STEPS_RUNNING.replace("started_at_ms)", "started_at_ms, concurrency_key)").replace(
+    "?2 FROM", "?2, column9 FROM"
 )
 # One task, on a node that has nothing else to do: SQLite gives its step the next row id, as it does for every row.
 _SOLE_STEP_RUNNING = (
@@ -133,8 +137,13 @@ def insert_claimed(
         return None
     (first,) = conn.execute("SELECT coalesce(max(id), 0) + 1 FROM steps").fetchone()
     rows = [(row_id, *_sole_step_row(task)) for row_id, task in enumerate(running, first)]
-    write_rows(conn, _SOLE_STEPS_RUNNING, rows, (*shared, *claimant))
-    write_rows(conn, _SOLE_STEPS, [_waiting_step_row(task) for task in waiting], shared)
+    if all(map(is_plain, running)):
+        write_rows(conn, _SOLE_STEPS_RUNNING, rows, (*shared, *claimant))
+    else:
+        keyed = [(*row, task.steps[0].concurrency_key) for row, task in zip(rows, running, strict=True)]
+        write_rows(conn, _SOLE_STEPS_RUNNING_KEYED, keyed, (*shared, *claimant))
+    write_rows(conn, _SOLE_STEPS, [_waiting_step_row(task) for task in waiting if is_plain(task)], shared)
+    write_rows(conn, _STEPS, [row for task in waiting if not is_plain(task) for row in _step_rows(task)], shared)
     conn.execute("RELEASE submit")
     return int(first)
 
@@ -189,8 +198,13 @@ def is_sole(task: NewTask) -> bool:
     return task.steps[0].shape == SHAPE_SOLE
 
 
+def is_direct(task: NewTask) -> bool:
+    """Say whether it is a single step that is stored whatever else is there: in one go with its claim."""
+    return task.steps[0].shape == SHAPE_SOLE and task.unique is None
+
+
 def is_plain(task: NewTask) -> bool:
-    """Say whether it is a single step without a concurrency key, stored whatever else is: in one go with its claim."""
+    """Say whether it is such a single step, and has no concurrency key."""
     step = task.steps[0]
     return step.shape == SHAPE_SOLE and step.concurrency_key is None and task.unique is None
 

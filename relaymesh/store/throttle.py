@@ -190,6 +190,11 @@ class Throttle:
             lanes[lane] = [candidate for candidate in candidates if candidate.agent_id in agents]
         return lanes
 
+    def read_keys_of(self, fresh: Mapping[Lane, Sequence[Candidate]], wanted: int) -> None:
+        """Learn how much room the keys of candidates have that are not stored yet."""
+        keys = {candidate.key for lane in fresh.values() for candidate in lane if candidate.key}
+        self._read_key_room(sorted(keys - self.key_room.keys()), wanted)
+
     def overall_room(self, wanted: int) -> int:
         """Return how many of ``wanted`` steps the limit of the whole root lets start."""
         limit = self._rules.overall

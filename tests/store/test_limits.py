@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from relaymesh.core.throttle import Limit, LimitScope, PauseScope
 from relaymesh.core.token_bucket import Rate
+from relaymesh.store.claim import Slots
 from relaymesh.store.control import TooManyRulesError
 from relaymesh.store.throttle import KEYS_LOOKED_MAX
 from relaymesh.wire.store import LeaseRef
@@ -308,3 +309,51 @@ def test_no_limit_is_ever_exceeded_and_everything_is_run_in_the_end(
 
     assert done == len(work)
     bench.close()
+
+
+def straight(bench: Bench, *keys: str | None, limit: int = 100) -> list[str | None]:
+    """Submit and claim in one go; return the keys of what was claimed, in that order."""
+    tasks = [bench.new_task(concurrency_key=key) for key in keys]
+    slots = Slots(pools={"echo": "pool"}, free={"pool": limit}, room={}, limits={}, limit=limit)
+    with bench.store.write():
+        _, claim = bench.store.submit_and_claim(
+            tasks, slots, bench.state, node_id="n1", generation=1, token=f"t{bench.now_ms}.", now_ms=bench.now_ms
+        )
+    bench.now_ms += 1
+    return [bench.step(row.lease.step_id)["concurrency_key"] for row in claim.rows]
+
+
+def test_what_is_claimed_as_it_is_stored_keeps_to_the_limits_of_its_key(bench: Bench) -> None:
+    assert straight(bench, "a", "b", None, "a", "a") == ["a", "b", None]
+    assert straight(bench, "c") == ["c"]
+    assert straight(bench, "a") == []
+
+    states = Counter((row["concurrency_key"], row["status"]) for row in bench.rows("SELECT * FROM steps"))
+    assert states[("a", "RUNNING")] == 1 and states[("a", "PENDING")] == 3
+
+
+def test_a_new_step_does_not_overtake_one_of_its_key_that_waits(bench: Bench) -> None:
+    limit(bench, EACH, concurrency=2)
+    assert straight(bench, "a", "a", "a") == ["a", "a"]
+    (waiting,) = [row["step_id"] for row in bench.rows("SELECT step_id FROM steps WHERE status='PENDING'")]
+    running = bench.rows("SELECT id FROM steps WHERE status='RUNNING' LIMIT 1")
+    with bench.store.write():
+        bench.store.conn.execute("UPDATE steps SET status='SUCCESS' WHERE id=?", (running[0]["id"],))
+
+    assert straight(bench, "a") == ["a"]
+    assert bench.step(str(waiting))["status"] == "RUNNING"
+
+
+def test_a_rate_is_spent_by_what_is_claimed_as_it_is_stored_and_once_only(bench: Bench) -> None:
+    limit(bench, EACH, concurrency=9, count=1, period_ms=60_000, burst=3)
+    bench.submit(bench.new_task(key="taken"))
+    bench.claim()
+    tasks = [bench.new_task(concurrency_key="a", key="taken"), bench.new_task(concurrency_key="a")]
+    slots = Slots(pools={"echo": "pool"}, free={"pool": 9}, room={}, limits={}, limit=9)
+
+    with bench.store.write():
+        bench.store.submit_and_claim(
+            tasks, slots, bench.state, node_id="n1", generation=1, token="t.", now_ms=bench.now_ms
+        )
+
+    assert [row["level"] for row in bench.rows("SELECT level FROM rate_buckets WHERE name='a'")] == [2 * 60_000]
