@@ -9,12 +9,14 @@ refuses, who asked gets the error, and what must not be lost (results, released 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from actors.about import about
 from actors.address import Address
 from actors.audit_rows import AuditRowsOf, Desk
 from actors.base import Actor
@@ -26,8 +28,10 @@ from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.store.admin import KEY_TTL_MS
-from relaymesh.store.claim import Claim, Slots
+from relaymesh.store.alert import save_alerts
+from relaymesh.store.claim import Claim, ClaimedRow, Slots
 from relaymesh.store.connection import Durability
+from relaymesh.store.counter import LOW_STARVATION
 from relaymesh.store.error import StoreDefectError
 from relaymesh.store.store import Store
 from relaymesh.store.submit import is_direct
@@ -55,6 +59,7 @@ from relaymesh.wire.store import (
     VerifyLeases,
     WithdrawDemand,
     Withdrawn,
+    WriteAlerts,
     WriteNode,
 )
 from relaymesh.wire.work import StepReport
@@ -74,6 +79,8 @@ BATCH_CHARS_MAX = 32 * 1024 * 1024
 # How long a refused write waits before it is tried again: the disk may be full for hours.
 RETRY_NS = (100_000_000, 250_000_000, 500_000_000, 1_000_000_000)
 PROMOTE_MAX = 512
+LOGGED_PER_COMMIT_MAX = 20
+"""Failed attempts of one commit that are logged one by one; the rest is counted in one line."""
 KEYS_PER_HEARTBEAT = 500
 BUCKETS_PER_HEARTBEAT = 500
 ROOM_NS_MAX = 60_000_000_000
@@ -112,6 +119,10 @@ class StoreNeeds(Protocol):
     def generation(self, number: int) -> None: ...
     def current_generation(self) -> int: ...
     def lost_generation(self) -> None: ...
+    def committed(
+        self, spent_ns: int, writes: int, finished: Sequence[FinishedStep], claimed: Sequence[ClaimedRow]
+    ) -> None: ...
+    def refused(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -126,6 +137,7 @@ class _Batch:
     renewals: list[RenewLeases] = field(default_factory=list)
     nodes: list[WriteNode] = field(default_factory=list)
     maintenance: list[tuple[RunMaintenance, Reply]] = field(default_factory=list)
+    alerts: list[tuple[WriteAlerts, Reply]] = field(default_factory=list)
     take_over: bool = False
 
     def split(self) -> list[_Batch]:
@@ -137,6 +149,7 @@ class _Batch:
         parts += [_Batch(renewals=[message]) for message in self.renewals]
         parts += [_Batch(nodes=[message]) for message in self.nodes]
         parts += [_Batch(maintenance=[entry]) for entry in self.maintenance]
+        parts += [_Batch(alerts=[entry]) for entry in self.alerts]
         return parts + ([_Batch(take_over=True)] if self.take_over else [])
 
     @property
@@ -150,7 +163,23 @@ class _Batch:
             or self.renewals
             or self.nodes
             or self.maintenance
+            or self.alerts
             or self.take_over
+        )
+
+    @property
+    def size(self) -> int:
+        """How many tasks, results and other writes it carries."""
+        return (
+            sum(len(message.tasks) for message, _ in self.submits)
+            + len(self.finished)
+            + sum(len(message.leases) for message in self.released)
+            + len(self.lost)
+            + len(self.renewals)
+            + len(self.nodes)
+            + len(self.maintenance)
+            + len(self.alerts)
+            + self.take_over
         )
 
 
@@ -186,6 +215,7 @@ class StoreActor(Actor):
         | WriteNode
         | RunMaintenance
         | VerifyLeases
+        | WriteAlerts
     )
 
     def __init__(
@@ -283,6 +313,8 @@ class StoreActor(Actor):
                 batch.nodes.append(message)
             case RunMaintenance():
                 batch.maintenance.append((message, self.reply_later()))
+            case WriteAlerts():
+                batch.alerts.append((message, self.reply_later()))
             case TakeOver():
                 batch.take_over = True
             case VerifyLeases(leases):
@@ -350,7 +382,7 @@ class StoreActor(Actor):
     # The transaction.
 
     def _flush(self) -> None:
-        asked = self._batch.submits or self._batch.maintenance
+        asked = self._batch.submits or self._batch.maintenance or self._batch.alerts
         if not asked and self._retry_at_ns > self._timers.now_ns():
             return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
         batch = self._batch
@@ -374,17 +406,48 @@ class StoreActor(Actor):
                 if not groups:
                     return
             spilled = self._store.spill_outputs(batch.finished)
+            began_ns = self._timers.now_ns()
             with self._store.write():
                 done = self._apply(batch, spilled, groups, due=due)
         except RelayMeshError as error:
+            self._needs.refused()
             self._failed(batch, error)
             return
+        claimed = done.claim.rows if done.claim is not None else ()
+        spent_ns = self._timers.now_ns() - began_ns
+        self._needs.committed(spent_ns, batch.size + len(claimed), batch.finished, claimed)
+        if batch.finished:
+            self._log_ended(batch.finished)
         self._failures = self._retry_at_ns = 0
         self._wrote = True
         if hinted and done.claim is not None:
             self._hints_pay = bool(done.claim.rows)
         self._tell_about(done, asked_at_ns)
         self._audit.hand_in()
+
+    def _log_ended(self, finished: Sequence[FinishedStep]) -> None:
+        """Say what became of attempts, with the ids to find them by; those that succeeded only to who asked for it."""
+        if not log.isEnabledFor(logging.INFO):
+            return  # a failure of an agent is no fault of the node: nobody who did not ask is told
+        failed = [step for step in finished if step.report.kind == "failed"]
+        for step in failed[:LOGGED_PER_COMMIT_MAX]:
+            status, traceparent = self._row_of(step.lease)
+            what = "a step is dead-lettered" if status == "DEAD_LETTER" else "an attempt failed"
+            log.info(what, extra=about(step.lease, traceparent, step.report.code))
+        if len(failed) > LOGGED_PER_COMMIT_MAX:
+            log.info("%d more attempts failed", len(failed) - LOGGED_PER_COMMIT_MAX)
+        if log.isEnabledFor(logging.DEBUG):
+            for step in finished:
+                if step.report.kind != "failed":
+                    log.debug("an attempt %s", step.report.kind, extra=about(step.lease, self._row_of(step.lease)[1]))
+
+    def _row_of(self, lease: LeaseRef) -> tuple[str, str]:
+        """Return status and trace context of a step, empty when they cannot be read."""
+        with contextlib.suppress(RelayMeshError), self._store.reading():
+            row = self._store.conn.execute("SELECT status, traceparent FROM steps WHERE id=?", (lease.row_id,))
+            status, traceparent = row.fetchone() or ("", "")
+            return status, traceparent or ""
+        return "", ""
 
     def _ready_groups(self) -> list[tuple[str, str]]:
         """Return what could be claimed, by agent and lane: nobody takes the write lock only to find nothing.
@@ -449,6 +512,11 @@ class StoreActor(Actor):
         for order, reply in batch.maintenance:
             done.answers.append((reply, self._maintain(order, now_ms)))
             done.ready = done.due_changed = True
+        for alerts, reply in batch.alerts:
+            taken = save_alerts(
+                store.conn, alerts.states, over_version=alerts.over_version, fired=alerts.fired, now_ms=now_ms
+            )
+            done.answers.append((reply, taken))
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
             done.ready = done.due_changed = True
@@ -553,7 +621,7 @@ class StoreActor(Actor):
                 groups=groups,
             )
         if claim.forced_low:
-            self._store.add_counter("low_starvation", claim.forced_low)
+            self._store.add_counter(LOW_STARVATION, claim.forced_low)
         done.claim = claim
 
     @staticmethod
@@ -664,7 +732,7 @@ class StoreActor(Actor):
         self._rest(error, "refused a commit")
         for _, reply in batch.submits:
             reply.fail(error)
-        for _, reply in batch.maintenance:
+        for _, reply in (*batch.maintenance, *batch.alerts):
             reply.fail(error)
         for renewal in batch.renewals:
             self._lease.tell(Renewed((), (), renewal.asked_at_ns, failed=True))
@@ -686,7 +754,7 @@ class StoreActor(Actor):
                 self._commit(part)
             return
         log.error("a write cannot be made and is left out (%s): %s", error.code, error)
-        for _, reply in (*batch.submits, *batch.maintenance):
+        for _, reply in (*batch.submits, *batch.maintenance, *batch.alerts):
             reply.fail(error)
         for step in batch.finished:
             if step.report.code != error.code:

@@ -11,9 +11,12 @@
     │   ├── thread    trusted agents in threads, HTTP
     │   └── worker-N  one worker process each
     ├── maintenance   dead owners, expiry, heartbeat
+    ├── inbox         files that programs hand in
     ├── wake          hints from other processes
     ├── settings      what the operator changed
-    └── control       messages from other processes
+    ├── control       messages from other processes
+    ├── observer      the node's report, and the alerts of the root
+    └── retention     removes what is old
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -29,18 +32,23 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.address import Address
 from actors.audit import AuditActor, AuditDesk
 from actors.base import Actor
 from actors.control import ControlActor
+from actors.inbox import InboxActor
 from actors.inline import INLINE_SLOTS, InlineWorkerActor
 from actors.lease import LeaseActor
 from actors.mailbox import Overflow
 from actors.maintenance import MaintenanceActor
+from actors.measure import Measures
+from actors.observer import ObserverActor
 from actors.queue import QueueActor, WorkerSlot, tell_after_ns
+from actors.retention import RetentionActor
 from actors.setting import SettingsActor
 from actors.store import NodeFacts, StoreActor
 from actors.supervisor import Child, Supervisor
@@ -57,12 +65,15 @@ from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.lease_change import LeaseTimeouts
 from relaymesh.core.retry import RetryPolicy
+from relaymesh.core.slo import Levels
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.errors import ActorError
 from relaymesh.node import NodeOptions
+from relaymesh.observation import targets_of
 from relaymesh.reload import News, SettingsWatch
 from relaymesh.settings import Loaded, load
 from relaymesh.settings.record import read_record
+from relaymesh.store.claim import ClaimedRow
 from relaymesh.store.clock import boot_id
 from relaymesh.store.connection import Durability
 from relaymesh.store.node_row import Capabilities
@@ -70,16 +81,21 @@ from relaymesh.store.presence import Presence, host_name, take_presence
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
+from relaymesh.wire.node_report import NodeReport
 from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import (
     Committed,
     DrainQueue,
+    FinishedStep,
     LeaseRef,
     QueueDrained,
     StoreAnswer,
     SubmitTasks,
     WriteNode,
 )
+
+if TYPE_CHECKING:
+    from relaymesh.otel import Tracing
 
 __all__ = ["GRACE_MS", "INTENSITY", "Node", "build"]
 
@@ -148,6 +164,8 @@ class Node:
         self._holds = self.lease_bounds(self._leases.owner_ms(now_ns), self._leases.judge_ms(now_ns))
         self._ids = Ids(_now_ms, random.Random(random.SystemRandom().getrandbits(128)))
         self._generation = 0
+        self._measures = Measures()
+        self._tracing = _tracing(options, self.node_id)
         self._ended = threading.Event()
         self._drained = threading.Event()
         self._ending = threading.Lock()
@@ -161,9 +179,12 @@ class Node:
             "queue": Address("queue", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "lease": Address("lease", capacity=65_536, overflow=Overflow.BLOCK, block_s=30.0),
             "maintenance": Address("maintenance", capacity=256, overflow=Overflow.DROP_NEW),
+            "inbox": Address("inbox", capacity=64, overflow=Overflow.DROP_NEW),
             "wake": Address("wake", capacity=16, overflow=Overflow.DROP_NEW),
             "settings": Address("settings", capacity=16, overflow=Overflow.DROP_NEW),
             "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
+            "observer": Address("observer", capacity=16, overflow=Overflow.DROP_NEW),
+            "retention": Address("retention", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
         self._trail = AuditTrail(root, namespace, masked_fields=self._settings.audit_masked_fields)
@@ -204,7 +225,7 @@ class Node:
         """Have ``call`` called in the queue's thread with each batch of results that is on disk."""
         self._on_committed = call
 
-    # StoreNeeds and MaintenanceNeeds.
+    # StoreNeeds, MaintenanceNeeds and ObserverNeeds.
 
     def now_ms(self) -> int:
         """Wall time."""
@@ -225,6 +246,40 @@ class Node:
     def current_generation(self) -> int:
         """Return the generation, 0 before the first."""
         return self._generation
+
+    def committed(
+        self, spent_ns: int, writes: int, finished: Sequence[FinishedStep], claimed: Sequence[ClaimedRow]
+    ) -> None:
+        """The store has committed these results and claims among ``writes``; called by the StoreActor only."""
+        self._measures.committed(spent_ns, writes, finished)
+        if self._tracing is not None:
+            ended_ns = time.time_ns()
+            # The claim of a step comes before its result, also when one commit holds a claim and a former result.
+            self._tracing.committed(finished, began_ns=ended_ns - spent_ns, ended_ns=ended_ns)
+            self._tracing.claimed(claimed, began_ns=ended_ns - spent_ns, ended_ns=ended_ns)
+
+    def refused(self) -> None:
+        """The database refused a transaction."""
+        self._measures.refused()
+
+    def report(self) -> NodeReport:
+        """Return what this node has counted since its start."""
+        return self._measures.report(
+            self.tree.metrics(),
+            self._slot_counts,
+            node_id=self.node_id,
+            host=self.facts.host,
+            pid=self.facts.pid,
+            now_ms=_now_ms(),
+        )
+
+    def targets(self) -> Levels:
+        """Return what the service levels of the root should not exceed."""
+        return targets_of(self._settings)
+
+    def min_free_disk_bytes(self) -> int:
+        """Return the setting."""
+        return self._settings.min_free_disk_bytes
 
     def maintained(self, done: MaintenanceOutcome) -> None:
         """A round of maintenance came to this."""
@@ -295,13 +350,17 @@ class Node:
             limits={
                 agent_id: spec.max_concurrency for agent_id, spec in specs.items() if spec.max_concurrency is not None
             },
-            slots={
-                "inline": INLINE_SLOTS,
-                USER_INLINE_POOL: 1,
-                "thread": self._options.threads or THREAD_SLOTS,
-                "process": self._concurrency,
-            },
+            slots=self._slot_counts,
         ).to_json()
+
+    @property
+    def _slot_counts(self) -> dict[str, int]:
+        return {
+            "inline": INLINE_SLOTS,
+            USER_INLINE_POOL: 1,
+            "thread": self._options.threads or THREAD_SLOTS,
+            "process": self._concurrency,
+        }
 
     def _start(self) -> None:
         _QUICK_SWITCHES.begin(self)
@@ -359,6 +418,7 @@ class Node:
                     reclaims=self._options.maintenance,
                 ),
             ),
+            *self._inbox(),
             Child(at["wake"], lambda: WakeActor(self.root / "run", self.node_id, at["store"])),
             Child(
                 at["settings"],
@@ -372,12 +432,27 @@ class Node:
                 ),
             ),
             Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
+            Child(at["observer"], lambda: ObserverActor(self.facts, self, timers, at["store"])),
+            Child(at["retention"], lambda: RetentionActor(self.facts, self, timers, self._settings)),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
             on_give_up=self._gave_up,
         )
         return self.tree.start(_START_S)
+
+    def _inbox(self) -> list[Child]:
+        """Return the child that takes in files; a node for a single step leaves that to others."""
+        at = self.addresses
+        if self._options.one_step:
+            return []
+        facts = self.facts
+        files = self._settings.bus_mode == "files"
+
+        def make() -> InboxActor:
+            return InboxActor(facts, self._timers, at["store"], self.now_ms, self._trail, keeps_messages=files)
+
+        return [Child(at["inbox"], make)]
 
     def _workers(self) -> list[Child]:
         at, timers = self.addresses, self._timers
@@ -462,9 +537,19 @@ class Node:
             if abandoned:
                 log.error("these actors did not end in time: %s", ", ".join(abandoned))
             self._timers.stop()
+            if self._tracing is not None:
+                self._tracing.stop()
             self._presence.release()
             _QUICK_SWITCHES.end(self)
             self._ended.set()
+
+
+def _tracing(options: NodeOptions, node_id: str) -> Tracing | None:
+    if not options.otlp_endpoint:
+        return None
+    from relaymesh.otel import start_tracing
+
+    return start_tracing(options.otlp_endpoint, node_id=node_id)
 
 
 class _QuickSwitches:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
+from actors.about import about
 from actors.address import Address
 from actors.base import Actor
 from actors.finish import report_finished
@@ -346,7 +347,10 @@ class WorkerActor(Actor):
         for process in (self._process, *self._retired):
             if process is not None and process.pid == held.pid:
                 log.warning(
-                    "step %s of agent %s does not end: its worker process is killed", lease.step_id, lease.agent_id
+                    "step %s of agent %s does not end: its worker process is killed",
+                    lease.step_id,
+                    lease.agent_id,
+                    extra=about(lease, held.grant.traceparent),
                 )
                 process.kill()
         if self._process is not None and self._process.pid == held.pid:
@@ -408,7 +412,9 @@ class WorkerActor(Actor):
                 self._pause()
         if held is not None and held.cancelled_at_ns is None:
             error = f"the worker process of agent {held.spec.agent_id} {_how(message.exit_status)} while the step ran"
-            log.warning("%s (%s)", error, held.grant.lease.step_id)
+            log.warning(
+                "%s (%s)", error, held.grant.lease.step_id, extra=about(held.grant.lease, held.grant.traceparent)
+            )
             self._store.tell(AttemptLost((held.grant.lease,), error, self.address.name))
         self._give_back_of(message.pid)
 

@@ -13,8 +13,9 @@ stands in other modules, loaded when they are first needed: every command of the
     check      argument.py            what is handed in, before anything is opened
     submit     submission.py          what is refused and filled in, groups of many tasks
     look       watch.py result.py     follow a task, the output of a task; single rows come from store/read.py
-    operate    operation.py           explain, counts, conflicts, query, cancel, replay
-               store/                 health, maintenance, exports
+    operate    operation.py           explain, conflicts, query, cancel, replay
+               observation.py         counts, metrics, service levels, alerts, health, the cluster epoch
+               store/                 maintenance, exports
     settings   configure.py reload.py  change one, read them again, what each load changed
     limits     limits.py              limits, pauses, drained nodes
     audit      evidence.py            tail, query, verify and export the audit log
@@ -26,6 +27,7 @@ Whatever changes the root is recorded in the audit log once it is on disk. A rec
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -74,12 +76,25 @@ if TYPE_CHECKING:
     from relaymesh.limits import Pause
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
+    from relaymesh.otel import Tracing
+    from relaymesh.outcome import (
+        CompactOutcome,
+        DisasterReport,
+        PurgeOutcome,
+        RollbackOutcome,
+        SchemaMigrationRow,
+        SnapshotExportOutcome,
+        SnapshotImportOutcome,
+    )
     from relaymesh.settings import Loaded, Settings
     from relaymesh.settings.record import Alert
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.store import Store
     from relaymesh.submission import BadPayloadError, BadTimeError, PayloadTooLargeError, default_key
     from relaymesh.view import (
+        AlertsOutcome,
+        ClusterEpochBumpOutcome,
+        ClusterStateOutcome,
         DeadExportOutcome,
         HealthOutcome,
         LimitOutcome,
@@ -91,6 +106,7 @@ if TYPE_CHECKING:
         SettingsHistoryEntry,
         SettingsReloadOutcome,
         SettingView,
+        SloAlertOutcome,
         TaskExportOutcome,
     )
     from relaymesh.wire.store import NewTask
@@ -160,6 +176,8 @@ class Client:
         self._waker: WakeSender | None = None
         self._control: ControlClient | None = None
         self._commits = 0
+        self._tracing: Tracing | None = None
+        self._tracing_tried = False
 
     def __enter__(self) -> Client:
         return self
@@ -180,6 +198,9 @@ class Client:
         if self._control is not None:
             self._control.close()
             self._control = None
+        if self._tracing is not None:
+            self._tracing.stop()
+            self._tracing, self._tracing_tried = None, False
 
     # -- the root ----------------------------------------------------------------------------------------------------
 
@@ -343,8 +364,9 @@ class Client:
         bounds = bounds_of(self._load(), self._gate)
         if bounds:
             return self._commit_through(bounds, tasks)
+        began_ns = time.time_ns()
         results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
-        self._record_submits(tasks, results)
+        self._record_submits(tasks, results, began_ns)
         return results
 
     def _commit_through(self, bounds: Bounds, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
@@ -352,13 +374,14 @@ class Client:
         from relaymesh.admission import error_of, record_of
 
         store = self._writable()
+        began_ns = time.time_ns()
         with store.write():
             refusals = store.admit(tasks, bounds, now_ms=self._now_ms())
             admitted = [task for task, refusal in zip(tasks, refusals, strict=True) if refusal is None]
             results = store.submit(admitted, now_ms=self._now_ms())
         self._commits += 1
         self._wake()
-        self._record_submits(admitted, results)
+        self._record_submits(admitted, results, began_ns)
         self.audit.record_many(
             record_of(refusal, task, self._load(), actor=self._actor)
             for task, refusal in zip(tasks, refusals, strict=True)
@@ -367,7 +390,12 @@ class Client:
         left = iter(results)
         return [next(left) if refusal is None else error_of(refusal, bounds) for refusal in refusals]
 
-    def _record_submits(self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]]) -> None:
+    def _record_submits(self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]], began_ns: int) -> None:
+        """Trace and audit what was stored."""
+        tracing = self._traces()
+        if tracing is not None:
+            fresh = [task for task, (_, deduplicated) in zip(tasks, results, strict=True) if not deduplicated]
+            tracing.submitted(fresh, began_ns=began_ns, ended_ns=time.time_ns())
         from relaymesh.audit.event import submit_bodies
 
         now_ms = self._now_ms()
@@ -413,6 +441,20 @@ class Client:
         if not isinstance(stored, StoreAnswer) or len(stored.results) != len(tasks):
             return None
         return list(stored.results)
+
+    def _traces(self) -> Tracing | None:
+        """Return what makes spans, None unless an endpoint is configured; what is wrong with it fails no submit."""
+        endpoint = os.environ.get("RELAYMESH_OTLP_ENDPOINT")
+        if endpoint and not self._tracing_tried:
+            self._tracing_tried = True
+            from relaymesh.errors import UsageError
+            from relaymesh.otel import log, start_tracing
+
+            try:
+                self._tracing = start_tracing(endpoint, service="relaymesh-client")
+            except UsageError as error:
+                log.warning("no traces are sent (%s): %s", error.code, error)
+        return self._tracing
 
     # -- look --------------------------------------------------------------------------------------------------------
 
@@ -589,15 +631,70 @@ class Client:
 
     def stats(self) -> StatsOutcome:
         """Return counts and ages of the root."""
-        from relaymesh.operation import stats
+        from relaymesh.observation import stats
 
-        return stats(self._readable(), now_ms=self._now_ms)
+        return stats(self._readable(), self._config(), now_ms=self._now_ms)
+
+    def metrics(self) -> str:
+        """Return the metrics of the root and its running nodes, as Prometheus text."""
+        from relaymesh.observation import metrics
+
+        return metrics(self._readable(), self._config(), now_ms=self._now_ms)
+
+    def render_metrics(self) -> str:
+        """Like ``metrics``, for a scraper: the audit log does not grow by it. From any thread, one at a time."""
+        from relaymesh.errors import RootError
+        from relaymesh.observation import render_metrics
+        from relaymesh.settings import load
+
+        store = self._readable()
+        try:
+            self._loaded = load(self.root)  # a server runs for long, and takes what was changed
+        except RootError:
+            self._config()  # of before, when there is one
+        return render_metrics(store, self._config(), now_ms=self._now_ms)
+
+    def slo_evaluate(self, out: str | Path | None = None) -> SloAlertOutcome:
+        """Compare the service levels with their targets, and write the answer to a file.
+
+        out: by default ``alerts/slo-alerts-latest.json`` in the root.
+
+        Raises:
+            ReportFileError: the file cannot be written.
+        """
+        from relaymesh.observation import slo_evaluate
+
+        path = Path(out) if out is not None else self.root / "alerts" / "slo-alerts-latest.json"
+        return slo_evaluate(self._writable(create=False), self._config(), path, now_ms=self._now_ms)
+
+    def alerts(self, limit: int = 20) -> AlertsOutcome:
+        """Return the alerts that running nodes watch for, and at most ``limit`` of their last changes."""
+        from relaymesh.observation import alerts
+
+        check_whole_number("limit", limit)
+        return alerts(self._readable(), limit=limit)
 
     def health(self) -> HealthOutcome:
         """Return whether the root can be used; does not raise for what it is there to find."""
-        from relaymesh.store.health import check
+        from relaymesh.observation import health
 
-        return check(self.root, now_ms=self._now_ms())
+        return health(self.root, settings=self._config, now_ms=self._now_ms())
+
+    def cluster_state(self) -> ClusterStateOutcome:
+        """Return the fencing counter of the root."""
+        from relaymesh.observation import cluster_state
+
+        return cluster_state(self._readable())
+
+    def cluster_epoch_bump(self, *, reason: str = "manual", actor: str = "cli") -> ClusterEpochBumpOutcome:
+        """Raise the fencing counter: what is in flight fails its commit once, and runs again after its lease."""
+        from relaymesh.observation import bump_epoch
+
+        check_text("reason", reason)
+        check_text("actor", actor)
+        outcome = bump_epoch(self._writable(create=False), reason=reason, actor=actor, now_ms=self._now_ms)
+        self._wake()
+        return outcome
 
     def lease_conflicts(self, limit: int = 100, since_hours: int = 24) -> list[LeaseConflict]:
         """Return refused writes of fenced owners, newest first."""
@@ -686,12 +783,13 @@ class Client:
         )
 
     def maintenance(self, node_id: str = "node-local") -> MaintenanceOutcome:
-        """Do one round of what a running node does by itself: take back lost steps, start what is due.
+        """Do one round of what a running node does by itself: take back lost steps, start what is due, take in files.
 
         Raises:
             BadNodeIdError: the id is blank.
             AgentLoadError: the agents, whose retry policies count, cannot be read.
         """
+        from relaymesh.inbox.by_hand import inbox_round
         from relaymesh.store.tick import maintenance_tick
 
         check_text("node_id", node_id)
@@ -702,6 +800,14 @@ class Client:
         store, specs = self._writable(), self._local_agents().specs
         policies = {agent_id: spec.retry for agent_id, spec in specs.items() if spec.retry is not None}
         outcome = maintenance_tick(store, node_id, self._config(), now_ms=self._now_ms(), policies=policies)
+        inbox_round(
+            store,
+            ids=self._ids,
+            now_ms=self._now_ms,
+            known_agents=self.agents,
+            audit=self.audit,
+            keeps_messages=self._config().bus_mode == "files",
+        )
         self._wake()
         from relaymesh.audit.event import maintenance_records
 
@@ -1000,6 +1106,111 @@ class Client:
         _check_task(task)
         check_whole_number("limit", limit)
         return export_siem(self.audit, Path(out), Filter(task, action), limit, actor=self._actor)
+
+    # -- the whole root ----------------------------------------------------------------------------------------------
+
+    def snapshot_export(self, out: str | Path) -> SnapshotExportOutcome:
+        """Copy the root to a folder while nodes work on it; an older snapshot there is replaced.
+
+        Raises:
+            SnapshotPlaceError, SnapshotBusyError, SnapshotOutputError, StoreError: there is no new snapshot.
+        """
+        from relaymesh.store.snapshot import export_snapshot
+
+        return export_snapshot(self._readable(), Path(out), now_ms=self._now_ms())
+
+    def snapshot_import(self, source: str | Path) -> SnapshotImportOutcome:
+        """Put a snapshot in the place of the root; what was there is kept below ``replaced/``, the newest three.
+
+        Raises:
+            SnapshotMissingError, SnapshotDamagedError, SnapshotPlaceError: the snapshot cannot be used.
+            SchemaTooNewError: a later release wrote it.
+            RootInUseError: a node or another program works on the root; close this client's iterators, too.
+            StoreError, RootError: the disk refused; the root is as it was, or the next to open it finishes the import.
+        """
+        from relaymesh.store.restore import import_snapshot
+
+        self.close()
+        return import_snapshot(self.root, Path(source), namespace=self.namespace, now_ms=self._now_ms())
+
+    def dr_automation(
+        self,
+        *,
+        snapshot_root: str | Path | None = None,
+        offsite_root: str | Path | None = None,
+        report_out: str | Path | None = None,
+        drill: bool = False,
+        keep: int = 7,
+    ) -> DisasterReport:
+        """Take a snapshot, copy it to a second place, verify the copy; drill: make a root of it and check its health.
+
+        The folders and the report are below ``dr/`` of the root, unless others are named. keep: snapshots that stay.
+
+        Raises:
+            SnapshotBusyError, SnapshotOutputError, StoreError, RootError: there is no new copy; older ones stay.
+        """
+        from relaymesh.disaster import Places, run
+
+        base = self.root if self.namespace == "default" else self.root.parents[1]
+        places = Places(
+            base=base,
+            namespace=self.namespace,
+            snapshots=None if snapshot_root is None else Path(snapshot_root).absolute(),
+            offsite=None if offsite_root is None else Path(offsite_root).absolute(),
+            report=None if report_out is None else Path(report_out).absolute(),
+        )
+        return run(self.root, places, drill=drill, keep=keep, now_ms=self._now_ms)
+
+    def purge(
+        self,
+        *,
+        done_retention_days: int = 7,
+        dead_retention_days: int = 7,
+        idempotency_ttl_days: int = 7,
+        dry_run: bool = False,
+    ) -> PurgeOutcome:
+        """Remove what is older, in pieces that hold the writer for a moment each; dry_run: only count it.
+
+        A task whose idempotency key is still held stays. What a crash interrupts is finished by the next purge.
+        """
+        from relaymesh.store import cleanup
+
+        check_whole_number("done_retention_days", done_retention_days)
+        check_whole_number("dead_retention_days", dead_retention_days)
+        check_whole_number("idempotency_ttl_days", idempotency_ttl_days)
+        return (cleanup.preview if dry_run else cleanup.purge)(
+            self._writable(create=False),
+            done_days=done_retention_days,
+            dead_days=dead_retention_days,
+            key_days=idempotency_ttl_days,
+            now_ms=self._now_ms(),
+            files_are_messages=self._config().bus_mode == "files",
+        )
+
+    def compact(self) -> CompactOutcome:
+        """Give free pages, the log and payload files that no row names back to the file system."""
+        from relaymesh.store.cleanup import compact
+
+        return compact(self._writable(create=False), now_ms=self._now_ms())
+
+    def schema_migrations(self, limit: int = 50) -> list[SchemaMigrationRow]:
+        """Return the migrations that were applied to the database, newest first; applies none."""
+        from relaymesh.store.rollback import applied_migrations
+
+        check_whole_number("limit", limit)
+        return applied_migrations(self.root, limit)
+
+    def schema_rollback(self, version: str) -> RollbackOutcome:
+        """Take the newest migration back, for a return to the release before; the next start applies it again.
+
+        Raises:
+            UnknownMigrationError, NotReversibleError, RootInUseError: nothing was changed.
+        """
+        from relaymesh.store.rollback import roll_back
+
+        check_text("version", version)
+        self.close()
+        return roll_back(self.root, version)
 
     # -- opening -----------------------------------------------------------------------------------------------------
 

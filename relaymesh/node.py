@@ -58,6 +58,7 @@ class NodeOptions:
     maintenance: take back steps of dead and silent owners, and expire tasks; heartbeats and due retries go on without.
     listener: who is told what the node does.
     settings_reload_ms: time between two looks at the settings; less than 1000 counts as 1000.
+    otlp_endpoint: where traces are sent (relaymesh/otel.py); None sends none.
     """
 
     root: Path
@@ -72,6 +73,7 @@ class NodeOptions:
     maintenance: bool = True
     settings_reload_ms: int = 10_000
     listener: Listener | None = field(default=None, compare=False)
+    otlp_endpoint: str | None = None
 
 
 class RunningNode(Protocol):

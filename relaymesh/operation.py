@@ -1,7 +1,8 @@
-"""What an operator asks of an open root: why a task waits, counts and conflicts, one's own query, cancel and replay.
+"""What an operator asks of an open root: why a task waits, conflicts, one's own query, cancel and replay.
 
 Each function is one transaction and the answer made of it. ``relaymesh.client`` opens the root before, and wakes the
-nodes after a change. Health, maintenance and exports are whole in ``relaymesh/store`` (health.py, tick.py, export.py).
+nodes after a change. Counts, metrics and health are in ``relaymesh.observation``; maintenance and exports are whole in
+``relaymesh/store`` (tick.py, export.py).
 
 now_ms: the clock, not an instant. It is read inside the transaction, because the wait for the lock may have been long.
 """
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from relaymesh.errors import TaskNotFoundError
 from relaymesh.store import read
-from relaymesh.view import CancelResult, Explanation, LeaseConflict, ReplayOutcome, StatsOutcome
+from relaymesh.view import CancelResult, Explanation, LeaseConflict, ReplayOutcome
 
 if TYPE_CHECKING:
     from relaymesh.settings import Settings
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from relaymesh.store.database import Database
     from relaymesh.store.store import Store
 
-__all__ = ["cancel", "explain", "lease_conflicts", "query", "replay", "stats"]
+__all__ = ["cancel", "explain", "lease_conflicts", "query", "replay"]
 
 
 # -- look ------------------------------------------------------------------------------------------------------------
@@ -47,14 +48,6 @@ def explain(
             lease_timeout_ms=settings().lease_timeout_ms,
             now_ms=now_ms(),
         )
-
-
-def stats(store: Database, *, now_ms: Callable[[], int]) -> StatsOutcome:
-    """Return counts and ages of the root, all of one moment."""
-    from relaymesh.store.stats import stats as counts_and_ages
-
-    with store.snapshot():
-        return counts_and_ages(store.conn, store.root, namespace=store.namespace, now_ms=now_ms())
 
 
 def lease_conflicts(store: Database, *, limit: int, since_hours: int, now_ms: Callable[[], int]) -> list[LeaseConflict]:

@@ -21,12 +21,11 @@ from relaymesh.core.limit import INSTANT_MS_MAX, PAYLOAD_BYTES_MAX
 from relaymesh.core.priority import normalize_priority
 from relaymesh.core.workflow import derived_key
 from relaymesh.errors import InputError
-from relaymesh.store.draft import draft_task, draft_workflow
+from relaymesh.store.draft import TaskIds, draft_task, draft_workflow
 from relaymesh.uniqueness import unique_of
 from relaymesh.view import BatchLine, SubmitOutcome, TaskRequest
 
 if TYPE_CHECKING:
-    from relaymesh.core.ident import Ids
     from relaymesh.core.workflow import WorkflowPlan
     from relaymesh.store.payload import PayloadFiles
     from relaymesh.wire.store import NewTask
@@ -161,7 +160,7 @@ def payload_of(request: TaskRequest) -> str:
     return payload
 
 
-def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: Ids, files: PayloadFiles) -> NewTask:
+def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: TaskIds, files: PayloadFiles) -> NewTask:
     """Return the rows of a request whose payload was checked.
 
     Raises:
@@ -236,7 +235,7 @@ def new_workflow(
     plan: WorkflowPlan,
     *,
     now_ms: int,
-    ids: Ids,
+    ids: TaskIds,
     files: PayloadFiles,
     idempotency_key: str | None,
     delay_ms: int,

@@ -9,7 +9,8 @@ case, as in ``relaymesh.core.status``.
     change            CancelResult, ReplayOutcome, ReplayBatchOutcome
     write a file      TaskExportOutcome, DeadExportOutcome
     run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
-    watch             StatsOutcome, HealthOutcome, LeaseConflict
+    watch             StatsOutcome, HealthOutcome, LeaseConflict, SloAlertOutcome, AlertsOutcome
+    cluster state     ClusterStateOutcome, ClusterEpochBumpOutcome
     limits            LimitView, LimitOutcome, PauseView, PauseOutcome, QueueStatus
     settings          SettingView, SettingSetOutcome, SettingsReloadOutcome, SettingsHistoryEntry
     audit             AuditIntegrityOutcome, SiemExportOutcome
@@ -22,10 +23,14 @@ from typing import Literal
 import msgspec
 
 __all__ = [
+    "AlertState",
+    "AlertsOutcome",
     "AuditIntegrityOutcome",
     "BatchLine",
     "BenchmarkRunOutcome",
     "CancelResult",
+    "ClusterEpochBumpOutcome",
+    "ClusterStateOutcome",
     "DeadExportOutcome",
     "Event",
     "Explanation",
@@ -45,6 +50,8 @@ __all__ = [
     "SettingsHistoryEntry",
     "SettingsReloadOutcome",
     "SiemExportOutcome",
+    "SloAlert",
+    "SloAlertOutcome",
     "StatsOutcome",
     "SubmitOutcome",
     "TaskExportOutcome",
@@ -430,7 +437,13 @@ class QueueStatus(View, frozen=True, kw_only=True):
 
 
 class HealthOutcome(View, frozen=True, kw_only=True):
-    """``ok``: every check is true and the disk is not short of room. ``checked_at`` is an ISO instant ending in Z."""
+    """Whether a root can be used. ``checked_at`` is an ISO instant ending in Z.
+
+    ok, ready: every check is true, the disk is not short of room, the settings can be read, and nothing stands still.
+    live: the database answers and nothing stands still; where it is false, starting the node anew may help.
+    stalled_ms: for how long work was ready and slots were free while nothing moved. problems: a sentence for each thing
+    that is wrong.
+    """
 
     ok: bool
     db_ok: bool
@@ -443,6 +456,69 @@ class HealthOutcome(View, frozen=True, kw_only=True):
     min_free_disk_bytes: int
     disk_pressure: bool
     checked_at: str
+    live: bool = True
+    ready: bool = True
+    stalled: bool = False
+    stalled_ms: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class SloAlert(View, frozen=True, kw_only=True):
+    """A service level that is missed. ``burn_rate`` is observed / target."""
+
+    metric: str
+    observed: int
+    target: int
+    burn_rate: float
+    severity: Literal["warning", "critical"]
+    message: str
+
+
+class SloAlertOutcome(View, frozen=True, kw_only=True):
+    """What an evaluation of the service levels found, and the file it was written to."""
+
+    namespace: str
+    evaluated_at_ms: int
+    alerts: tuple[SloAlert, ...]
+    total_fired: int
+    output_path: str
+
+
+class AlertState(View, frozen=True, kw_only=True):
+    """Where the rule of one alert stands. phase: ok, pending or firing."""
+
+    rule: str
+    phase: str
+    severity: Literal["warning", "critical"]
+    since_ms: int
+
+
+class AlertsOutcome(View, frozen=True, kw_only=True):
+    """Alerts of a root: how they stand, and what became of them lately, newest first, as in ``alerts/alerts.log``."""
+
+    firing: int
+    rules: tuple[AlertState, ...]
+    recent: tuple[dict[str, object], ...]
+
+
+class ClusterStateOutcome(View, frozen=True, kw_only=True):
+    """The fencing counter of the root. version counts its changes."""
+
+    key: str
+    raw_value: str
+    epoch: int
+    version: int
+    updated_at_ms: int
+
+
+class ClusterEpochBumpOutcome(View, frozen=True, kw_only=True):
+    """The fencing counter before and after it was raised."""
+
+    previous_epoch: int
+    current_epoch: int
+    version: int
+    updated_at_ms: int
+    reason: str
 
 
 class BenchmarkRunOutcome(View, frozen=True, kw_only=True):

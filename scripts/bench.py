@@ -8,6 +8,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py backlog                          cost of a claim with a million finished and delayed tasks
     scripts/bench.py limits                           throughput with limits and rates against the same without
     scripts/bench.py dag                              a fan-out and a join
+    scripts/bench.py inbox                            files dropped at once, from a lane to a stored task
     scripts/bench.py idle                             CPU and memory of a node that has nothing to do
     scripts/bench.py cli                              cold start of the command line
     scripts/bench.py audit                            a row of the audit log; query and check of ten million
@@ -90,6 +91,18 @@ def dag(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     )
 
 
+def inbox(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import inbox
+
+    yield inbox.run(
+        folder,
+        files=options.files or (30 if options.quick else 10_000),
+        singles=options.singles or (3 if options.quick else 100),
+        rounds=options.rounds or (1 if options.quick else 3),
+        durability=options.durability,
+    )
+
+
 def idle(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     from bench import idle
 
@@ -154,6 +167,7 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         (backlog, {"finished": 100_000, "delayed": 100_000, "turns": 100}),
         (limits, {"tasks": 10_000, "rounds": 3}),
         (dag, {"rounds": 3}),
+        (inbox, {"rounds": 1, "singles": 20}),
         (idle, {"seconds": 5.0}),
         (cli, {"times": 10}),
         (audit, {"rows": 300_000, "rounds": 10}),
@@ -203,6 +217,10 @@ def _parser() -> argparse.ArgumentParser:
     one = command("dag", dag)
     one.add_argument("--width", type=int, help="steps between submit and join  [default: 1000]")
     one.add_argument("--rounds", **rounds)
+    one = command("inbox", inbox)
+    one.add_argument("--files", type=int, help="dropped at once  [default: 10000]")
+    one.add_argument("--singles", type=int, help="dropped one after the other  [default: 100]")
+    one.add_argument("--rounds", type=int, help="[default: 3]")
     one = command("idle", idle)
     one.add_argument("--seconds", type=float, help="how long to watch each phase  [default: 20]")
     one = command("cli", cli)

@@ -78,7 +78,7 @@ def count_rows(place: Place) -> int:
     total = 0
     for number in numbers(place):
         indexed = None if place.plain(number).exists() else read_index(place, number)
-        total += indexed[0].rows if indexed else sum(chunk.count(b"\n") for chunk in _chunks(place, number))
+        total += indexed.rows if indexed else sum(chunk.count(b"\n") for chunk in _chunks(place, number))
     try:
         with open(place.log, "rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
@@ -173,18 +173,17 @@ def _candidates(place: Place, number: int, wanted: Filter) -> Iterator[bytes]:
     if found is None:
         yield from reversed(list(_chunks(place, number)))
         return
-    index, table = found
-    for position in _positions(index, table, wanted):
-        yield read_block(place.packed(number), index.blocks[position])
+    for position in _positions(place, number, found, wanted):
+        yield read_block(place.packed(number), found.blocks[position])
 
 
-def _positions(index: Index, table: bytes, wanted: Filter) -> list[int]:
+def _positions(place: Place, number: int, index: Index, wanted: Filter) -> list[int]:
     first, last = wanted.first, wanted.last
     if index.last < first or index.first > last:
         return []
     positions = list(range(len(index.blocks)))
     if wanted.task_id is not None:
-        positions = blocks_with_task(table, quoted(wanted.task_id)[1:-1])
+        positions = blocks_with_task(place, number, quoted(wanted.task_id)[1:-1])
     action = None if wanted.action is None else quoted(wanted.action)[1:-1]
     return [
         position

@@ -140,31 +140,41 @@ def line_blocks(data: bytes) -> Iterator[list[bytes]]:
         yield lines[start : start + BLOCK_ROWS]
 
 
-def read_index(place: Place, number: int) -> tuple[Index, bytes] | None:
-    """Return the index and its table of tasks; None when there is none, or none that is whole."""
+def read_index(place: Place, number: int) -> Index | None:
+    """Return the index of a segment without its table of tasks; None when there is none, or none that is whole."""
     try:
-        data = place.index(number).read_bytes()
-        end = data.index(b"\n")
-        return _DECODER.decode(data[:end]), data[end + 1 :]
-    except (OSError, ValueError, msgspec.DecodeError):
+        with open(place.index(number), "rb") as file:
+            return _DECODER.decode(file.readline())
+    except (OSError, msgspec.DecodeError):
         return None
 
 
-def blocks_with_task(table: bytes, task_id: str) -> list[int]:
-    """Return the blocks that may hold rows of a task, in order."""
+def blocks_with_task(place: Place, number: int, task_id: str) -> list[int]:
+    """Return the blocks of a segment that may hold rows of a task, in order; ``task_id`` as it is written.
+
+    Raises:
+        OSError: the index cannot be read.
+    """
     wanted = _short(task_id.encode())
-    low, high = 0, len(table) // _ENTRY_BYTES
-    while low < high:
-        middle = (low + high) // 2
-        if table[middle * _ENTRY_BYTES : middle * _ENTRY_BYTES + _TASK_BYTES] < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    found = []
-    while table[low * _ENTRY_BYTES : low * _ENTRY_BYTES + _TASK_BYTES] == wanted:
-        entry = table[low * _ENTRY_BYTES : (low + 1) * _ENTRY_BYTES]
-        found.append(int.from_bytes(entry[_TASK_BYTES:], "big"))
-        low += 1
+    with open(place.index(number), "rb") as file:
+        file.readline()
+        begin = file.tell()
+        low, high = 0, (file.seek(0, os.SEEK_END) - begin) // _ENTRY_BYTES
+
+        def entry(at: int) -> bytes:
+            file.seek(begin + at * _ENTRY_BYTES)
+            return file.read(_ENTRY_BYTES)
+
+        while low < high:
+            middle = (low + high) // 2
+            if entry(middle)[:_TASK_BYTES] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        found = []
+        while (here := entry(low))[:_TASK_BYTES] == wanted:
+            found.append(int.from_bytes(here[_TASK_BYTES:], "big"))
+            low += 1
     return found
 
 

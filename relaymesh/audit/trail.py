@@ -152,7 +152,7 @@ class AuditTrail:
             head = settle(self.place, read_head(descriptor, secret), self._boot()).head
             for number in numbers(self.place):
                 found = None if self.place.plain(number).exists() else read_index(self.place, number)
-                if found is None or found[0].last >= instant(before_ms):
+                if found is None or found.last >= instant(before_ms):
                     break
                 match = LINE.fullmatch(b"".join(deque(read_rows(self.place, number), maxlen=1)))
                 head = msgspec.structs.replace(

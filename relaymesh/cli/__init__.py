@@ -3,7 +3,7 @@
     main ──▶ group.py: global options, finds the command by name
                 │ call.py: what this invocation knows (root, namespace, output, how to reach a client or a node)
                 ▼
-             submit.py, look.py, change.py, run.py, operate.py, completion.py, demo.py: one function per command
+             submit.py, look.py, observe.py, change.py, run.py, operate.py, …: one function per command
                 │                                │
                 ▼                                ▼
              relaymesh.client, relaymesh.node    output.py (JSON), table.py (terminal), fault.py (errors),

@@ -126,10 +126,19 @@ def stats(call: Call) -> None:
         call.show(counts)
 
 
-@command("health", example="relaymesh health || echo unwell")
+@command("health", example="relaymesh health || echo unwell\nrelaymesh health --check live")
+@click.option(
+    "--check",
+    "checked",
+    type=click.Choice(["ready", "live"], case_sensitive=False),
+    default="ready",
+    help="What the exit status is about: ready, all is well; live, the database answers and work moves.",
+)
 @pass_call
-def health(call: Call) -> int:
-    """The exit status is 1 when anything is wrong."""
+def health(call: Call, checked: str) -> int:
+    """The exit status is 1 when anything is wrong; with --check live only when starting the node anew may help. Work
+    that is ready while slots are free and nothing has moved for 10 s is wrong either way.
+    """
     obstacle = call.doors.obstacle()
     if obstacle is not None:
         click.echo(f"warning: {obstacle}", err=True)
@@ -147,6 +156,8 @@ def health(call: Call) -> int:
             result = "ok" if outcome.ok else "degraded"
             call.looked(client, "runtime.health", "runtime/health", found, result=result)
     call.show(outcome)
+    if checked.lower() == "live":
+        return 0 if outcome.live else 1
     return 0 if outcome.ok and obstacle is None else 1
 
 

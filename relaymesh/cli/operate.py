@@ -23,7 +23,9 @@ def init(call: Call) -> None:
 @node_id_option("node-local")
 @pass_call
 def maintenance(call: Call, node_id: str) -> None:
-    """A running node does this by itself."""
+    """It also takes in the files that lie in the inbox, and puts away those whose tasks have ended. A running node does
+    all of this by itself.
+    """
     with call.client() as client:
         call.show(client.maintenance(node_id))
 

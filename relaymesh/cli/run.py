@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,9 +17,12 @@ from relaymesh.cli.option import Flag, WholeNumber, agents_option, command, node
 if TYPE_CHECKING:
     from types import FrameType
 
+    from relaymesh.log import Log
     from relaymesh.node import RunningNode
 
 __all__ = ["benchmark_run", "up", "worker"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 concurrency_option = click.option(
     "--concurrency",
@@ -32,6 +36,45 @@ grace_option = click.option(
     default=0,
     help="How long running steps may take to end at a stop; 0 means 15000, on Windows 5000.",
 )
+_LOG_OPTIONS = (
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"], case_sensitive=False),
+        default="text",
+        envvar="RELAYMESH_LOG_FORMAT",
+        help="Form of the log lines; also by RELAYMESH_LOG_FORMAT.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        default="warning",
+        envvar="RELAYMESH_LOG_LEVEL",
+        help="The least that is logged: info tells of attempts that failed, debug of all; also by RELAYMESH_LOG_LEVEL.",
+    ),
+    click.option(
+        "--log-file",
+        metavar="FILE",
+        envvar="RELAYMESH_LOG_FILE",
+        help="Log to this file, rotated at 10 MiB with five old ones kept.  [default: stderr]",
+    ),
+)
+
+
+otlp_option = click.option(
+    "--otlp-endpoint",
+    metavar="URL",
+    envvar="RELAYMESH_OTLP_ENDPOINT",
+    help="Send traces to the OpenTelemetry collector there, by OTLP over HTTP; also by RELAYMESH_OTLP_ENDPOINT.",
+)
+
+
+def log_options(function: F) -> F:
+    """``--log-format``, ``--log-level``, ``--log-file``."""
+    for option in reversed(_LOG_OPTIONS):
+        function = option(function)
+    return function
+
+
 worker_id_option = click.option(
     "--worker-id",
     default="worker-local",
@@ -49,6 +92,8 @@ free_node_id_option = click.option(
 @concurrency_option
 @grace_option
 @agents_option
+@log_options
+@otlp_option
 @pass_call
 def up(
     call: Call,
@@ -57,6 +102,10 @@ def up(
     concurrency: int | None,
     grace_ms: int,
     agent_sources: tuple[str, ...],
+    log_format: str,
+    log_level: str,
+    log_file: str | None,
+    otlp_endpoint: str | None,
 ) -> int:
     """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time and gives the
     others back. A second Ctrl-C stops it at once; nothing is lost either way.
@@ -71,10 +120,18 @@ def up(
         concurrency=concurrency,
         agents=agent_sources,
         grace_ms=grace_ms or None,
+        otlp_endpoint=otlp_endpoint or None,
     )
-    running = call.doors.start(options)
-    click.echo(f"node {running.node_id} is up on {call.root}; Ctrl-C stops it", err=True)
-    return _until_ended(running)
+    with _start_log(log_format, log_level, log_file):
+        running = call.doors.start(options)
+        click.echo(f"node {running.node_id} is up on {call.root}; Ctrl-C stops it", err=True)
+        return _until_ended(running)
+
+
+def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
+    from relaymesh.log import start_log
+
+    return start_log("json" if log_format.lower() == "json" else "text", log_level, log_file)
 
 
 @command("worker", example="relaymesh worker --once")
@@ -105,6 +162,8 @@ def up(
 @concurrency_option
 @grace_option
 @agents_option
+@log_options
+@otlp_option
 @pass_call
 def worker(
     call: Call,
@@ -117,6 +176,10 @@ def worker(
     concurrency: int | None,
     grace_ms: int,
     agent_sources: tuple[str, ...],
+    log_format: str,
+    log_level: str,
+    log_file: str | None,
+    otlp_endpoint: str | None,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
     as `up` does. Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a
@@ -138,21 +201,23 @@ def worker(
         grace_ms=grace_ms or None,
         maintenance=maintenance,
         settings_reload_ms=settings_reload_ms,
+        otlp_endpoint=otlp_endpoint or None,
     )
-    if not once:
-        from relaymesh.cli.printer import Printer
+    with _start_log(log_format, log_level, log_file):
+        if not once:
+            from relaymesh.cli.printer import Printer
 
-        printer = Printer(call, interval_s=interval_ms / 1000, maintenance=maintenance)
-        running = call.doors.start(replace(options, listener=printer))
-        call.note(f"worker {running.node_id} runs on {call.root}; Ctrl-C stops it")
-        printer.begin(running)
-        status = _until_ended(running)
-        printer.finish(status)
-        return status
-    if maintenance:
-        with call.client(agent_sources) as client:
-            call.show(client.maintenance(options.node_id or "node-local"))
-    call.show(call.doors.run_once(options))
+            printer = Printer(call, interval_s=interval_ms / 1000, maintenance=maintenance)
+            running = call.doors.start(replace(options, listener=printer))
+            call.note(f"worker {running.node_id} runs on {call.root}; Ctrl-C stops it")
+            printer.begin(running)
+            status = _until_ended(running)
+            printer.finish(status)
+            return status
+        if maintenance:
+            with call.client(agent_sources) as client:
+                call.show(client.maintenance(options.node_id or "node-local"))
+        call.show(call.doors.run_once(options))
     return 0
 
 

@@ -16,7 +16,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from relaymesh.outcome import SnapshotDiffOutcome
 from relaymesh.view import (
+    AlertsOutcome,
     BatchLine,
     CancelResult,
     Event,
@@ -28,6 +30,7 @@ from relaymesh.view import (
     ReplayOutcome,
     SettingsHistoryEntry,
     SettingView,
+    SloAlertOutcome,
     StatsOutcome,
     SubmitOutcome,
     TaskExportOutcome,
@@ -95,6 +98,16 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
             console.print(_pairs(answer, leave_out=("pauses",)))
             if answer.pauses:
                 console.print(_rows(answer.pauses, console.width))
+        case SnapshotDiffOutcome():
+            console.print(_pairs(answer, leave_out=("changes",)))
+            if answer.changes:
+                console.print(_rows(answer.changes, console.width))
+        case SloAlertOutcome():
+            console.print(_pairs(answer, leave_out=["alerts"]))
+            if answer.alerts:
+                console.print(_rows(answer.alerts, console.width))
+        case AlertsOutcome():
+            _alerts(console, answer)
         case View():
             # What is itself a whole answer has a command of its own: the counts of a benchmark are in `stats`.
             inner = [name for name in answer.__struct_fields__ if isinstance(getattr(answer, name), View)]
@@ -176,6 +189,18 @@ def _task(console: Console, task: TaskView) -> None:
 
 def _printable_lines(text: str) -> str:
     return "\n".join(printable(line.removesuffix("\r")) for line in text.removesuffix("\n").split("\n"))
+
+
+def _alerts(console: Console, alerts: AlertsOutcome) -> None:
+    """What fires or may soon, then what became of alerts lately, each on a line."""
+    standing = [rule for rule in alerts.rules if rule.phase != "ok"]
+    if standing:
+        console.print(_rows(standing, console.width))
+    else:
+        _say(console, "no alert fires")
+    for change in alerts.recent:
+        said = " ".join(str(change.get(name, "")) for name in ("timestamp", "rule", "event", "severity", "node_id"))
+        _say(console, printable(f"{said}: {change.get('observed')}, target {change.get('target')}"))
 
 
 def _explain(console: Console, why: Explanation) -> None:

@@ -105,6 +105,12 @@ class Rules:
                 return pause
         return None
 
+    def restrains(self, agent_id: str) -> bool:
+        """Whether steps of an agent may wait on purpose, without a look at how far a limit is used up."""
+        wide = self.overall is not None or (PauseScope.OVERALL, "") in self.pauses
+        lanes = any(scope is PauseScope.PRIORITY for scope, _ in self.pauses)
+        return wide or lanes or self.of_agent(agent_id) is not None or (PauseScope.AGENT, agent_id) in self.pauses
+
     def drains(self, node_id: str) -> bool:
         """Whether a node takes nothing new."""
         return (PauseScope.NODE, node_id) in self.pauses

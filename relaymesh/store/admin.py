@@ -1,4 +1,4 @@
-"""What an operator asks for: cancel, replay, the cluster epoch, and the rows of nodes and counters."""
+"""What an operator asks for: cancel, replay, the cluster epoch, and the rows of nodes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ __all__ = [
     "KEY_TTL_MS",
     "CancelMode",
     "Cancelled",
-    "add_counter",
+    "bump_epoch",
     "cancel",
     "cluster_epoch",
+    "cluster_state",
     "forget_keys",
+    "forget_keys_from",
+    "let_go_of_key",
+    "purging",
     "register_node",
     "replay",
     "write_heartbeat",
@@ -70,7 +74,7 @@ def cancel(conn: sqlite3.Connection, task_id: str, *, mode: CancelMode, reason: 
 def replay(conn: sqlite3.Connection, task_id: str, *, now_ms: int) -> str:
     """Give every dead-lettered step of a task a new start; return ``replayed``, ``not_found`` or ``invalid_state``."""
     row = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
-    if row is None:
+    if row is None or task_id == purging(conn):
         return "not_found"
     taken = conn.execute(
         "UPDATE tasks SET status='PENDING', last_error=NULL, result_payload=NULL, result_hash=NULL,"
@@ -91,18 +95,38 @@ def replay(conn: sqlite3.Connection, task_id: str, *, now_ms: int) -> str:
     return "replayed"
 
 
+def purging(conn: sqlite3.Connection) -> str | None:
+    """Return the task of which a purge has removed a part."""
+    row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key='purging'").fetchone()
+    return None if row is None else str(row[0])
+
+
 def cluster_epoch(conn: sqlite3.Connection) -> int:
     """Return the fencing counter of the root."""
     row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key='cluster_epoch'").fetchone()
     return int(row[0])
 
 
-def add_counter(conn: sqlite3.Connection, name: str, amount: int) -> None:
-    """Add to a counter of the root."""
-    conn.execute(
-        "INSERT INTO counters(name, value) VALUES (?,?) ON CONFLICT(name) DO UPDATE SET value=value+excluded.value",
-        (name, amount),
-    )
+def cluster_state(conn: sqlite3.Connection) -> tuple[str, int, int]:
+    """Return the row of the fencing counter: value, version, and when it was changed."""
+    row = conn.execute(
+        "SELECT state_value, version, updated_at_ms FROM cluster_state WHERE state_key='cluster_epoch'"
+    ).fetchone()
+    return str(row[0]), int(row[1]), int(row[2])
+
+
+def bump_epoch(conn: sqlite3.Connection, *, now_ms: int) -> tuple[int, int, int]:
+    """Raise the fencing counter by one; return its new value, version, and time.
+
+    Whatever is in flight fails its commit once, and is recovered when its lease runs out.
+    """
+    row = conn.execute(
+        "UPDATE cluster_state SET state_value=CAST(CAST(state_value AS INTEGER)+1 AS TEXT), version=version+1,"
+        " updated_at_ms=max(?, updated_at_ms+1) WHERE state_key='cluster_epoch'"
+        " RETURNING state_value, version, updated_at_ms",
+        (now_ms,),
+    ).fetchone()
+    return int(row[0]), int(row[1]), int(row[2])
 
 
 def register_node(conn: sqlite3.Connection, node_id: str, *, pid: int, host: str, agents: str, now_ms: int) -> int:
@@ -132,12 +156,32 @@ def write_heartbeat(
     return changed == 1
 
 
+def let_go_of_key(conn: sqlite3.Connection, key: str | None, *, before_ms: int) -> bool:
+    """Let go of one idempotency key if its task ended, and did not change since, ``before_ms``; return whether it was.
+
+    The caller holds the write transaction.
+    """
+    return (
+        conn.execute(
+            "UPDATE tasks SET key_live=0 WHERE idempotency_key=? AND key_live=1 AND finished_at_ms<?"
+            " AND updated_at_ms<?",
+            (key, before_ms, before_ms),
+        ).rowcount
+        == 1
+    )
+
+
 def forget_keys(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> int:
     """Let go of the idempotency keys of tasks that ended, and did not change since, ``before_ms``; return how many.
 
     Looks at no more than ``limit`` tasks, in the order of their last change and from where the last call stopped. So
     each is looked at once, however long the history is: an open one comes up again, because its end changes it.
     """
+    return forget_keys_from(conn, before_ms=before_ms, limit=limit)[1]
+
+
+def forget_keys_from(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> tuple[int, int]:
+    """As ``forget_keys``; return how many tasks were looked at, and how many keys let go."""
     row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key='keys_forgotten'").fetchone()
     at_ms, after = (int(part) for part in row[0].split()) if row is not None else (0, 0)
     seen = conn.execute(
@@ -146,14 +190,15 @@ def forget_keys(conn: sqlite3.Connection, *, before_ms: int, limit: int) -> int:
         (at_ms, after, before_ms, limit),
     ).fetchall()
     if not seen:
-        return 0
+        return 0, 0
     conn.execute(
         "INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES ('keys_forgotten', ?, 1, ?)"
         " ON CONFLICT(state_key) DO UPDATE SET state_value=excluded.state_value, version=version+1,"
         " updated_at_ms=excluded.updated_at_ms",
         (f"{seen[-1][0]} {seen[-1][1]}", before_ms),
     )
-    return conn.execute(
+    forgotten = conn.execute(
         "UPDATE tasks SET key_live=0 WHERE id IN (SELECT value FROM json_each(?)) AND key_live=1",
         (id_list(task[1] for task in seen if task[2]),),
     ).rowcount
+    return len(seen), forgotten

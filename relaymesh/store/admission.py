@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relaymesh.core.admission import Bounds, Load, RefusalCode, Window, judge
-from relaymesh.store.admin import add_counter
 from relaymesh.store.bulk import id_list
+from relaymesh.store.counter import SUBMIT_REJECTED, add_counter
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY
 from relaymesh.store.unique import is_duplicate
 from relaymesh.wire.store import NewTask
 
-__all__ = ["REJECTED", "Refusal", "admit", "load_of"]
-
-REJECTED = "submit_rejected"
-"""Name of the counter of refused submits."""
+__all__ = ["Refusal", "admit", "load_of"]
 
 _WINDOW = "submit_window"
 _WAITING = f"SELECT count(*) FROM (SELECT 1 FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} LIMIT ?)"
@@ -83,13 +80,13 @@ def admit(conn: sqlite3.Connection, tasks: Sequence[NewTask], bounds: Bounds, *,
             refusals.append(None)
             continue
         if total is None:
-            row = conn.execute("SELECT value FROM counters WHERE name=?", (REJECTED,)).fetchone()
+            row = conn.execute("SELECT value FROM counters WHERE name=?", (SUBMIT_REJECTED,)).fetchone()
             total = row[0] if row is not None else 0
         total += 1
         refusals.append(Refusal(code, load, total))
     refused = sum(refusal is not None for refusal in refusals)
     if refused:
-        add_counter(conn, REJECTED, refused)
+        add_counter(conn, SUBMIT_REJECTED, refused)
     if bounds.per_minute and load.window != before.window:
         conn.execute(
             "INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES (?,?,1,?)"

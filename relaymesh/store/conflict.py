@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from relaymesh.store.counter import count_conflict
 from relaymesh.wire.store import LeaseRef
 
 __all__ = ["Conflict", "conflicts_at", "record_conflict", "record_conflicts"]
@@ -51,6 +52,7 @@ def record_conflict(
         _INSERT,
         (event_type, actual[5], actual[4], worker_id, expected_status, token, lease_epoch, *actual[:4], now_ms),
     )
+    count_conflict(conn, event_type)
 
 
 def conflicts_at(conn: sqlite3.Connection, now_ms: int) -> list[Conflict]:

@@ -96,6 +96,10 @@ def _configure(conn: sqlite3.Connection, durability: Durability, *, read_only: b
         # Temporary b-trees of a query need no disk; a full disk must not fail a read.
         "temp_store": "2",
     }
+    if not read_only and conn.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # Before the journal mode, and in an empty file only, where it has an effect: in any other it would wait for
+        # the write lock, and each opening with it. `compact` can then give pages back in pieces.
+        conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma, value in wanted.items():
         if read_only and pragma == "journal_mode":
             continue

@@ -6,12 +6,14 @@ start-up, so a command that only looks does without.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from relaymesh.errors import RelayMeshError
 from relaymesh.store.connection import Durability, connect, write_transaction
 from relaymesh.store.error import BadNumberError, BadTextError, RootMissingError, translate
 from relaymesh.store.migration import migrate
@@ -60,16 +62,19 @@ class Database:
             if not create or read_only:
                 raise RootMissingError(str(root))
             create_layout(root)
-        conn = connect(path, durability=durability, read_only=read_only)
-        try:
-            migrate(conn, path, now_ms)
-        except sqlite3.Error as error:
-            conn.close()
-            raise translate(error, str(path)) from error
-        except BaseException:
-            conn.close()
-            raise
-        return cls(conn, root, namespace, rng)
+        while True:
+            before = _identity(path)
+            try:
+                conn = _open(path, now_ms, durability=durability, read_only=read_only)
+            except RelayMeshError:
+                if before is None or _identity(path) == before:
+                    raise
+            else:
+                if before is None or _identity(path) == before:
+                    return cls(conn, root, namespace, rng)
+                conn.close()
+            # An import has replaced the file while we waited for its lock: what we opened is the former root.
+            has_database(root)  # waits for the end of the import
 
     @property
     def rng(self) -> Random:
@@ -129,3 +134,25 @@ class Database:
     def data_version(self) -> int:
         """Return a number that changes when another connection commits."""
         return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _open(path: Path, now_ms: int, *, durability: Durability, read_only: bool) -> sqlite3.Connection:
+    conn = connect(path, durability=durability, read_only=read_only)
+    try:
+        migrate(conn, path, now_ms)
+    except sqlite3.Error as error:
+        conn.close()
+        raise translate(error, str(path)) from error
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another one at the same path; None when there is none."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino

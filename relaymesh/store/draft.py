@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Protocol
 
-from relaymesh.core.ident import Ids, sole_step_id, trace_of, workflow_step_id
+from relaymesh.core.ident import sole_step_id, trace_of, workflow_step_id
 from relaymesh.core.workflow import PlanStep, WorkflowPlan
 from relaymesh.store.payload import PayloadFiles
 from relaymesh.wire.store import SHAPE_MAPS, SHAPE_SOLE, NewStep, NewTask, NewUnique
 
-__all__ = ["draft_task", "draft_workflow"]
+__all__ = ["TaskIds", "draft_task", "draft_workflow"]
+
+
+class TaskIds(Protocol):
+    """Where the id of a new task comes from: a generator, or what has chosen it before."""
+
+    def task(self) -> str: ...
 
 
 def draft_task(
-    ids: Ids,
+    ids: TaskIds,
     files: PayloadFiles,
     agent_id: str,
     payload: str,
@@ -58,7 +65,7 @@ def draft_task(
 
 
 def draft_workflow(
-    ids: Ids,
+    ids: TaskIds,
     files: PayloadFiles,
     plan: WorkflowPlan,
     *,

@@ -1,16 +1,23 @@
 """Whether a root can be used. One that is missing or broken is an answer, not an error.
 
+    live     the database answers, and nothing stands still: else starting the node anew may help
+    ready    all of that, the folders can be written, the settings can be read, the disk has room: else send no work
+
 Writes one counter, to see that the disk takes a write.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from relaymesh.core.disk import short_of_disk
+from relaymesh.core.stall import STALL_MS
 from relaymesh.errors import RelayMeshError
+from relaymesh.store.disk import free_disk_bytes
+from relaymesh.store.progress import stalled_ms
 from relaymesh.store.root import DATABASE
 from relaymesh.store.store import Store
 from relaymesh.view import HealthOutcome
@@ -19,31 +26,64 @@ __all__ = ["check"]
 
 # Reads every page: a second for a gigabyte, which is too long for a look. Of a larger one only the edges are read.
 _CHECKED_BYTES_MAX = 134_217_728
+_FOLDERS = {
+    "inbox": ("inbox/high", "inbox/normal", "inbox/low"),
+    "processing": ("processing",),
+    "meta": ("meta",),
+    "payload": ("payload",),
+    "audit": ("audit",),
+}
 
 
-def check(root: Path, *, now_ms: int) -> HealthOutcome:
-    """Return what works and what does not."""
-    folders = {
-        "inbox": all(_usable(root / "inbox" / lane) for lane in ("high", "normal", "low")),
-        "processing": _usable(root / "processing"),
-        "meta": _usable(root / "meta"),
-        "payload": _usable(root / "payload"),
-        "audit": _usable(root / "audit"),
-    }
+@dataclass(frozen=True, slots=True)
+class _Database:
+    """What the database said. stalled_ms: 0 when it could not be asked."""
+
+    reads: bool = False
+    writes: bool = False
+    stalled_ms: int = 0
+    problem: str = ""
+
+
+def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, settings_problem: str = "") -> HealthOutcome:
+    """Return what works and what does not.
+
+    min_free_disk_bytes: the setting, 0 when nobody cares. settings_problem: why the settings cannot be used, or "".
+    """
+    folders = {name: all(_usable(root / path) for path in paths) for name, paths in _FOLDERS.items()}
     database = _database(root, now_ms)
-    instant = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    free_bytes = free_disk_bytes(root)
+    pressure = short_of_disk(free_bytes, min_free_disk_bytes)
+    stalled = database.stalled_ms >= STALL_MS
+    problems = [f"the folder {name} is missing or cannot be written" for name, usable in folders.items() if not usable]
+    problems += [database.problem] if database.problem else []
+    problems += [settings_problem] if settings_problem else []
+    if pressure:
+        problems.append(f"{free_bytes} bytes are free, and minFreeDiskBytes asks for {min_free_disk_bytes}: make room")
+    if stalled:
+        problems.append(
+            f"work is ready and slots are free, but nothing has moved for {database.stalled_ms // 1000} s:"
+            " start the nodes anew, and look at their logs"
+        )
+    usable = database.reads and database.writes
+    ready = not problems and usable
     return HealthOutcome(
-        ok=database and all(folders.values()),
-        db_ok=database,
+        ok=ready,
+        db_ok=usable,
         inbox_dir_ok=folders["inbox"],
         processing_dir_ok=folders["processing"],
         meta_dir_ok=folders["meta"],
         payload_dir_ok=folders["payload"],
         audit_dir_ok=folders["audit"],
-        disk_free_bytes=_free_bytes(root),
-        min_free_disk_bytes=0,
-        disk_pressure=False,
-        checked_at=instant,
+        disk_free_bytes=free_bytes,
+        min_free_disk_bytes=min_free_disk_bytes,
+        disk_pressure=pressure,
+        checked_at=datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        live=database.reads and not stalled,
+        ready=ready,
+        stalled=stalled,
+        stalled_ms=database.stalled_ms,
+        problems=tuple(problems),
     )
 
 
@@ -51,9 +91,12 @@ def _usable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.R_OK | os.W_OK)
 
 
-def _database(root: Path, now_ms: int) -> bool:
-    if not (root / DATABASE).is_file() or not os.access(root / DATABASE, os.W_OK):
-        return False
+def _database(root: Path, now_ms: int) -> _Database:
+    if not (root / DATABASE).is_file():
+        return _Database(problem="there is no database here: check --root, or make one with `relaymesh init`")
+    if not os.access(root / DATABASE, os.W_OK):
+        return _Database(problem="the database cannot be written: check the owner and the mode of its file")
+    reads, stalled = False, 0
     try:
         store = Store.open(root, now_ms=now_ms, create=False)
         try:
@@ -61,17 +104,15 @@ def _database(root: Path, now_ms: int) -> bool:
                 answer = "ok"
                 if (root / DATABASE).stat().st_size <= _CHECKED_BYTES_MAX:
                     (answer,) = store.conn.execute("PRAGMA quick_check(1)").fetchone()
+            if answer != "ok":
+                return _Database(problem=f"the database is damaged ({answer}): restore a snapshot")
+            with store.snapshot():
+                stalled = stalled_ms(store.conn, root / "run", now_ms=now_ms)
+            reads = True
             with store.write():  # the write lock can be had, and the disk takes a write
                 store.add_counter("health_checks", 1)
-            return bool(answer == "ok")
+            return _Database(reads=True, writes=True, stalled_ms=stalled)
         finally:
             store.close()
-    except RelayMeshError:
-        return False
-
-
-def _free_bytes(root: Path) -> int:
-    try:
-        return shutil.disk_usage(root if root.exists() else root.parent).free
-    except OSError:
-        return -1
+    except RelayMeshError as error:
+        return _Database(reads=reads, stalled_ms=stalled, problem=str(error))

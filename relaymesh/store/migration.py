@@ -14,7 +14,7 @@ from relaymesh.store.connection import FOREIGN, write_transaction
 from relaymesh.store.error import RootCorruptError, SchemaTooNewError
 from relaymesh.store.schema import MIGRATIONS, Migration
 
-__all__ = ["migrate", "schema_number"]
+__all__ = ["migrate", "schema_number", "statements_of"]
 
 
 def schema_number(conn: sqlite3.Connection) -> int:
@@ -50,7 +50,7 @@ def migrate(conn: sqlite3.Connection, path: Path, now_ms: int, migrations: Seque
             # Another process may have been faster: look again under the write lock.
             if schema_number(conn) >= migration.number:
                 continue
-            for statement in _statements(migration.up):
+            for statement in statements_of(migration.up):
                 conn.execute(statement)
             conn.execute(
                 "INSERT INTO schema_migrations(version, description, checksum, applied_at_ms, success)"
@@ -76,7 +76,7 @@ def _check_applied(conn: sqlite3.Connection, path: Path, migrations: Sequence[Mi
             raise RootCorruptError(str(path), f"migration {migration.version} was applied in another form")
 
 
-def _statements(script: str) -> list[str]:
+def statements_of(script: str) -> list[str]:
     """Split a script at the semicolons that end a statement (``executescript`` would commit our transaction)."""
     statements, current = [], ""
     for line in script.splitlines():

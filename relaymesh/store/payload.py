@@ -18,9 +18,9 @@ from relaymesh.core.limit import SPILL_BYTES
 from relaymesh.errors import StoreError
 from relaymesh.store.error import StoreFullError, StoreIOError
 
-__all__ = ["PayloadFiles", "PayloadMissingError"]
+__all__ = ["NO_SPACE", "PayloadFiles", "PayloadMissingError", "payload_name"]
 
-_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class PayloadMissingError(StoreError):
@@ -57,13 +57,13 @@ class PayloadFiles:
         name = f"payload/{digest[:2]}/{digest}"
         target = self._root / name
         try:
-            if not _holds(target, data):
+            if not _claim_again(target, data):
                 _write_durably(target, data)
             # Also when file and folder were there: whoever made them may not have come to this yet.
             _sync_folder(target.parent)
             _sync_folder(target.parent.parent)
         except OSError as error:
-            if error.errno in _NO_SPACE:
+            if error.errno in NO_SPACE:
                 raise StoreFullError from error
             raise StoreIOError(type(error).__name__) from error
         return name
@@ -74,12 +74,12 @@ class PayloadFiles:
         Raises:
             PayloadMissingError: it is not there, or its content is not what its name says.
         """
-        digest = name.rsplit("/", 1)[-1]
-        # The name comes from a row that anybody may have written: it must not lead anywhere else.
-        if len(digest) != 64 or any(c not in "0123456789abcdef" for c in digest):
+        path = payload_name(name)
+        if path is None:
             raise PayloadMissingError(name[:120])
+        digest = path.rsplit("/", 1)[-1]
         try:
-            data = (self._root / "payload" / digest[:2] / digest).read_bytes()
+            data = (self._root / path).read_bytes()
         except OSError as error:
             raise PayloadMissingError(name) from error
         if _digest(data) != digest:
@@ -87,11 +87,37 @@ class PayloadFiles:
         return data.decode("utf-8", "surrogatepass")
 
 
+def payload_name(name: str | None) -> str | None:
+    """Return the file that a row means, as a path below the root; None for what cannot be one.
+
+    The name comes from a row that anybody may have written: it must not lead anywhere else.
+    """
+    digest = (name or "").rsplit("/", 1)[-1]
+    if len(digest) != 64 or any(c not in "0123456789abcdef" for c in digest):
+        return None
+    return f"payload/{digest[:2]}/{digest}"
+
+
 def _holds(target: Path, data: bytes) -> bool:
     try:
         return target.stat().st_size == len(data) and target.read_bytes() == data
     except FileNotFoundError:
         return False
+
+
+def _claim_again(target: Path, data: bytes) -> bool:
+    """Return whether the file is there, marked as in use now: who deletes unused files spares it for its age.
+
+    A deleter moves the file away, looks at its age, and brings it back when it is young (relaymesh.store.sweep): so
+    it either sees our mark, or we find no file to mark.
+    """
+    if not _holds(target, data):
+        return False
+    try:
+        os.utime(target)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _write_durably(target: Path, data: bytes) -> None:

@@ -11,22 +11,16 @@ import json
 import os
 import re
 import socket
-import sys
 import time
 from pathlib import Path
 
 from relaymesh.errors import InputError, UsageError
 from relaymesh.store.error import RootReadOnlyError
+from relaymesh.store.file_lock import lock, unlock
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-__all__ = ["BadNodeIdError", "NodeIdTakenError", "Presence", "host_name", "is_alive", "take_presence"]
+__all__ = ["BadNodeIdError", "NodeIdTakenError", "Presence", "host_name", "is_alive", "living_nodes", "take_presence"]
 
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_LOCK_BYTE = 1 << 30  # far behind the content, so that a Windows lock does not keep others from reading it
 
 
 class BadNodeIdError(UsageError):
@@ -73,7 +67,7 @@ class Presence:
         """Let go of the id; an orderly end."""
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
-                _unlock(self._descriptor)
+                unlock(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -114,9 +108,28 @@ def is_alive(run: Path, node_id: str, host: str) -> bool | None:
     except OSError:
         return None
     try:
-        if not _lock(descriptor, shared=True):
+        if not lock(descriptor, shared=True):
             return True
-        _unlock(descriptor)
+        unlock(descriptor)
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def living_nodes(run: Path) -> list[str]:
+    """Return the ids of the nodes of this machine that live on a root, in order."""
+    return [path.stem for path in sorted(run.glob("*.lock")) if _is_held(path)]
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        if not lock(descriptor, shared=True):
+            return True
+        unlock(descriptor)
         return False
     finally:
         os.close(descriptor)
@@ -130,7 +143,7 @@ def _try_take(run: Path, node_id: str) -> Presence | None:
         run.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if _lock(descriptor, shared=False):
+            if lock(descriptor, shared=False):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, json.dumps({"pid": os.getpid(), "host": host_name()}).encode())
                 return Presence(path, descriptor, node_id)
@@ -152,33 +165,3 @@ def _holder(path: Path) -> tuple[int | None, str | None]:
     except (OSError, ValueError):
         pass
     return None, None
-
-
-if sys.platform == "win32":
-
-    def _lock(descriptor: int, *, shared: bool) -> bool:
-        # Windows has no shared byte lock in msvcrt; a look takes and drops the exclusive one.
-        os.lseek(descriptor, _LOCK_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, _LOCK_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-
-    def _lock(descriptor: int, *, shared: bool) -> bool:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 
 from relaymesh.errors import RootError
@@ -12,6 +13,8 @@ from relaymesh.store.error import RootReadOnlyError
 
 __all__ = [
     "DATABASE",
+    "IMPORTS",
+    "REPLACED",
     "RootIsFileError",
     "create_layout",
     "has_database",
@@ -21,14 +24,19 @@ __all__ = [
 ]
 
 DATABASE = "relaymesh.db"
+IMPORTS = ".import"
+"""Where an import prepares what comes in, and keeps its journal."""
+REPLACED = "replaced"
+"""Where imports keep what was there before."""
 
+_LANES = ("inbox/high", "inbox/normal", "inbox/low")
+_LANE_MODE = 0o2770
+"""Programs that share the folder's group may hand in files, and these get its group, so that the node can read them."""
+_PASSAGE_MODE = 0o010
 _FOLDERS = (
     "meta",
     "payload",
     "processing",
-    "inbox/high",
-    "inbox/normal",
-    "inbox/low",
     "done",
     "dead",
     "retry",
@@ -75,18 +83,38 @@ def scoped_root(root: Path, namespace: str) -> Path:
 def create_layout(root: Path) -> None:
     """Create the folders of a root; one that is there already is left as it is.
 
+    Whatever the umask, the group may write into the lanes of the inbox and nowhere else. On Windows, where modes say
+    nothing, all of them have the access list of the folder above.
+
     Raises:
         RootIsFileError: a file is in the way.
         RootReadOnlyError: they cannot be created.
     """
     refuse_file(root)
     try:
+        for folder in ("", "inbox"):
+            _make_folder(root / folder, _PASSAGE_MODE)
         for folder in _FOLDERS:
-            (root / folder).mkdir(parents=True, exist_ok=True)
+            _make_folder(root / folder)
+        for lane in _LANES:
+            _make_folder(root / lane, _LANE_MODE, shared=True)
         (root / "security").chmod(0o700)
         (root / "run").chmod(0o700)
     except OSError as error:
         raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error
+
+
+def _make_folder(path: Path, mode: int = 0, *, shared: bool = False) -> None:
+    """Make a folder with this mode and what the umask leaves; only one that is shared may be written by others."""
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return  # another process was faster, and it sets the mode
+    if sys.platform != "win32":
+        path.chmod(mode if shared else (stat.S_IMODE(path.stat().st_mode) & ~0o022) | mode)
 
 
 def has_database(root: Path) -> bool:
@@ -97,6 +125,11 @@ def has_database(root: Path) -> bool:
         RootReadOnlyError: that cannot be found out.
     """
     try:
+        if (root / IMPORTS / "journal.json").exists():
+            # An import was interrupted, or is at work just now: nobody may see half of it.
+            from relaymesh.store.restore import finish_import
+
+            finish_import(root)
         if (root / DATABASE).exists():
             return True
         refuse_file(root)

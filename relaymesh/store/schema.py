@@ -28,12 +28,16 @@ RARE = "(status='RETRYING' OR status='DEAD_LETTER' OR status='CANCELLED')"
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema. ``number`` counts from 1; ``version`` is the name that operators see."""
+    """One step of the schema. ``number`` counts from 1; ``version`` is the name that operators see.
+
+    down: statements that take it back without losing data; None where that cannot be.
+    """
 
     number: int
     version: str
     description: str
     up: str
+    down: str | None = None
 
     @property
     def checksum(self) -> str:
@@ -237,6 +241,11 @@ DROP INDEX tasks_rare;
 CREATE INDEX tasks_rare ON tasks(status, updated_at_ms) WHERE {RARE};
 """
 
+_RARE_AS_LIST = """
+DROP INDEX tasks_rare;
+CREATE INDEX tasks_rare ON tasks(status, updated_at_ms) WHERE status IN ('RETRYING','DEAD_LETTER','CANCELLED');
+"""
+
 # What uses no limit pays nothing: its rows are in none of the new indexes, and the tables are empty.
 _LIMITS = f"""
 ALTER TABLE steps ADD COLUMN concurrency_key TEXT;
@@ -278,9 +287,28 @@ CREATE TABLE queue_pauses (
 ) WITHOUT ROWID;
 """
 
+# What was set is forgotten; keyed steps become steps like others.
+_NO_LIMITS = f"""
+DELETE FROM cluster_state WHERE state_key IN ('limits_version', 'submit_window');
+DROP TABLE queue_pauses;
+DROP TABLE rate_buckets;
+DROP TABLE limits;
+DROP INDEX tasks_unique_open;
+DROP INDEX tasks_unique;
+DROP INDEX steps_keyed_running;
+DROP INDEX steps_keyed;
+DROP INDEX steps_ready;
+CREATE INDEX steps_ready ON steps(agent_id, priority, queued_at_ms) WHERE {READY};
+ALTER TABLE tasks DROP COLUMN debounced_since_ms;
+ALTER TABLE tasks DROP COLUMN unique_key;
+ALTER TABLE steps DROP COLUMN concurrency_key;
+"""
+
 MIGRATIONS = (
     Migration(1, "20260101_001_base", "tasks, steps, leases, conflicts, nodes", _BASE),
-    Migration(2, "20261121_002_plain_rare", "a cheaper predicate for the index of rare tasks", _PLAIN_RARE),
-    Migration(3, "20261128_003_limits", "limits, keys, pauses and unique tasks", _LIMITS),
+    Migration(
+        2, "20261121_002_plain_rare", "a cheaper predicate for the index of rare tasks", _PLAIN_RARE, _RARE_AS_LIST
+    ),
+    Migration(3, "20261128_003_limits", "limits, keys, pauses and unique tasks", _LIMITS, _NO_LIMITS),
 )
 SCHEMA_VERSION = MIGRATIONS[-1].number

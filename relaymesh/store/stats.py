@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections import Counter
 from pathlib import Path
 
+from relaymesh.core.disk import short_of_disk
 from relaymesh.core.percentile import percentiles
 from relaymesh.store.admin import cluster_epoch
+from relaymesh.store.counter import OF_STATS, conflicts_by_type, counters
+from relaymesh.store.disk import free_disk_bytes
+from relaymesh.store.progress import oldest_ready_ms
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
 from relaymesh.view import StatsOutcome
 
-__all__ = ["stats", "waiting"]
+__all__ = ["dead_letter_growth_1h", "latencies", "queue_lag_ms", "stats", "waiting"]
 
 _WAITING = f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} GROUP BY priority"
 _WAITING_KEYED = f"SELECT priority, count(*) FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} GROUP BY priority"
 _LATENCY_SAMPLE = 5_000
 _HOUR_MS = 3_600_000
+_MEMBERS = ("ALIVE", "SUSPECT", "DEAD")
 
 
-def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) -> StatsOutcome:
-    """Return the counts of one scoped root."""
+def stats(
+    conn: sqlite3.Connection,
+    root: Path,
+    *,
+    namespace: str,
+    now_ms: int,
+    min_free_disk_bytes: int = 0,
+    gossip_signing: bool = False,
+) -> StatsOutcome:
+    """Return the counts of one scoped root. min_free_disk_bytes: the setting, 0 when nobody cares."""
     task_status = _task_counts(conn)
     step_status = _step_counts(conn)
     lanes = waiting(conn)
-    p95, p99 = _latencies(conn)
-    conflicts = dict(conn.execute("SELECT event_type, count(*) FROM lease_conflicts GROUP BY event_type").fetchall())
-    counters = dict(conn.execute("SELECT name, value FROM counters").fetchall())
+    p95, p99 = latencies(conn)
+    counted = counters(conn)
+    conflicts = conflicts_by_type(conn, counted)
     nodes = dict(conn.execute("SELECT status, count(*) FROM mesh_nodes GROUP BY status").fetchall())
     owners = dict(
         conn.execute(
@@ -35,25 +47,27 @@ def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) 
             " ON n.node_id=s.lease_owner WHERE s.status='RUNNING' GROUP BY 1"
         ).fetchall()
     )
+    messages = _message_states(conn, step_status, lanes)
+    free_bytes = free_disk_bytes(root)
+    dead_since_ms, spread_ms = _membership(conn)
     return StatsOutcome(
         task_status=task_status,
         step_status=step_status,
-        message_state=_message_states(conn, step_status, lanes),
+        message_state=messages,
         inbox_high=lanes.get("HIGH", 0),
         inbox_normal=lanes.get("NORMAL", 0),
         inbox_low=lanes.get("LOW", 0),
-        queue_lag_ms=_queue_lag(conn, now_ms),
+        processing_meta_files=messages.get("PROCESSING", 0),
+        dead_meta_files=messages.get("DEAD", 0),
+        retry_meta_files=messages.get("FAILED", 0),
+        queue_lag_ms=queue_lag_ms(conn, now_ms),
         step_latency_p95_ms=p95,
         step_latency_p99_ms=p99,
-        dead_letter_growth_1h=_count(
-            conn, f"tasks WHERE {RARE} AND status='DEAD_LETTER' AND updated_at_ms>=?", now_ms - _HOUR_MS
-        ),
+        dead_letter_growth_1h=dead_letter_growth_1h(conn, now_ms),
         lease_conflict_total=sum(conflicts.values()),
         lease_conflict_1h=_count(conn, "lease_conflicts WHERE occurred_at_ms>=?", now_ms - _HOUR_MS),
         lease_conflict_by_type=conflicts,
-        dead_owner_reclaimed_total=counters.get("dead_owner_reclaimed", 0),
-        submit_rejected_total=counters.get("submit_rejected", 0),
-        low_starvation_count=counters.get("low_starvation", 0),
+        gossip_signing_enabled=int(gossip_signing),
         cluster_epoch=cluster_epoch(conn),
         mesh_total_nodes=sum(nodes.values()),
         mesh_alive_nodes=nodes.get("ALIVE", 0),
@@ -62,9 +76,15 @@ def stats(conn: sqlite3.Connection, root: Path, *, namespace: str, now_ms: int) 
         mesh_running_by_alive_owners=owners.get("ALIVE", 0),
         mesh_running_by_suspect_owners=owners.get("SUSPECT", 0),
         mesh_running_by_dead_owners=owners.get("DEAD", 0),
-        mesh_running_by_unknown_owners=owners.get("UNKNOWN", 0),
-        disk_free_bytes=_free_bytes(root),
+        # An owner that has left, or was never a member, is as good as unknown.
+        mesh_running_by_unknown_owners=sum(owners.values()) - sum(map(owners.get, _MEMBERS, (0, 0, 0))),
+        mesh_oldest_dead_node_age_ms=max(0, now_ms - dead_since_ms) if dead_since_ms is not None else 0,
+        gossip_convergence_seconds=spread_ms // 1000,
+        disk_free_bytes=free_bytes,
+        min_free_disk_bytes=min_free_disk_bytes,
+        disk_pressure=int(short_of_disk(free_bytes, min_free_disk_bytes)),
         namespace=namespace,
+        **{field: counted.get(name, 0) for field, name in OF_STATS.items()},
     )
 
 
@@ -74,6 +94,21 @@ def waiting(conn: sqlite3.Connection) -> dict[str, int]:
     for query in (_WAITING, _WAITING_KEYED):
         lanes.update(dict(conn.execute(query).fetchall()))
     return dict(lanes)
+
+
+def dead_letter_growth_1h(conn: sqlite3.Connection, now_ms: int) -> int:
+    """Return how many tasks in DEAD_LETTER changed within the last hour."""
+    return _count(conn, f"tasks WHERE {RARE} AND status='DEAD_LETTER' AND updated_at_ms>=?", now_ms - _HOUR_MS)
+
+
+def _membership(conn: sqlite3.Connection) -> tuple[int | None, int]:
+    """Return since when the longest dead member is dead, and how far the heartbeats of the members lie apart."""
+    (dead_since_ms,) = conn.execute("SELECT min(status_changed_at_ms) FROM mesh_nodes WHERE status='DEAD'").fetchone()
+    # One that has left says nothing any more, and is no member.
+    (spread_ms,) = conn.execute(
+        "SELECT max(last_heartbeat_ms)-min(last_heartbeat_ms) FROM mesh_nodes WHERE status<>'LEFT'"
+    ).fetchone()
+    return dead_since_ms, int(spread_ms or 0)
 
 
 def _count(conn: sqlite3.Connection, what: str, *values: object) -> int:
@@ -137,20 +172,22 @@ def _message_states(conn: sqlite3.Connection, step_status: dict[str, int], lanes
     return {state: count for state, count in states.items() if count}
 
 
-def _queue_lag(conn: sqlite3.Connection, now_ms: int) -> int:
-    (oldest,) = conn.execute(
-        "SELECT min(at) FROM ("
-        # A row that somebody wrote by hand knows only when it was made.
-        " SELECT min(CASE queued_at_ms WHEN 0 THEN created_at_ms ELSE queued_at_ms END) AS at"
-        f" FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY}"
-        " UNION ALL SELECT min(queued_at_ms)"
-        f" FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY}"
-        " UNION ALL SELECT min(created_at_ms) FROM steps INDEXED BY steps_retrying WHERE status='RETRYING')"
+def queue_lag_ms(conn: sqlite3.Connection, now_ms: int) -> int:
+    """Return the age of the oldest step that could run now or waits for its retry, 0 if there is none."""
+    times = list(oldest_ready_ms(conn).values())
+    (retrying,) = conn.execute(
+        "SELECT min(created_at_ms) FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'"
     ).fetchone()
-    return 0 if oldest is None else max(0, now_ms - int(oldest))
+    if retrying is not None:
+        times.append(int(retrying))
+    return max(0, now_ms - min(times)) if times else 0
 
 
-def _latencies(conn: sqlite3.Connection) -> tuple[int, int]:
+def latencies(conn: sqlite3.Connection) -> tuple[int, int]:
+    """Return the 95th and 99th nearest-rank percentile, in ms, from making to end of the latest 5,000 ended steps.
+
+    Reads a window of that many rows, whatever the history.
+    """
     sample = [
         row[0]
         for row in conn.execute(
@@ -162,10 +199,3 @@ def _latencies(conn: sqlite3.Connection) -> tuple[int, int]:
     ]
     p95, p99 = percentiles(sample, (95, 99))
     return p95, p99
-
-
-def _free_bytes(root: Path) -> int:
-    try:
-        return shutil.disk_usage(root).free
-    except OSError:
-        return -1

@@ -24,6 +24,7 @@ from relaymesh.store import admin, control, recover
 from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.clock import save_clock
 from relaymesh.store.connection import BUSY_TIMEOUT_MS
+from relaymesh.store.counter import DEAD_OWNER_RECLAIMED, add_counter
 from relaymesh.store.database import Database
 from relaymesh.store.direct import submit_and_claim
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
@@ -303,7 +304,10 @@ class Store(Database):
         self, leases: Sequence[SeenLease], *, cause: str, policy_of: PolicyOf, now_ms: int
     ) -> recover.Reclaimed:
         """Take steps from dead or silent owners."""
-        return recover.reclaim(self.conn, leases, cause=cause, policy_of=policy_of, rng=self.rng, now_ms=now_ms)
+        count = recover.reclaim(self.conn, leases, cause=cause, policy_of=policy_of, rng=self.rng, now_ms=now_ms)
+        if cause == "owner_dead" and count.reclaimed:
+            add_counter(self.conn, DEAD_OWNER_RECLAIMED, count.reclaimed)
+        return count
 
     def requeue_former_generation(
         self, *, node_id: str, generation: int, policy_of: PolicyOf, now_ms: int, died: bool = True
@@ -418,4 +422,9 @@ class Store(Database):
 
     def add_counter(self, name: str, amount: int) -> None:
         """Add to a counter of the root."""
-        admin.add_counter(self.conn, name, amount)
+        add_counter(self.conn, name, amount)
+
+    def bump_epoch(self, *, now_ms: int) -> tuple[int, int, int]:
+        """Raise the cluster epoch; return the new epoch, its version and time."""
+        self._epoch_of = (-1, 0)  # what this transaction writes from here on is of the new one
+        return admin.bump_epoch(self.conn, now_ms=now_ms)

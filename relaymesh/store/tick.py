@@ -50,8 +50,6 @@ def maintenance_tick(
         promoted = store.promote_due(now_ms=now_ms, limit=limit)
         store.expire_tasks(now_ms=now_ms, limit=limit)
         store.forget_keys(before_ms=now_ms - KEY_TTL_MS, limit=_KEYS_PER_TICK)
-        if by_death.reclaimed:
-            store.add_counter("dead_owner_reclaimed", by_death.reclaimed)
     return MaintenanceOutcome(
         node_id=node_id,
         dead_owner_reclaimed=by_death.reclaimed,

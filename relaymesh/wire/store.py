@@ -29,12 +29,15 @@ __all__ = [
     "NewStep",
     "NewTask",
     "NewUnique",
+    "ObserveTick",
     "PollStore",
     "QueueDrained",
     "ReleaseSteps",
     "RenewLeases",
     "Renewed",
     "ResendLeases",
+    "RetentionBegin",
+    "RetentionPiece",
     "RevokeGrants",
     "RunGrants",
     "RunMaintenance",
@@ -51,6 +54,7 @@ __all__ = [
     "WorkerCapacity",
     "WorkerTick",
     "WorkerUp",
+    "WriteAlerts",
     "WriteNode",
 ]
 
@@ -451,6 +455,33 @@ class WriteNode(Message, frozen=True):
     status: str
     agents: str
     clock: tuple[int, int, str, int, int] | None = None
+
+
+@message("store.alerts")
+class WriteAlerts(Message, frozen=True):
+    """Write the state of the root's alerts over the version that was read; answered with whether it still was that one.
+
+    states: the text of the row (relaymesh/store/alert.py). fired: alerts that fired, for the counter.
+    """
+
+    states: str
+    over_version: int
+    fired: int
+
+
+@message("observe.tick")
+class ObserveTick(Message, frozen=True):
+    """Write the node's report, and look at the alerts."""
+
+
+@message("retention.begin")
+class RetentionBegin(Message, frozen=True):
+    """Begin a round of removing what is old."""
+
+
+@message("retention.piece")
+class RetentionPiece(Message, frozen=True):
+    """Do the next piece of the round."""
 
 
 @message("store.answer")

@@ -53,6 +53,8 @@ class Needs:
     def __init__(self) -> None:
         self.generations: list[int] = []
         self.lost = 0
+        self.commits: list[int] = []
+        self.refusals = 0
         self._tokens = 0
 
     def now_ms(self) -> int:
@@ -67,6 +69,12 @@ class Needs:
 
     def current_generation(self) -> int:
         return self.generations[-1] if self.generations else 0
+
+    def committed(self, spent_ns: int, writes: int, finished: object, claimed: object) -> None:
+        self.commits.append(writes)
+
+    def refused(self) -> None:
+        self.refusals += 1
 
     def lost_generation(self) -> None:
         self.lost += 1

@@ -88,6 +88,15 @@ def test_limits_prints_the_rates_with_and_without_them(tmp_path: Path) -> None:
     assert set(result["ratio"]) == set(result["ratio_keyed"]) == SPREAD
 
 
+def test_inbox_prints_the_seconds_until_stored_and_until_answered(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "inbox")
+
+    check_common(result, "inbox")
+    assert all(set(result["seconds"][what]) == SPREAD for what in ("stored", "answered"))
+    assert all(set(result["one_file"][what]) == QUANTILES for what in ("stored", "answered"))
+    assert result["seconds"]["stored"]["min"] <= result["seconds"]["answered"]["min"]
+
+
 def test_dag_prints_the_seconds_of_both_shapes(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "dag")
 
@@ -153,7 +162,7 @@ def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
     results = bench(tmp_path / "data", "all")
 
     assert {result["benchmark"] for result in results} == {
-        "throughput", "latency", "backlog", "limits", "dag", "idle", "cli", "audit", "peers",
+        "throughput", "latency", "backlog", "limits", "dag", "inbox", "idle", "cli", "audit", "peers",
     }  # fmt: skip
 
 

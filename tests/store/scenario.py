@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relaymesh.core.admission import Bounds
+from relaymesh.core.retention import Ages
 from relaymesh.core.retry import POISON_OWNER_DEATHS
 from relaymesh.core.throttle import Limit, LimitScope, PauseScope
 from relaymesh.core.token_bucket import Rate
 from relaymesh.settings import Settings
-from relaymesh.store import read
-from relaymesh.store.admin import CancelMode, forget_keys
+from relaymesh.store import adapt, read
+from relaymesh.store.admin import CancelMode, cluster_state, forget_keys
+from relaymesh.store.alert import load_alerts, save_alerts
 from relaymesh.store.export import export_dead, export_task
+from relaymesh.store.progress import stalled_ms
+from relaymesh.store.purge import Purge
 from relaymesh.store.stats import stats
+from relaymesh.store.sweep import sweep
 from relaymesh.store.tick import maintenance_tick
 from relaymesh.store.why import explanations
 from relaymesh.watch import read_logs, watch
@@ -139,7 +144,19 @@ def use_everything(bench: Bench) -> None:
     bench.one(), bench.one()
     bench.finish(*((lease, report_of(lease, output="x")) for lease in bench.claim()))
     bench.run_all(output="[]")
+    bench.one()
     stats(conn, bench.root, namespace="default", now_ms=bench.now_ms)
+    with store.write():
+        store.register_node("n9", pid=1, host="elsewhere", agents="{}", now_ms=bench.now_ms)
+        save_alerts(conn, "{}", over_version=0, fired=1, now_ms=bench.now_ms)
+        save_alerts(conn, "{}", over_version=1, fired=0, now_ms=bench.now_ms)
+        store.bump_epoch(now_ms=bench.now_ms)
+    load_alerts(conn)
+    cluster_state(conn)
+    stalled_ms(conn, bench.root / "run", now_ms=bench.now_ms)
+    for _ in range(20):  # more than a claim takes in with one look
+        bench.one()
+    bench.run_all()
     read.task_view(conn, flow, store.payloads.read)
     read._result(conn, flow, store.payloads.read)
     read.workflow_detail(conn, flow)
@@ -155,6 +172,37 @@ def use_everything(bench: Bench) -> None:
     export_dead(store, bench.root / "dead.json", 5)
     export_task(store, flow, bench.root / "task.json", now_ms=NOON)
     maintenance_tick(store, "n", Settings(), now_ms=bench.now_ms)
+    put_back(bench)
+    clean_up(bench)
+
+
+def put_back(bench: Bench) -> None:
+    """Do to the rows what an import does to those of a copy."""
+    conn = bench.store.conn
+    bench.one()
+    bench.claim()
+    with bench.store.write():
+        adapt.runnable(conn)
+        adapt.raise_epochs(conn, conn)
+        adapt.set_cluster_epoch(conn, 1, version=1, now_ms=bench.now_ms)
+        adapt.give_back_leases(conn, now_ms=bench.now_ms)
+        adapt.relative_paths(conn, "/somewhere/else")
+
+
+def clean_up(bench: Bench) -> None:
+    """Remove everything that has ended, in small pieces: first parts of it, then all."""
+    before_ms = bench.now_ms + 1_000_000
+    bench.submit(bench.new_task(key="0"))
+    parts = Ages(results_before_ms=before_ms, messages_before_ms=before_ms, logs_before_ms=before_ms)
+    everything = Ages(
+        done_before_ms=before_ms, dead_before_ms=before_ms, keys_before_ms=before_ms, conflicts_before_ms=before_ms
+    )
+    for ages in (parts, everything):
+        work = Purge(bench.store, ages, now_ms=lambda: bench.now_ms)
+        work.count()
+        while work.piece(2) is not None:
+            pass
+    sweep(bench.store, now_ms=bench.now_ms)
 
 
 def note_everything(root: Path) -> Noting:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from relaymesh.client import Client, default_key
 from relaymesh.core.workflow import derived_key, parse
-from relaymesh.store.admin import CancelMode, forget_keys
+from relaymesh.store.admin import KEY_TTL_MS, CancelMode, forget_keys
 from tests.store.bench import NOON, Bench
 
 
@@ -213,4 +213,18 @@ def test_eight_processes_that_submit_the_same_keys_store_each_task_once(tmp_path
         assert Counter(result for _, result in of_one_key) == {"accepted": 1, "duplicate": 7}
     bench = Bench(tmp_path / "root")
     assert bench.rows("SELECT count(*) n FROM tasks") == bench.rows("SELECT count(*) n FROM steps") == [{"n": 60}]
+    bench.close()
+
+
+def test_a_key_whose_time_is_over_is_free_also_where_nobody_has_let_it_go(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "root")
+    ((first, _),) = bench.submit(bench.new_task(key="mine"))
+    bench.run_all()
+
+    bench.now_ms += KEY_TTL_MS
+    assert bench.submit(bench.new_task(key="mine"), bench.new_task(key="other"))[0] == (first, True)
+
+    bench.now_ms += 10_000
+    ((second, deduplicated), _) = bench.submit(bench.new_task(key="mine"), bench.new_task(key="another"))
+    assert not deduplicated and second != first
     bench.close()

@@ -1,0 +1,66 @@
+"""The commands about the space that a root takes, and about the schema of its database."""
+
+from __future__ import annotations
+
+import click
+
+from relaymesh.cli.call import Call, pass_call
+from relaymesh.cli.option import Flag, WholeNumber, command
+
+__all__ = ["compact", "purge", "schema_migrations", "schema_rollback"]
+
+_DAYS = WholeNumber(min=0)
+
+
+@command("purge", example="relaymesh purge --done-retention-days 30 --dry-run")
+@click.option("--done-retention-days", type=_DAYS, default=7, help="Keep tasks that succeeded so many days; 0: today.")
+@click.option("--dead-retention-days", type=_DAYS, default=7, help="Keep dead-lettered and cancelled ones so long.")
+@click.option("--idempotency-ttl-days", type=_DAYS, default=7, help="Hold the key of an ended task so long.")
+@click.option("--dry-run", cls=Flag, default=False, help="Only count what would go.")
+@pass_call
+def purge(
+    call: Call, done_retention_days: int, dead_retention_days: int, idempotency_ttl_days: int, dry_run: bool
+) -> None:
+    """Nodes may work meanwhile. A task whose idempotency key is still held stays. Lease conflicts go with dead letters.
+    Payload files go when no task names them any more.
+    """
+    with call.client() as client:
+        outcome = client.purge(
+            done_retention_days=done_retention_days,
+            dead_retention_days=dead_retention_days,
+            idempotency_ttl_days=idempotency_ttl_days,
+            dry_run=dry_run,
+        )
+    call.show(outcome)
+    if dry_run:
+        call.note("nothing was removed")
+
+
+@command("compact", example="relaymesh compact")
+@pass_call
+def compact(call: Call) -> None:
+    """Nodes may work meanwhile. It cuts the write-ahead log and removes payload files that nothing names."""
+    with call.client() as client:
+        call.show(client.compact())
+
+
+@command("schema-migrations", example="relaymesh schema-migrations")
+@click.option("--limit", type=WholeNumber(min=1), default=50, help="At most this many, the newest.")
+@pass_call
+def schema_migrations(call: Call, limit: int) -> None:
+    """It opens the database as it is, and brings nothing up to date."""
+    with call.client() as client:
+        call.show(client.schema_migrations(limit))
+
+
+@command("schema-rollback", example="relaymesh schema-rollback --version 20261121_002_plain_rare")
+@click.option("--version", required=True, metavar="VERSION", help="The newest one that schema-migrations lists.")
+@pass_call
+def schema_rollback(call: Call, version: str) -> int:
+    """For a return to the release before: the next start of this one applies it again. Stop the nodes first. The exit
+    status is 1 when the migration was not there.
+    """
+    with call.client() as client:
+        outcome = client.schema_rollback(version)
+    call.show(outcome)
+    return 0 if outcome.removed_migration_row else 1
