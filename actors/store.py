@@ -34,7 +34,7 @@ from relaymesh.store.connection import Durability
 from relaymesh.store.counter import LOW_STARVATION
 from relaymesh.store.error import StoreDefectError
 from relaymesh.store.store import Store
-from relaymesh.store.submit import is_sole
+from relaymesh.store.submit import is_direct
 from relaymesh.wire.store import (
     AttemptLost,
     Claimed,
@@ -82,6 +82,9 @@ PROMOTE_MAX = 512
 LOGGED_PER_COMMIT_MAX = 20
 """Failed attempts of one commit that are logged one by one; the rest is counted in one line."""
 KEYS_PER_HEARTBEAT = 500
+BUCKETS_PER_HEARTBEAT = 500
+ROOM_NS_MAX = 60_000_000_000
+"""The longest wait for the room that a rate gives: the clock may be set meanwhile."""
 CHECKPOINT_NS = 30_000_000_000
 
 
@@ -241,6 +244,9 @@ class StoreActor(Actor):
         self._hinted = False
         self._hints_pay = True
         self._data_version = -1
+        # The last claim left something to a limit, so the end of any step may make room; when a rate does by itself.
+        self._held = False
+        self._room_at_ns: int | None = None
         self._due_ms: int | None = None
         self._due_known = False
         # A schedule has a tick that waits for the end of the run before it.
@@ -354,6 +360,9 @@ class StoreActor(Actor):
         with self._store.reading():
             version = self._store.data_version()
         now_ns = self._timers.now_ns()
+        if self._room_at_ns is not None and now_ns >= self._room_at_ns:
+            self._room_at_ns = None
+            self._maybe_ready = True
         if version != self._data_version:
             self._data_version = version
             self._maybe_ready = True
@@ -464,7 +473,7 @@ class StoreActor(Actor):
         audit.begin(now_ms)
         store, facts = self._store, self._facts
         tasks = [task for message, _ in batch.submits for task in message.tasks]
-        straight = bool(tasks) and all(map(is_sole, tasks)) and self._may_claim()
+        straight = bool(tasks) and all(map(is_direct, tasks)) and self._may_claim()
         if tasks and not straight:
             self._answer_submits(done, batch, store.submit(tasks, now_ms=now_ms))
         if batch.finished:
@@ -502,6 +511,7 @@ class StoreActor(Actor):
             if node.generation == self._generation and not store.write_heartbeat(node, now_ms=now_ms):
                 self._needs.lost_generation()
             store.forget_keys(before_ms=now_ms - KEY_TTL_MS, limit=KEYS_PER_HEARTBEAT)
+            store.forget_buckets(now_ms=now_ms, limit=BUCKETS_PER_HEARTBEAT)
         for order, reply in batch.maintenance:
             done.answers.append((reply, self._maintain(order, now_ms)))
             done.ready = done.due_changed = True
@@ -527,8 +537,10 @@ class StoreActor(Actor):
         return done
 
     def _makes_room(self, ended: Iterable[LeaseRef]) -> bool:
-        """Whether something may wait for the room that these leave, in a pool or at an agent's own limit."""
+        """Whether something may wait for the room that these leave: in a pool, at an agent's own limit, at another."""
         agents = {lease.agent_id for lease in ended}
+        if self._held and agents:
+            return True
         pools, limits = self._facts.pools, self._facts.limits
         return not agents.isdisjoint(limits) or self._demand.makes_room(pools.get(agent, "") for agent in agents)
 
@@ -655,6 +667,8 @@ class StoreActor(Actor):
     def _tell_claimed(self, claim: Claim, asked_at_ns: int) -> None:
         # With slots to spare it took all that was ready for them; another slot, or news, is told apart.
         self._maybe_ready = len(claim.rows) >= min(self._demand.limit, self._claim_max)
+        self._held = claim.held
+        self._wait_for_room(claim.due_in_ms)
         if not claim.rows:
             return
         grants: list[Grant] = []
@@ -686,6 +700,14 @@ class StoreActor(Actor):
         unread |= {lease.row_id for lease in late}
         kept = (row.pool for row in claim.rows if row.lease.row_id not in unread)
         self._tell_grants(tuple(grants), kept, claim.state, asked_at_ns)
+
+    def _wait_for_room(self, due_in_ms: int | None) -> None:
+        """Claim again when a rate lets the next step start; nothing else tells us of that."""
+        self._room_at_ns = None
+        if due_in_ms is not None:
+            due_in_ns = min(due_in_ms * 1_000_000, ROOM_NS_MAX)
+            self._room_at_ns = self._timers.now_ns() + due_in_ns
+            self._timers.after(due_in_ns, self.address, PollStore(), key="room")
 
     def _tell_grants(self, grants: tuple[Grant, ...], pools: Iterable[str], state: Fairness, asked_at_ns: int) -> None:
         """Tell the queue what its demand brought. pools: of all steps that were claimed."""

@@ -18,6 +18,7 @@ stands in other modules, loaded when they are first needed: every command of the
                store/                 maintenance, exports
     settings   configure.py reload.py  change one, read them again, what each load changed
     schedule   scheduling.py          create, list, pause, resume, trigger, backfill, next runs
+    limits     limits.py              limits, pauses, drained nodes
     audit      evidence.py            tail, query, verify and export the audit log
 
 Whatever changes the root is recorded in the audit log once it is on disk. A record that cannot be written fails no call
@@ -76,9 +77,13 @@ from relaymesh.view import (
 )
 
 if TYPE_CHECKING:
+    from relaymesh.admission import Gate
     from relaymesh.agents.registry import Registry
     from relaymesh.audit import AuditTrail
+    from relaymesh.core.admission import Bounds
     from relaymesh.core.ident import Ids
+    from relaymesh.errors import InputError
+    from relaymesh.limits import Pause
     from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
     from relaymesh.otel import Tracing
@@ -92,7 +97,7 @@ if TYPE_CHECKING:
         SnapshotImportOutcome,
     )
     from relaymesh.scheduling import Schedules
-    from relaymesh.settings import Settings
+    from relaymesh.settings import Loaded, Settings
     from relaymesh.settings.record import Alert
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.dead_letter import DeadFilter
@@ -105,7 +110,11 @@ if TYPE_CHECKING:
         ClusterStateOutcome,
         DeadExportOutcome,
         HealthOutcome,
+        LimitOutcome,
+        LimitView,
         MaintenanceOutcome,
+        PauseOutcome,
+        QueueStatus,
         SettingSetOutcome,
         SettingsHistoryEntry,
         SettingsReloadOutcome,
@@ -147,6 +156,8 @@ class Client:
     actor: who the audit log says did it. now_ms: wall clock, for tests.
     submitter: how tasks are stored; a program that runs a node hands in the node's own group commit, everybody else
         commits on a connection of its own.
+    gate: which bounds of the admission gate hold: those that somebody ``set``, or ``always`` the defaults too, as for
+        the commands ``submit`` and ``submit-workflow``.
 
     A value of a wrong kind, here or in a method, is an InputError that says what to write.
     """
@@ -160,6 +171,7 @@ class Client:
         actor: str = "cli",
         now_ms: Callable[[], int] = _wall_ms,
         submitter: Callable[[Sequence[NewTask]], list[tuple[str, bool]]] | None = None,
+        gate: Gate = "set",
     ) -> None:
         check_text("namespace", namespace)
         self.namespace = normalize_namespace(namespace)
@@ -172,9 +184,10 @@ class Client:
         self._now_ms = now_ms
         self._fresh_ids: Ids | None = None
         self._submitter = submitter
+        self._gate = gate
         self._store: Database | None = None
         self._registry: Registry | None = None
-        self._settings: Settings | None = None
+        self._loaded: Loaded | None = None
         self._waker: WakeSender | None = None
         self._control: ControlClient | None = None
         self._commits = 0
@@ -237,15 +250,27 @@ class Client:
         expires_in_ms: int | None = None,
         labels: Mapping[str, str] | None = None,
         traceparent: str | None = None,
+        concurrency_key: str | None = None,
+        unique: str | None = None,
+        on_duplicate: str | None = None,
+        unique_key: str | None = None,
     ) -> SubmitOutcome:
         """Store one task; returns when it is on disk.
 
         input: text, or any value that JSON can hold, dataclasses included, which is stored as its JSON text.
         idempotency_key: a second submit with a key that is still held returns the first task. Default: a hash of agent
             and input.
+        concurrency_key: steps with the same key share its limits, by default one at a time; a text that begins with a
+            slash is a JSON pointer to the key in the input.
+        unique: ``waiting``, ``running`` or ``period=MS``: as long as another task with the same unique_key (by default
+            a hash of agent and input) waits, has not ended, or is younger, this one is a duplicate.
+        on_duplicate: ``return`` the other (the default), ``refuse``, ``replace`` it if it has not started, or
+            ``debounce``: replace it and wait ``delay_ms`` again.
 
         Raises:
             UnknownAgentError, PayloadTooLargeError, InputError: nothing was stored.
+            DuplicateTaskError: another task stands in the way, and on_duplicate says so.
+            AdmissionError: the root carries too much already; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
         from relaymesh.argument import agent_id_of, labels_of
@@ -261,9 +286,13 @@ class Client:
             expires_in_ms=expires_in_ms,
             labels=labels_of(labels),
             traceparent=traceparent,
+            concurrency_key=concurrency_key,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            unique_key=unique_key,
         )
-        ((task_id, deduplicated),) = self._commit([self._draft(request)])
-        return outcome_of(task_id, deduplicated)
+        (result,) = self._commit([self._draft(request)])
+        return outcome_of(result)
 
     def submit_many(self, requests: Iterable[TaskRequest]) -> Iterator[BatchLine]:
         """Store many tasks in groups; yields one line per request, in order, after its group is on disk.
@@ -286,11 +315,18 @@ class Client:
         at_ms: int | None = None,
         expires_in_ms: int | None = None,
         traceparent: str | None = None,
+        unique: str | None = None,
+        on_duplicate: str | None = None,
+        unique_key: str | None = None,
     ) -> SubmitOutcome:
         """Store a workflow: bytes or text of a workflow file, the same as values, or a ``Workflow``.
 
+        unique, on_duplicate, unique_key: as for ``submit``; the key is by default that of the steps.
+
         Raises:
             WorkflowError: what is wrong, and where; nothing was stored.
+            DuplicateTaskError: another task stands in the way, and on_duplicate says so.
+            AdmissionError: the root carries too much already; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
         from relaymesh.core.workflow import check_agents, parse
@@ -313,9 +349,12 @@ class Client:
             expires_in_ms=expires_in_ms,
             labels=labels,
             traceparent=traceparent,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            unique_key=unique_key,
         )
-        ((task_id, deduplicated),) = self._commit([task])
-        return outcome_of(task_id, deduplicated)
+        (result,) = self._commit([task])
+        return outcome_of(result)
 
     def _draft(self, request: TaskRequest) -> NewTask:
         from relaymesh.submission import check_request, new_task, payload_of
@@ -325,28 +364,66 @@ class Client:
         payload = payload_of(request)
         return new_task(request, payload, now_ms=self._now_ms(), ids=self._ids, files=self._writable().payloads)
 
-    def _commit(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
-        """Store tasks; return ``(task id, deduplicated)`` of each, once they are on disk and recorded."""
-        tracing = self._traces()
-        began_ns = time.time_ns() if tracing is not None else 0
-        results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
-        if tracing is not None:
-            fresh = [task for task, (_, deduplicated) in zip(tasks, results, strict=True) if not deduplicated]
-            tracing.submitted(fresh, began_ns=began_ns, ended_ns=time.time_ns())
-        self._record_submits(tasks, results)
+    def _commit(self, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
+        """Store tasks; return ``(task id, deduplicated)`` of each, or why it was not stored, once that is recorded."""
+        results = self._let_in(tasks)
+        if any(task.unique is not None for task in tasks):
+            from relaymesh.uniqueness import refuse_duplicates
+
+            return refuse_duplicates(tasks, results)
         return results
 
-    def _record_submits(self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]]) -> None:
+    def _let_in(self, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
+        from relaymesh.admission import bounds_of
+
+        bounds = bounds_of(self._load(), self._gate)
+        if bounds:
+            return self._commit_through(bounds, tasks)
+        began_ns = time.time_ns()
+        results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
+        self._record_submits(tasks, results, began_ns)
+        return results
+
+    def _commit_through(self, bounds: Bounds, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
+        """The same through the admission gate, which stands in our own transaction: no node is asked."""
+        from relaymesh.admission import error_of, record_of
+
+        store = self._writable()
+        began_ns = time.time_ns()
+        with store.write():
+            refusals = store.admit(tasks, bounds, now_ms=self._now_ms())
+            admitted = [task for task, refusal in zip(tasks, refusals, strict=True) if refusal is None]
+            results = store.submit(admitted, now_ms=self._now_ms())
+        self._commits += 1
+        self._wake()
+        self._record_submits(admitted, results, began_ns)
+        self.audit.record_many(
+            record_of(refusal, task, self._load(), actor=self._actor)
+            for task, refusal in zip(tasks, refusals, strict=True)
+            if refusal is not None
+        )
+        left = iter(results)
+        return [next(left) if refusal is None else error_of(refusal, bounds) for refusal in refusals]
+
+    def _record_submits(
+        self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]], began_ns: int | None = None
+    ) -> None:
+        """Trace and audit what was stored. began_ns: when the submit began, if that was long ago."""
+        tracing = self._traces()
+        if tracing is not None:
+            fresh = [task for task, (_, deduplicated) in zip(tasks, results, strict=True) if not deduplicated]
+            ended_ns = time.time_ns()
+            tracing.submitted(fresh, began_ns=began_ns or ended_ns, ended_ns=ended_ns)
         from relaymesh.audit.event import submit_bodies
 
         now_ms = self._now_ms()
         self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
 
     def _store_tasks(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
-        store = self._writable()
         handed_over = self._hand_over(tasks)
         if handed_over is not None:
             return handed_over
+        store = self._writable()
         with store.write():
             results = store.submit(tasks, now_ms=self._now_ms())
         self._commits += 1
@@ -586,11 +663,11 @@ class Client:
         """Like ``metrics``, for a scraper: the audit log does not grow by it. From any thread, one at a time."""
         from relaymesh.errors import RootError
         from relaymesh.observation import render_metrics
-        from relaymesh.settings import load_settings
+        from relaymesh.settings import load
 
         store = self._readable()
         try:
-            self._settings = load_settings(self.root)  # a server runs for long, and takes what was changed
+            self._loaded = load(self.root)  # a server runs for long, and takes what was changed
         except RootError:
             self._config()  # of before, when there is one
         return render_metrics(store, self._config(), now_ms=self._now_ms)
@@ -932,6 +1009,131 @@ class Client:
             )
         return outcome
 
+    # -- limits ------------------------------------------------------------------------------------------------------
+
+    def set_limit(
+        self,
+        scope: str,
+        name: str = "",
+        *,
+        max_concurrency: int | None = None,
+        rate: str | None = None,
+        burst: int | None = None,
+    ) -> LimitOutcome:
+        """Set a limit that holds for all processes of the root from their next claim on; what is not given stays.
+
+        scope: ``overall``, ``agent``, ``key``, or ``each-key`` for keys that have none of their own. name: of the agent
+        or key. rate: starts and time, such as ``100/m``; burst: starts at once after a pause, by default those of one
+        period.
+
+        Raises:
+            BadLimitError, TooManyRulesError: nothing was changed.
+        """
+        from relaymesh.limits import set_limit
+
+        check_text("scope", scope)
+        check_text("name", name)
+        check_text_or_none("rate", rate)
+        for number, value in (("max_concurrency", max_concurrency), ("burst", burst)):
+            if value is not None:
+                check_whole_number(number, value)
+        outcome = set_limit(
+            self._writable(),
+            scope,
+            name,
+            max_concurrency=max_concurrency,
+            rate=rate,
+            burst=burst,
+            now_ms=self._now_ms,
+        )
+        self._changed_limit("limit.set", outcome)
+        return outcome
+
+    def remove_limit(self, scope: str, name: str = "") -> LimitOutcome:
+        """Remove a limit; what holds without it is in the answer.
+
+        Raises:
+            BadLimitError: nothing was changed.
+        """
+        from relaymesh.limits import remove_limit
+
+        check_text("scope", scope)
+        check_text("name", name)
+        outcome = remove_limit(self._writable(create=False), scope, name, now_ms=self._now_ms)
+        self._changed_limit("limit.remove", outcome)
+        return outcome
+
+    def limits(self) -> list[LimitView]:
+        """Return all limits, and how far each is used up."""
+        from relaymesh.limits import limits
+
+        return limits(self._readable(), now_ms=self._now_ms)
+
+    def pause_queue(self, *, agent: str | None = None, priority: str | None = None, reason: str = "") -> PauseOutcome:
+        """Let nothing new be taken: overall, of one agent, or of one priority. What runs goes on to its end.
+
+        Raises:
+            InputError, TooManyRulesError: nothing was changed.
+        """
+        from relaymesh.limits import pause_of
+
+        check_text_or_none("agent", agent)
+        check_text_or_none("priority", priority)
+        return self._change_pause("queue.pause", pause_of(agent=agent, priority=priority), True, reason)
+
+    def resume_queue(
+        self, *, agent: str | None = None, priority: str | None = None, node: str | None = None
+    ) -> PauseOutcome:
+        """End the pause of just that: the whole queue, one agent, one priority, or a drained node.
+
+        Raises:
+            InputError: nothing was changed.
+        """
+        from relaymesh.limits import pause_of
+
+        for name, value in (("agent", agent), ("priority", priority), ("node", node)):
+            check_text_or_none(name, value)
+        return self._change_pause("queue.resume", pause_of(agent=agent, priority=priority, node=node), False, "")
+
+    def drain_node(self, node: str, *, reason: str = "") -> PauseOutcome:
+        """Let a node take nothing new, also after a restart, until ``resume_queue(node=...)``.
+
+        Raises:
+            UnknownNodeError, InputError, TooManyRulesError: nothing was changed.
+        """
+        from relaymesh.limits import pause_of
+
+        check_text("node", node)
+        return self._change_pause("queue.drain", pause_of(node=node), True, reason)
+
+    def queue_status(self) -> QueueStatus:
+        """Return what is paused, and what waits and runs now."""
+        from relaymesh.limits import queue_status
+
+        return queue_status(self._readable(), now_ms=self._now_ms)
+
+    def _change_pause(self, action: str, what: Pause, paused: bool, reason: str) -> PauseOutcome:
+        from relaymesh.limits import change_pause
+
+        check_text("reason", reason)
+        store = self._writable(create=paused)
+        outcome = change_pause(store, what, paused=paused, reason=reason, now_ms=self._now_ms)
+        self._wake()
+        details = {"scope": outcome.scope, "name": outcome.name, "changed": outcome.changed, "reason": reason}
+        self.audit.record(action, actor=self._actor, resource="runtime/queue", result=outcome.message, details=details)
+        return outcome
+
+    def _changed_limit(self, action: str, outcome: LimitOutcome) -> None:
+        self._wake()
+        details = {
+            "scope": outcome.scope,
+            "name": outcome.name,
+            "max_concurrency": outcome.max_concurrency,
+            "rate": outcome.rate,
+            "burst": outcome.burst,
+        }
+        self.audit.record(action, actor=self._actor, resource="runtime/limits", result=outcome.message, details=details)
+
     # -- settings ----------------------------------------------------------------------------------------------------
 
     def settings(self) -> list[SettingView]:
@@ -962,7 +1164,7 @@ class Client:
 
         check_text("key", key)
         check_text("text", text)
-        self._settings = None
+        self._loaded = None
         return set_setting(self.root, key, text, audit=self.audit, actor=self._actor)
 
     def reload_settings(self) -> SettingsReloadOutcome:
@@ -973,7 +1175,7 @@ class Client:
         """
         from relaymesh.reload import reload_settings
 
-        self._settings = None
+        self._loaded = None
         return reload_settings(self.root, audit=self.audit, now_ms=self._now_ms(), actor=self._actor)
 
     def settings_history(self, limit: int = 20) -> list[SettingsHistoryEntry]:
@@ -1240,11 +1442,14 @@ class Client:
         return self._readable() if has_database(self.root) else None
 
     def _config(self) -> Settings:
-        if self._settings is None:
-            from relaymesh.settings import load_settings
+        return self._load().settings
 
-            self._settings = load_settings(self.root)
-        return self._settings
+    def _load(self) -> Loaded:
+        if self._loaded is None:
+            from relaymesh.settings import load
+
+            self._loaded = load(self.root)
+        return self._loaded
 
     def _local_agents(self) -> Registry:
         if self._registry is None:

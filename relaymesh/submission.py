@@ -22,6 +22,7 @@ from relaymesh.core.priority import normalize_priority
 from relaymesh.core.workflow import derived_key
 from relaymesh.errors import InputError
 from relaymesh.store.draft import TaskIds, draft_task, draft_workflow
+from relaymesh.uniqueness import unique_of
 from relaymesh.view import BatchLine, SubmitOutcome, TaskRequest
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_BYTES",
     "BATCH_TASKS",
+    "BadConcurrencyKeyError",
     "BadPayloadError",
     "BadTimeError",
     "PayloadTooLargeError",
@@ -46,6 +48,8 @@ __all__ = [
     "text_of",
     "workflow_text_of",
 ]
+
+_TEXTS = ("priority", "idempotency_key", "traceparent", "concurrency_key", "unique", "on_duplicate", "unique_key")
 
 BATCH_TASKS = 500
 """Tasks per commit of ``submit_many``."""
@@ -87,6 +91,15 @@ class BadTimeError(InputError):
         super().__init__(sentence)
 
 
+class BadConcurrencyKeyError(InputError):
+    """A concurrency key that is too long, or that points at nothing in the input."""
+
+    code = "bad_concurrency_key"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+
+
 # -- one task --------------------------------------------------------------------------------------------------------
 
 
@@ -117,7 +130,15 @@ def check_request(request: TaskRequest) -> None:
         )
     agent_id_of(request.agent)
     labels_of(request.labels)
-    for name in ("priority", "idempotency_key", "traceparent"):
+    for name in (
+        "priority",
+        "idempotency_key",
+        "traceparent",
+        "concurrency_key",
+        "unique",
+        "on_duplicate",
+        "unique_key",
+    ):
         check_text_or_none(name, getattr(request, name))
 
 
@@ -143,19 +164,32 @@ def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: TaskIds, f
     """Return the rows of a request whose payload was checked.
 
     Raises:
-        BadTimeError, InputError: the times, the priority or the labels are wrong.
+        BadTimeError, InputError: the times, the priority, the labels or the concurrency key are wrong.
     """
+    derived = default_key(request.agent, payload)
+    unique = None
+    if request.unique is not None or request.on_duplicate is not None or request.unique_key is not None:
+        unique = unique_of(
+            request.unique,
+            request.on_duplicate,
+            request.unique_key,
+            default_key=derived,
+            delay_ms=request.delay_ms,
+        )
     return draft_task(
         ids,
         files,
         request.agent,
         payload,
         priority=normalize_priority(request.priority),
-        key=_key(request.idempotency_key) or default_key(request.agent, payload),
+        # What is unique in its own way is not also held to its content.
+        key=_key(request.idempotency_key) or (derived if unique is None else ""),
+        unique=unique,
         not_before_ms=_not_before(now_ms, request.delay_ms, request.at_ms),
         expires_at_ms=_expires_at(now_ms, request.expires_in_ms),
         labels=normalize_labels(request.labels) if request.labels else None,
         traceparent=_traceparent(request.traceparent),
+        concurrency_key=_concurrency_key(request, payload) if request.concurrency_key else None,
     )
 
 
@@ -164,8 +198,16 @@ def default_key(agent_id: str, payload: str) -> str:
     return hashlib.sha256(f"{agent_id}\n{payload}".encode()).hexdigest()
 
 
-def outcome_of(task_id: str, deduplicated: bool) -> SubmitOutcome:
-    """Return what the store's answer about one task means to who submitted it."""
+def outcome_of(result: tuple[str, bool] | InputError) -> SubmitOutcome:
+    """Return what the store's answer about one task means to who submitted it.
+
+    Raises:
+        AdmissionError: it was not let in.
+        DuplicateTaskError: another stands in its way.
+    """
+    if isinstance(result, Exception):
+        raise result
+    task_id, deduplicated = result
     message = "this idempotency key is held by an earlier task" if deduplicated else "stored"
     return SubmitOutcome(task_id=task_id, deduplicated=deduplicated, message=message)
 
@@ -201,6 +243,9 @@ def new_workflow(
     expires_in_ms: int | None,
     labels: Mapping[str, str] | None,
     traceparent: str | None,
+    unique: str | None = None,
+    on_duplicate: str | None = None,
+    unique_key: str | None = None,
 ) -> NewTask:
     """Return the rows of a workflow whose plan was checked.
 
@@ -209,11 +254,16 @@ def new_workflow(
     """
     check_text_or_none("idempotency_key", idempotency_key)
     check_text_or_none("traceparent", traceparent)
+    for name, text in (("unique", unique), ("on_duplicate", on_duplicate), ("unique_key", unique_key)):
+        check_text_or_none(name, text)
+    derived = derived_key(plan)
+    its = unique_of(unique, on_duplicate, unique_key, default_key=derived, delay_ms=delay_ms)
     return draft_workflow(
         ids,
         files,
         plan,
-        key=_key(idempotency_key) or derived_key(plan),
+        key=_key(idempotency_key) or (derived if its is None else ""),
+        unique=its,
         not_before_ms=_not_before(now_ms, delay_ms, at_ms),
         expires_at_ms=_expires_at(now_ms, expires_in_ms),
         labels=normalize_labels(labels_of(labels)),
@@ -227,11 +277,12 @@ def new_workflow(
 def store_in_groups(
     requests: Iterable[TaskRequest],
     draft: Callable[[TaskRequest], NewTask],
-    commit: Callable[[Sequence[NewTask]], list[tuple[str, bool]]],
+    commit: Callable[[Sequence[NewTask]], Sequence[tuple[str, bool] | InputError]],
 ) -> Iterator[BatchLine]:
     """Commit requests in groups; yield one line per request, in order, after its group is on disk.
 
-    draft: raises InputError for a request that is to be rejected. commit: ``(task id, deduplicated)`` of each task.
+    draft: raises InputError for a request that is to be rejected. commit: ``(task id, deduplicated)`` of each task, or
+    why it was not let in.
     """
     group: list[tuple[int, NewTask | BatchLine]] = []
     size = 0
@@ -252,7 +303,7 @@ def store_in_groups(
 
 def _store_group(
     group: Sequence[tuple[int, NewTask | BatchLine]],
-    commit: Callable[[Sequence[NewTask]], list[tuple[str, bool]]],
+    commit: Callable[[Sequence[NewTask]], Sequence[tuple[str, bool] | InputError]],
 ) -> Iterator[BatchLine]:
     tasks = [task for _, task in group if not isinstance(task, BatchLine)]
     results = iter(commit(tasks) if tasks else ())
@@ -260,7 +311,11 @@ def _store_group(
         if isinstance(entry, BatchLine):
             yield entry
             continue
-        task_id, deduplicated = next(results)
+        result = next(results)
+        if isinstance(result, Exception):
+            yield BatchLine(line=line, result="rejected", code=result.code, message=str(result))
+            continue
+        task_id, deduplicated = result
         yield BatchLine(line=line, result="duplicate" if deduplicated else "accepted", task_id=task_id)
 
 
@@ -269,6 +324,15 @@ def _store_group(
 
 def _key(key: str | None) -> str | None:
     return key if key is not None and key.strip() else None
+
+
+def _concurrency_key(request: TaskRequest, payload: str) -> str | None:
+    from relaymesh.core.concurrency_key import KeyTextError, key_of
+
+    try:
+        return key_of(request.concurrency_key, payload)
+    except KeyTextError as error:
+        raise BadConcurrencyKeyError(str(error)) from None
 
 
 def _not_before(now_ms: int, delay_ms: int, at_ms: int | None) -> int | None:

@@ -11,6 +11,7 @@ case, as in ``relaymesh.core.status``.
     run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
     watch             StatsOutcome, HealthOutcome, LeaseConflict, SloAlertOutcome, AlertsOutcome
     cluster state     ClusterStateOutcome, ClusterEpochBumpOutcome
+    limits            LimitView, LimitOutcome, PauseView, PauseOutcome, QueueStatus
     settings          SettingView, SettingSetOutcome, SettingsReloadOutcome, SettingsHistoryEntry
     schedule          ScheduleView, ScheduleDetail, ScheduleRun, NextTick, ScheduleChange, BackfillOutcome
     audit             AuditIntegrityOutcome, SiemExportOutcome
@@ -39,9 +40,14 @@ __all__ = [
     "Explanation",
     "HealthOutcome",
     "LeaseConflict",
+    "LimitOutcome",
+    "LimitView",
     "LogEntry",
     "MaintenanceOutcome",
     "NextTick",
+    "PauseOutcome",
+    "PauseView",
+    "QueueStatus",
     "ReplayBatchOutcome",
     "ReplayOutcome",
     "ScheduleChange",
@@ -78,6 +84,10 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
 
     line: number that comes back in the ``BatchLine``, from 1; 0 lets the receiver count.
     at_ms: do not start before this instant; delay_ms: not before this long after the submit.
+    unique: ``waiting``, ``running`` or ``period=MS``: how long another task with the same ``unique_key`` (by default a
+        hash of agent and input) makes this one a duplicate; on_duplicate: ``return``, ``refuse``, ``replace`` or
+        ``debounce``.
+    concurrency_key: what it shares a limit with; with a slash in front, where in the input that stands (JSON pointer).
     """
 
     agent: str
@@ -89,6 +99,10 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     expires_in_ms: int | None = None
     labels: dict[str, str] = {}
     traceparent: str | None = None
+    concurrency_key: str | None = None
+    unique: str | None = None
+    on_duplicate: str | None = None
+    unique_key: str | None = None
     line: int = 0
 
 
@@ -396,6 +410,62 @@ class StatsOutcome(View, frozen=True, kw_only=True):
     slo_alert_fire_total: int = 0
     submit_rejected_total: int = 0
     namespace: str = "default"
+
+
+class LimitView(View, frozen=True, kw_only=True):
+    """One limit. rate: starts and time, such as ``100/m``; burst: starts at once after a pause; None is no limit.
+
+    running, room: steps that count against it now, and how many more may start; None for the limit of each key.
+    """
+
+    scope: str
+    name: str
+    max_concurrency: int | None
+    rate: str | None
+    burst: int | None
+    running: int | None
+    room: int | None
+
+
+class LimitOutcome(View, frozen=True, kw_only=True):
+    """The limit that holds after a change. message: ``set``, ``removed`` or ``not_found``."""
+
+    changed: bool
+    scope: str
+    name: str
+    max_concurrency: int | None
+    rate: str | None
+    burst: int | None
+    message: str
+
+
+class PauseView(View, frozen=True, kw_only=True):
+    """One pause. scope: ``overall``, ``agent``, ``priority`` or ``node``."""
+
+    scope: str
+    name: str
+    since_ms: int
+    reason: str
+
+
+class PauseOutcome(View, frozen=True, kw_only=True):
+    """message: ``paused``, ``paused_before``, ``resumed`` or ``not_paused``."""
+
+    changed: bool
+    scope: str
+    name: str
+    message: str
+
+
+class QueueStatus(View, frozen=True, kw_only=True):
+    """waiting: ready steps by priority. nodes: running steps by node. drained: drained nodes that run nothing more."""
+
+    paused: bool
+    waiting: dict[str, int]
+    running: int
+    pauses: tuple[PauseView, ...]
+    nodes: dict[str, int]
+    drained: tuple[str, ...]
 
 
 class HealthOutcome(View, frozen=True, kw_only=True):

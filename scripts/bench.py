@@ -6,6 +6,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py throughput --agent process-echo  the same for a Python agent in worker processes
     scripts/bench.py latency                          submit to result on an idle node, from another process
     scripts/bench.py backlog                          cost of a claim with a million finished and delayed tasks
+    scripts/bench.py limits                           throughput with limits and rates against the same without
     scripts/bench.py dag                              a fan-out and a join
     scripts/bench.py inbox                            files dropped at once, from a lane to a stored task
     scripts/bench.py idle                             CPU and memory of a node that has nothing to do
@@ -64,6 +65,17 @@ def backlog(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         finished=rows if options.finished is None else options.finished,
         delayed=rows if options.delayed is None else options.delayed,
         turns=options.turns or (10 if options.quick else 300),
+        durability=options.durability,
+    )
+
+
+def limits(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import limits
+
+    yield limits.run(
+        folder,
+        tasks=options.tasks or (300 if options.quick else 20_000),
+        rounds=options.rounds or (1 if options.quick else 5),
         durability=options.durability,
     )
 
@@ -153,6 +165,7 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         ),
         (latency, {"count": 200}),
         (backlog, {"finished": 100_000, "delayed": 100_000, "turns": 100}),
+        (limits, {"tasks": 10_000, "rounds": 3}),
         (dag, {"rounds": 3}),
         (inbox, {"rounds": 1, "singles": 20}),
         (idle, {"seconds": 5.0}),
@@ -198,6 +211,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--finished", type=int, help="[default: 1000000]")
     one.add_argument("--delayed", type=int, help="[default: 1000000]")
     one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
+    one = command("limits", limits)
+    one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
+    one.add_argument("--rounds", **rounds)
     one = command("dag", dag)
     one.add_argument("--width", type=int, help="steps between submit and join  [default: 1000]")
     one.add_argument("--rounds", **rounds)

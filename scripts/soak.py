@@ -4,6 +4,7 @@
     scripts/soak.py kill --cycles 10000         kill -9 of nodes, workers and clients over a running load
     scripts/soak.py kill --budget-seconds 3600  the same, for so long
     scripts/soak.py hammer --budget-seconds 60  eight processes on one root at full speed
+    scripts/soak.py limits --budget-seconds 60  eight nodes under limits and rates that must never be exceeded
     scripts/soak.py crash --budget-seconds 600  actors crash at random under load
 
 Prints one JSON object with the figures; the exit status is 1 when anything was lost, repeated or stuck. ``--seed``
@@ -31,6 +32,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO)]
 
 from tests.integration.harness import Site, history, read_acknowledged  # noqa: E402
+from tests.integration.limit_storm import LimitStorm  # noqa: E402
 from tests.integration.storm import Storm, check_joins  # noqa: E402
 
 ROUND_CYCLES = 500
@@ -45,7 +47,7 @@ def main() -> int:
     options = _options()
     began = time.monotonic()
     until = began + options.budget_seconds if options.budget_seconds else None
-    soak = {"kill": _kill, "hammer": _hammer, "crash": _crash}[options.what]
+    soak = {"kill": _kill, "hammer": _hammer, "limits": _limits, "crash": _crash}[options.what]
     figures: Figures = {"what": options.what, "seed": options.seed, "ok": False}
     try:
         soak(options, until, figures)
@@ -59,7 +61,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("kill", "hammer", "crash"))
+    parser.add_argument("what", choices=("kill", "hammer", "limits", "crash"))
     parser.add_argument("--cycles", type=int, default=0, help="kills in all; 10000 when no budget is given")
     parser.add_argument("--budget-seconds", type=float, default=0)
     parser.add_argument("--seed", type=int, default=1)
@@ -126,6 +128,16 @@ def _hammer(options: argparse.Namespace, until: float | None, figures: Figures) 
         assert "locked" not in logs and "busy" not in logs, logs[-4000:]
         ids = read_acknowledged(files)
         figures.update(tasks=dict(history(site, ids)), acknowledged=len(ids))
+
+
+def _limits(options: argparse.Namespace, until: float | None, figures: Figures) -> None:
+    assert until is not None, "limits takes --budget-seconds"
+    with _Place(options) as site:
+        storm = LimitStorm(site)
+        storm.submit(600)
+        storm.start()
+        storm.run(max(1.0, until - time.monotonic()))
+        figures.update(storm.check())
 
 
 def _crash(options: argparse.Namespace, until: float | None, figures: Figures) -> None:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from relaymesh.admission import Gate
     from relaymesh.client import Client
     from relaymesh.node import NodeOptions, RunningNode
     from relaymesh.view import BenchmarkRunOutcome, View, WorkerOutcome
@@ -23,10 +24,10 @@ GLOBAL_OPTIONS = ("--root", "--namespace", "--output")
 class Doors:
     """The ways out of a command: to a client, and to a node. Each imports what it needs when it is called."""
 
-    def client(self, root: str, *, namespace: str, agents: Sequence[str]) -> Client:
+    def client(self, root: str, *, namespace: str, agents: Sequence[str], gate: Gate = "set") -> Client:
         from relaymesh.client import Client
 
-        return Client(root, namespace=namespace, agents=agents)
+        return Client(root, namespace=namespace, agents=agents, gate=gate)
 
     def obstacle(self) -> str | None:
         """Return a sentence about what keeps nodes from starting, or None."""
@@ -81,8 +82,9 @@ class Call:
     output: str | None = None
     doors: Doors = field(default_factory=Doors)
 
-    def client(self, agents: Sequence[str] = ()) -> Client:
-        return self.doors.client(self.root, namespace=self.namespace, agents=agents)
+    def client(self, agents: Sequence[str] = (), *, gate: Gate = "set") -> Client:
+        """gate: which bounds of the admission gate hold for what is submitted (relaymesh.client)."""
+        return self.doors.client(self.root, namespace=self.namespace, agents=agents, gate=gate)
 
     @property
     def tables(self) -> bool:

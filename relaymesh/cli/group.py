@@ -56,6 +56,8 @@ COMMANDS: dict[str, Entry] = {
     "task-export": Entry("Operate", "operate", "Write everything about one task to a JSON file."),
     "dead-export": Entry("Operate", "operate", "Write the list of dead letters to a JSON file."),
     "maintenance": Entry("Operate", "operate", "Run one maintenance tick: reclaim, retry, repair."),
+    "queue": Entry("Operate", "limits", "Pause and resume the queue, drain a node, or show what is paused."),
+    "limits": Entry("Operate", "limits", "Show, set or remove limits on what runs at a time and how often."),
     "settings": Entry("Operate", "settings", "Show the settings of the root, change one, or print their schema."),
     "reload-settings": Entry("Operate", "settings", "Read settings and retry policies again and say what changed."),
     "settings-history": Entry("Operate", "settings", "List the loads of settings and what each changed."),

@@ -48,6 +48,19 @@ def _common(function: F) -> F:
             callback=split_labels,
             help="Label for finding the task again; comma-separated, may be repeated.",
         ),
+        click.option(
+            "--unique",
+            metavar="waiting|running|period=MS",
+            help="As long as another with the same unique key waits, has not ended, or is younger, it is a duplicate.",
+        ),
+        click.option(
+            "--on-duplicate",
+            metavar="return|refuse|replace|debounce",
+            help="Print the other, fail, take the place of one that waits, or do so and wait --delay again.",
+        ),
+        click.option(
+            "--unique-key", metavar="KEY", help="What makes two the same.  [default: derived from the content]"
+        ),
         click.option("--wait", cls=Flag, default=False, help="Wait for the end and print the task; exit 1 on failure."),
         click.option("--follow", cls=Flag, default=False, help="Like --wait, and print what happens as it happens."),
         click.option("--timeout", "timeout_ms", type=DURATION, help="Stop waiting after this long; the task goes on."),
@@ -72,6 +85,11 @@ relaymesh submit --batch tasks.ndjson""",
     help="The payload: text, @ and a file, or - for stdin; write @@ for text that starts with @.",
 )
 @click.option("--priority", default="normal", metavar="high|normal|low", help="Lane of the queue.")
+@click.option(
+    "--concurrency-key",
+    metavar="KEY|/POINTER",
+    help="Steps with the same key share its limits, by default one at a time; /a/b takes the key from the JSON input.",
+)
 @click.option("--batch", metavar="FILE|-", help="Submit one task per line of an NDJSON file.")
 @_common
 @click.pass_context
@@ -82,21 +100,26 @@ def submit(
     agent: str | None,
     text: str | None,
     priority: str,
+    concurrency_key: str | None,
     batch: str | None,
     idempotency_key: str | None,
     delay_ms: int | None,
     at_ms: int | None,
     expires_in_ms: int | None,
     labels: dict[str, str],
+    unique: str | None,
+    on_duplicate: str | None,
+    unique_key: str | None,
     wait: bool,
     follow: bool,
     timeout_ms: int | None,
     agent_sources: tuple[str, ...],
 ) -> int:
     """--agent and --input are required, unless --batch is given. A line of a batch is a JSON object with the members
-    agent and input, and optionally priority, idempotencyKey, delayMs, atMs, expiresInMs, labels and traceparent. One
-    line is printed for each, with its number and accepted, duplicate or rejected, then one with the sums; the exit
-    status is 1 if any was rejected. Running the same batch again is safe: what was stored comes back as duplicate.
+    agent and input, and optionally priority, idempotencyKey, delayMs, atMs, expiresInMs, labels, traceparent,
+    concurrencyKey, unique, onDuplicate and uniqueKey. One line is printed for each, with its number and accepted,
+    duplicate or rejected, then one with the sums; the exit status is 1 if any was rejected. Running the same batch
+    again is safe: what was stored comes back as duplicate.
     """
     if batch is not None:
         _refuse_beside_batch(ctx)
@@ -110,7 +133,7 @@ def submit(
     from relaymesh.core.limit import PAYLOAD_BYTES_MAX
 
     payload = text_of(text, bytes_max=PAYLOAD_BYTES_MAX)
-    with call.client(agent_sources) as client:
+    with call.client(agent_sources, gate="always") as client:
         outcome = client.submit(
             agent,
             payload,
@@ -120,6 +143,10 @@ def submit(
             at_ms=at_ms,
             expires_in_ms=expires_in_ms,
             labels=labels,
+            concurrency_key=concurrency_key,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            unique_key=unique_key,
         )
         return _finish(call, client, outcome, wait, follow, timeout_ms)
 
@@ -140,6 +167,9 @@ def submit_workflow(
     at_ms: int | None,
     expires_in_ms: int | None,
     labels: dict[str, str],
+    unique: str | None,
+    on_duplicate: str | None,
+    unique_key: str | None,
     wait: bool,
     follow: bool,
     timeout_ms: int | None,
@@ -153,7 +183,7 @@ def submit_workflow(
     from relaymesh.core.limit import WORKFLOW_BYTES_MAX
 
     workflow = read_bytes(path, bytes_max=WORKFLOW_BYTES_MAX + 1)  # one more byte, and the size is seen to be wrong
-    with call.client(agent_sources) as client:
+    with call.client(agent_sources, gate="always") as client:
         outcome = client.submit_workflow(
             workflow,
             idempotency_key=idempotency_key,
@@ -162,6 +192,9 @@ def submit_workflow(
             delay_ms=delay_ms or 0,
             at_ms=at_ms,
             expires_in_ms=expires_in_ms,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            unique_key=unique_key,
         )
         return _finish(call, client, outcome, wait, follow, timeout_ms)
 

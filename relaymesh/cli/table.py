@@ -27,6 +27,7 @@ from relaymesh.view import (
     Explanation,
     LeaseConflict,
     LogEntry,
+    QueueStatus,
     ReplayBatchOutcome,
     ReplayOutcome,
     ScheduleDetail,
@@ -106,6 +107,10 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
                 console.print(_rows(answer.details, console.width))
         case StatsOutcome():
             console.print(_stats(answer))
+        case QueueStatus():
+            console.print(_pairs(answer, leave_out=("pauses",)))
+            if answer.pauses:
+                console.print(_rows(answer.pauses, console.width))
         case SnapshotDiffOutcome():
             console.print(_pairs(answer, leave_out=("changes",)))
             if answer.changes:

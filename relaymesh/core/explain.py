@@ -6,8 +6,9 @@ The questions are asked in the order in which the causes stand in each other's w
     running? ────────────── owner_lost (owner gone, or lease over), running
     dependencies unmet? ─── blocked_by_dead_dependency (will never end by itself), waiting_dependency
     too early? ──────────── retry_backoff, delayed
+    paused? ─────────────── queue_paused
     anybody to run it? ──── no_node, agent_not_registered
-    room for it? ────────── agent_concurrency, no_free_slot
+    room for it? ────────── overall_, agent_, key_concurrency, overall_, agent_, key_rate; no_free_slot
     else ────────────────── ready (it starts within a moment)
 
 Reason codes never change; docs/explain.md lists them for users.
@@ -18,9 +19,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from relaymesh.core.rate_text import rate_text
 from relaymesh.core.status import StepStatus, TaskStatus
+from relaymesh.core.throttle import Limit, LimitScope, PauseScope
 
-__all__ = ["Dependency", "Reason", "StepFacts", "Why", "explain"]
+__all__ = ["Dependency", "LimitReached", "Paused", "Reason", "StepFacts", "Why", "explain"]
 
 
 class Reason(StrEnum):
@@ -35,9 +38,15 @@ class Reason(StrEnum):
     WAITING_DEPENDENCY = "waiting_dependency"
     RETRY_BACKOFF = "retry_backoff"
     DELAYED = "delayed"
+    QUEUE_PAUSED = "queue_paused"
     NO_NODE = "no_node"
     AGENT_NOT_REGISTERED = "agent_not_registered"
     AGENT_CONCURRENCY = "agent_concurrency"
+    OVERALL_CONCURRENCY = "overall_concurrency"
+    KEY_CONCURRENCY = "key_concurrency"
+    OVERALL_RATE = "overall_rate"
+    AGENT_RATE = "agent_rate"
+    KEY_RATE = "key_rate"
     NO_FREE_SLOT = "no_free_slot"
     READY = "ready"
 
@@ -49,6 +58,29 @@ class Dependency:
     step_id: str
     status: StepStatus
     since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """What keeps the step from being taken anywhere, and since when."""
+
+    scope: PauseScope
+    name: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """The first limit of the root that leaves the step no room. name: of the agent or key, else "".
+
+    running: steps that count against it. due_in_ms: of a rate, when it gives the next start.
+    """
+
+    scope: LimitScope
+    name: str
+    limit: Limit
+    running: int
+    due_in_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +95,7 @@ class StepFacts:
     agent_nodes: live nodes that have the agent, paused ones left out.
     agent_running, agent_limit: of the agent's steps on those nodes; None: no limit.
     free_slots: free slots that fit the step on those nodes.
+    paused: the pause that holds for the step; limit_reached: the limit of the root that does.
     room_since_ms: since when nobody could take it (no node, no agent, no room); None when that is not known.
     """
 
@@ -86,6 +119,8 @@ class StepFacts:
     agent_running: int = 0
     agent_limit: int | None = None
     free_slots: int = 0
+    paused: Paused | None = None
+    limit_reached: LimitReached | None = None
     room_since_ms: int | None = None
 
 
@@ -121,7 +156,14 @@ def explain(facts: StepFacts) -> Why:
         case StepStatus.RUNNING:
             return _running(facts)
         case _:
-            return _unmet(facts) or _too_early(facts) or _nobody(facts) or _no_room(facts) or _ready(facts)
+            return (
+                _unmet(facts)
+                or _too_early(facts)
+                or _paused(facts)
+                or _nobody(facts)
+                or _no_room(facts)
+                or _ready(facts)
+            )
 
 
 def _running(facts: StepFacts) -> Why:
@@ -170,6 +212,45 @@ def _too_early(facts: StepFacts) -> Why | None:
     return Why(Reason.DELAYED, facts.status_since_ms, f"it may not start before {wait}")
 
 
+def _paused(facts: StepFacts) -> Why | None:
+    pause = facts.paused
+    if pause is None:
+        return None
+    match pause.scope:
+        case PauseScope.AGENT:
+            what, option = f"the agent {pause.name} is paused", f" --agent {pause.name}"
+        case PauseScope.PRIORITY:
+            what, option = f"the priority {pause.name} is paused", f" --priority {pause.name.lower()}"
+        case _:
+            what, option = "the queue is paused", ""
+    since_ms = max(pause.since_ms, facts.status_since_ms, facts.not_before_ms or 0)
+    return Why(Reason.QUEUE_PAUSED, since_ms, what, f"relaymesh queue resume{option}")
+
+
+def _limited(facts: StepFacts) -> Why | None:
+    reached = facts.limit_reached
+    if reached is None:
+        return None
+    match reached.scope:
+        case LimitScope.OVERALL:
+            whose, option = "", " --overall"
+        case LimitScope.AGENT:
+            whose, option = f" of {reached.name}", f" --agent {reached.name}"
+        case _:
+            whose, option = f" with the key {reached.name}", f" --key {reached.name}"
+    scope = "key" if reached.scope is LimitScope.EACH_KEY else str(reached.scope)
+    if reached.due_in_ms is None:
+        sentence = f"{reached.running} of at most {reached.limit.max_concurrency} steps{whose} are running"
+        raise_it = f"relaymesh limits set{option} --max-concurrency <more>"
+        return Why(Reason(f"{scope}_concurrency"), _room_since(facts), sentence, raise_it)
+    rate = reached.limit.rate
+    assert rate is not None, "only a rate has a time at which it is due"
+    sentence = (
+        f"no more than {rate_text(rate)} steps{whose} may start; the next one may in {_seconds(reached.due_in_ms)}"
+    )
+    return Why(Reason(f"{scope}_rate"), _room_since(facts), sentence, f"relaymesh limits set{option} --rate <more>")
+
+
 def _nobody(facts: StepFacts) -> Why | None:
     since_ms = _room_since(facts)
     if facts.live_nodes <= 0:
@@ -188,6 +269,9 @@ def _nobody(facts: StepFacts) -> Why | None:
 
 
 def _no_room(facts: StepFacts) -> Why | None:
+    limited = _limited(facts)
+    if limited is not None:
+        return limited
     since_ms = _room_since(facts)
     if facts.agent_limit is not None and facts.agent_running >= facts.agent_limit:
         return Why(

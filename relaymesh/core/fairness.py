@@ -10,9 +10,9 @@ One cycle has 12 slots; the position in it is kept from plan to plan::
        └──────────────────────────────────────────────┘ miss: the cycle goes on
 
 A lane that has nothing that fits costs no slot: the position moves over its part of the cycle. Any pick that is not
-HIGH resets the run. A candidate that does not fit now (its pool has no free slot, its agent no room) is passed over and
-does not block the ones behind it; since a plan only uses room up, passing once is enough, and a plan looks at each
-candidate at most once. See docs/decisions/fairness.md.
+HIGH resets the run. A candidate that does not fit now (its pool has no free slot, its agent or its key no room) is
+passed over and does not block the ones behind it; since a plan only uses room up, passing once is enough, and a plan
+looks at each candidate at most once. See docs/decisions/fairness.md.
 """
 
 from __future__ import annotations
@@ -70,12 +70,14 @@ class Candidate(NamedTuple):
     """A step that may be started: ready, due, and waiting in a lane since ``queued_at_ms``.
 
     pool: the slots that it needs one of (worker processes of an agent, threads, inline).
+    key: its concurrency key, "" without one.
     """
 
     row_id: int
     agent_id: str
     pool: str
     queued_at_ms: int
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,14 @@ def plan(
     agent_room: Mapping[str, int],
     limit: int,
     high_run_max: int = HIGH_RUN_MAX,
+    key_room: Mapping[str, int] | None = None,
 ) -> Plan:
     """Choose up to ``limit`` candidates to start now.
 
     lanes: per lane the candidates in queue order; a missing lane is empty.
     free: free slots per pool; a missing pool has none.
     agent_room: how many more steps of an agent may start; an agent that is missing has no limit.
+    key_room: the same by concurrency key; a key that is missing has no limit.
 
     Raises ValueError for a negative limit or a high_run_max below 1. Takes time in proportion to the candidates looked
     at, which are never more than are given, and ends early once no slot is free.
@@ -114,6 +118,7 @@ def plan(
     slots = {pool: count for pool, count in free.items() if count > 0}
     left = min(limit, sum(slots.values()))
     room = dict(agent_room)
+    keys = dict(key_room) if key_room else {}
     waiting = [iter(lanes.get(lane, ())) for lane in _LANES]
     empty = [not lanes.get(lane) for lane in _LANES]
     position, high_run, forced_low = state.position, state.high_run, 0
@@ -133,7 +138,7 @@ def plan(
             wanted = left if alone else min(left, _PART_END[part] - slot)
             if part == _HIGH and not empty[_LOW]:
                 wanted = min(wanted, high_run_max - high_run)
-        taken = _take(waiting[part], wanted, slots, room, picks)
+        taken = _take(waiting[part], wanted, slots, room, keys, picks)
         empty[part] = taken < wanted
         if not taken:
             continue
@@ -148,7 +153,12 @@ def plan(
 
 
 def _take(
-    waiting: Iterator[Candidate], wanted: int, slots: dict[str, int], room: dict[str, int], picks: list[Candidate]
+    waiting: Iterator[Candidate],
+    wanted: int,
+    slots: dict[str, int],
+    room: dict[str, int],
+    keys: dict[str, int],
+    picks: list[Candidate],
 ) -> int:
     """Move up to ``wanted`` candidates that fit into ``picks``; return how many. Fewer means that no other fits."""
     taken = 0
@@ -157,9 +167,14 @@ def _take(
         if not free:
             continue
         agent_id = candidate.agent_id
-        if agent_id in room:
-            if room[agent_id] <= 0:
+        if agent_id in room and room[agent_id] <= 0:
+            continue
+        key = candidate.key
+        if key and key in keys:
+            if keys[key] <= 0:
                 continue
+            keys[key] -= 1
+        if agent_id in room:
             room[agent_id] -= 1
         slots[candidate.pool] = free - 1
         picks.append(candidate)

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "BURST_MAX",
+    "CONCURRENCY_KEY_CHARS_MAX",
+    "CONCURRENCY_MAX",
     "DEPENDENCIES_MAX",
     "DEPTH_MAX",
     "INSTANT_MS_MAX",
     "LABELS_MAX",
     "LABEL_NAME_CHARS_MAX",
     "LABEL_VALUE_CHARS_MAX",
+    "LIMITS_MAX",
+    "PAUSES_MAX",
     "PAYLOAD_BYTES_MAX",
+    "RATE_COUNT_MAX",
+    "RATE_PERIOD_MS_MAX",
     "SPILL_BYTES",
     "STEPS_MAX",
     "STEP_ID_CHARS_MAX",
@@ -48,3 +55,23 @@ LABEL_VALUE_CHARS_MAX: Final = 256
 
 INSTANT_MS_MAX: Final = 253_402_300_799_999
 """The last instant that can be stored or shown: the end of the year 9999, UTC."""
+
+CONCURRENCY_KEY_CHARS_MAX: Final = 256
+"""A concurrency key, and a key that keeps tasks unique."""
+
+CONCURRENCY_MAX: Final = 1_000_000
+"""The largest limit on steps that run at a time; whoever wants more wants none."""
+
+RATE_COUNT_MAX: Final = 1_000_000
+"""Starts in a period of a rate."""
+
+RATE_PERIOD_MS_MAX: Final = 2_678_400_000
+"""The longest period of a rate: 31 days."""
+
+BURST_MAX: Final = 1_000_000
+
+LIMITS_MAX: Final = 10_000
+"""Limits of one root: every process holds them all in memory."""
+
+PAUSES_MAX: Final = 10_000
+"""Pauses of one root, drained nodes included."""

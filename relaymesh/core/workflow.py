@@ -15,12 +15,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from relaymesh.core.concurrency_key import KeyTextError, key_of
 from relaymesh.core.label import LabelError, normalize_labels
 from relaymesh.core.limit import DEPENDENCIES_MAX, PAYLOAD_BYTES_MAX, STEP_ID_CHARS_MAX
 from relaymesh.core.nearest import did_you_mean, quoted
 from relaymesh.core.priority import Priority, PriorityError, normalize_priority
 from relaymesh.core.workflow_draft import WHOLE_ITEM, Draft, StepDraft, draft_workflow
 from relaymesh.core.workflow_error import (
+    BadConcurrencyKey,
     BadStepId,
     BadText,
     BadWorkflowLabels,
@@ -54,6 +56,7 @@ class PlanStep:
     payload: the payload text when it is known now, else None.
     template: JSON text of the input when it must be rendered at dispatch, else None. Exactly one of these two is None.
     map_template: JSON text of what the step runs over, once per item, or None.
+    concurrency_key: what it shares a limit with, or None; the runs of a map step all have that of their step.
     """
 
     id: str
@@ -63,6 +66,7 @@ class PlanStep:
     payload: str | None
     template: str | None
     map_template: str | None = None
+    concurrency_key: str | None = None
 
     @property
     def is_static(self) -> bool:
@@ -263,7 +267,15 @@ def _plan_step(
         payload,
         template,
         map_template,
+        _concurrency_key(step, payload) if step.concurrency_key else None,
     )
+
+
+def _concurrency_key(step: StepDraft, payload: str | None) -> str | None:
+    try:
+        return key_of(step.concurrency_key, payload)
+    except KeyTextError as error:
+        raise BadConcurrencyKey(str(error), step_id=step.id, path=f"{step.path}.concurrencyKey") from None
 
 
 def _check_size(text: str, step: StepDraft, member: str) -> None:

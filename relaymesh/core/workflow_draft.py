@@ -27,7 +27,7 @@ from relaymesh.core.workflow_json import TooDeepError
 __all__ = ["WHOLE_ITEM", "Draft", "StepDraft", "draft_workflow"]
 
 _WORKFLOW_MEMBERS: Final = frozenset({"steps", "labels", "priority"})
-_STEP_MEMBERS: Final = frozenset({"id", "agent", "input", "priority", "dependsOn", "map"})
+_STEP_MEMBERS: Final = frozenset({"id", "agent", "input", "priority", "dependsOn", "map", "concurrencyKey"})
 WHOLE_ITEM: Final[Mapping[str, object]] = {"$item": ""}
 """The input of a map step that has none."""
 
@@ -51,6 +51,7 @@ class StepDraft:
     raw: Mapping[str, object]
     input: Template | str | None
     map: Template | None
+    concurrency_key: str = ""
     links: tuple[int, ...] = ()
 
     @property
@@ -133,6 +134,7 @@ def _step(step: object, number: int) -> StepDraft:
         step,
         raw_input if type(raw_input) is str and "{{" not in raw_input else _input(step, raw_input, number),
         None if raw_map is None else _map(step, raw_map, number),
+        _step_text(step, "concurrencyKey", number),
     )
 
 

@@ -15,6 +15,7 @@ from relaymesh.core.outcome import Failed
 from relaymesh.errors import InputError
 
 __all__ = [
+    "BadConcurrencyKey",
     "BadNumber",
     "BadStepId",
     "BadTemplate",
@@ -186,6 +187,12 @@ class BadText(WorkflowError):
 
 class PayloadTooLarge(WorkflowError):
     code = "payload_too_large"
+
+
+class BadConcurrencyKey(WorkflowError):
+    """``concurrencyKey`` is too long, or points at nothing."""
+
+    code = "bad_concurrency_key"
 
 
 class BadWorkflowPriority(WorkflowError):

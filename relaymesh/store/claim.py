@@ -2,7 +2,8 @@
 
     which (agent, lane) pairs have something ready?   loose scan of steps_ready: one seek a pair, however long the queue
     the first rows of those that this node can run    in queue order, at most as many as there are slots
-    relaymesh.core.fairness.plan                      8:3:1, anti-starvation, limits
+    relaymesh.store.throttle                          pauses, limits, steps with a concurrency key; nothing without them
+    relaymesh.core.fairness.plan                      8:3:1, anti-starvation, room
     one guarded UPDATE                                takes the leases; the tasks become RUNNING
 
 All of it in the caller's write transaction, so nobody else can claim in between; the guards stand all the same.
@@ -19,36 +20,38 @@ from typing import Any, NamedTuple
 import msgspec
 
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane, Plan, plan
+from relaymesh.core.throttle import Rules
 from relaymesh.store.bulk import id_list
-from relaymesh.store.schema import READY
+from relaymesh.store.schema import PLAIN_READY, READY
+from relaymesh.store.throttle import Throttle, keyed_groups
 from relaymesh.wire.store import LeaseRef
 
 __all__ = ["Choice", "Claim", "Claimant", "ClaimedRow", "Slots", "choose", "claim", "ready_groups", "take"]
 
 _GROUPS = f"""
 WITH RECURSIVE pair(agent_id, priority) AS (
-    SELECT * FROM (SELECT agent_id, priority FROM steps INDEXED BY steps_ready WHERE {READY}
+    SELECT * FROM (SELECT agent_id, priority FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY}
                    ORDER BY agent_id, priority LIMIT 1)
     UNION ALL
     SELECT n.agent_id, n.priority FROM pair JOIN steps n ON n.id = coalesce(
         (SELECT id FROM steps INDEXED BY steps_ready
-         WHERE {READY} AND agent_id=pair.agent_id AND priority>pair.priority ORDER BY priority LIMIT 1),
+         WHERE {PLAIN_READY} AND agent_id=pair.agent_id AND priority>pair.priority ORDER BY priority LIMIT 1),
         (SELECT id FROM steps INDEXED BY steps_ready
-         WHERE {READY} AND agent_id>pair.agent_id ORDER BY agent_id, priority LIMIT 1))
+         WHERE {PLAIN_READY} AND agent_id>pair.agent_id ORDER BY agent_id, priority LIMIT 1))
 )
 SELECT agent_id, priority FROM pair
 """
 _HEADS = f"""
 SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload, payload_path, template, map_item,
        map_index, traceparent
-FROM steps INDEXED BY steps_ready WHERE {READY} AND agent_id=? AND priority=? ORDER BY queued_at_ms LIMIT ?
+FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} AND agent_id=? AND priority=? ORDER BY queued_at_ms LIMIT ?
 """
 # All that is ready, as long as that is little: on an idle node this one look replaces the two above.
 _LITTLE = 16
 _FEW = f"""
 SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload, payload_path, template, map_item,
        map_index, traceparent, agent_id, priority
-FROM steps INDEXED BY steps_ready WHERE {READY} LIMIT {_LITTLE + 1}
+FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} LIMIT {_LITTLE + 1}
 """
 _TAKE = f"""
 UPDATE steps SET status='RUNNING', lease_owner=?, owner_generation=?, lease_token=?||id, lease_epoch=lease_epoch+1,
@@ -106,29 +109,47 @@ class Claimant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to claim; ``rows`` holds what was read of the candidates: the row as selected, and its agent."""
+    """What to claim; ``rows`` holds what was read of the candidates: the row as selected, and its agent.
+
+    throttle: what holds for the claim, and is told what it took; None on a root without limits.
+    """
 
     planned: Plan
     rows: Mapping[int, tuple[tuple[Any, ...], str]]
+    throttle: Throttle | None = None
 
     @property
     def forced_low(self) -> int:
         """How many picks were LOW only after a long run of HIGH."""
         return self.planned.forced_low
 
+    def claim_of(self, rows: Sequence[ClaimedRow]) -> Claim:
+        """Return the claim that took these rows, once they are taken."""
+        throttle = self.throttle
+        if throttle is None:
+            return Claim(tuple(rows), self.planned.state, self.forced_low)
+        throttle.spend(self.planned.picks)
+        return Claim(tuple(rows), self.planned.state, self.forced_low, throttle.held, throttle.due_in_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim took, the dispatch state after it, and how many picks were LOW only after a long run of HIGH."""
+    """What a claim took, the dispatch state after it, and how many picks were LOW only after a long run of HIGH.
+
+    held: a limit may have left something behind, so the end of any step may make room for it. due_in_ms: when a rate
+    gives room by itself, or None.
+    """
 
     rows: tuple[ClaimedRow, ...]
     state: Fairness
     forced_low: int
+    held: bool = False
+    due_in_ms: int | None = None
 
 
 def ready_groups(conn: sqlite3.Connection) -> list[tuple[str, str]]:
     """Return the ``(agent_id, priority)`` pairs that have a ready step; costs one index seek a pair."""
-    return conn.execute(_GROUPS).fetchall()
+    return [*conn.execute(_GROUPS).fetchall(), *keyed_groups(conn)]
 
 
 def claim(
@@ -138,11 +159,12 @@ def claim(
     claimant: Claimant,
     now_ms: int,
     groups: Sequence[tuple[str, str]] | None = None,
+    throttle: Throttle | None = None,
 ) -> Claim:
     """Claim up to ``slots.limit`` ready steps. groups: what ``ready_groups`` said a moment ago, if it was asked."""
-    choice = choose(conn, slots, state, groups=groups)
+    choice = choose(conn, slots, state, groups=groups, throttle=throttle)
     rows = take(conn, choice, claimant, now_ms)
-    return Claim(tuple(rows[pick.row_id] for pick in choice.planned.picks), choice.planned.state, choice.forced_low)
+    return choice.claim_of([rows[pick.row_id] for pick in choice.planned.picks])
 
 
 def choose(
@@ -151,27 +173,44 @@ def choose(
     state: Fairness,
     fresh: Mapping[Lane, Sequence[Candidate]] | None = None,
     groups: Sequence[tuple[str, str]] | None = None,
+    throttle: Throttle | None = None,
 ) -> Choice:
     """Plan a claim of up to ``slots.limit`` ready steps.
 
     fresh: candidates that are not stored yet, behind all that are; their row ids are negative.
+    throttle: made for this claim; None when the root has neither limits nor pauses.
     """
-    free, pools = slots.free, slots.pools
+    free, pools, limit = slots.free, slots.pools, slots.limit
     few = _few(conn) if groups is None else None
-    found = groups or ready_groups(conn) if few is None else list(dict.fromkeys((row[-2], row[-1]) for row in few))
-    groups = [group for group in found if free.get(pools.get(group[0], ""), 0) > 0]
-    agents = {agent for agent, _ in groups}
+    if few is None:
+        found = list(groups) if groups else conn.execute(_GROUPS).fetchall()
+    else:
+        found = list(dict.fromkeys((row[-2], row[-1]) for row in few))
+    keyed: list[tuple[str, str]] = []
+    if throttle is not None:
+        found, keyed, fresh = throttle.open(found), throttle.keyed(), throttle.open_fresh(fresh)
+        limit = throttle.overall_room(limit)
+        throttle.read_keys_of(fresh, limit)
+        keyed = [group for group in keyed if free.get(pools.get(group[0], ""), 0) > 0]
+    found = [group for group in found if free.get(pools.get(group[0], ""), 0) > 0]
+    agents = {agent for agent, _ in (*found, *keyed)}
     agents.update(candidate.agent_id for lane in (fresh or {}).values() for candidate in lane)
-    if not agents:
-        return Choice(Plan(state, (), 0), {})
-    room = _room(conn, slots, agents)
+    if not agents or not limit:
+        return Choice(Plan(state, (), 0), {}, throttle)
+    room = _room(conn, slots, agents, throttle)
     rows: dict[int, tuple[tuple[Any, ...], str]] = {}
     lanes: dict[Lane, list[list[Candidate]]] = {}
-    for agent_id, priority in groups:
-        pool = slots.pools[agent_id]
-        wanted = min(slots.limit, slots.free[pool], room.get(agent_id, slots.limit))
+    for number, (agent_id, priority) in enumerate((*found, *keyed)):
+        pool = pools[agent_id]
+        wanted = min(limit, free[pool], room.get(agent_id, limit))
         lane = LANES.get(priority)
         if wanted <= 0 or lane is None:
+            continue
+        if number >= len(found):
+            assert throttle is not None
+            queue, found_rows = throttle.heads(agent_id, priority, pool, wanted)
+            rows.update((row_id, (row, agent_id)) for row_id, row in found_rows.items())
+            lanes.setdefault(lane, []).append(queue)
             continue
         if few is None:
             heads = conn.execute(_HEADS, (agent_id, priority, wanted)).fetchall()
@@ -185,7 +224,8 @@ def choose(
     }
     for name, candidates in (fresh or {}).items():
         merged[name] = [*merged.get(name, ()), *candidates]
-    return Choice(plan(state, merged, slots.free, room, slots.limit), rows)
+    key_room = throttle.key_room if throttle is not None else None
+    return Choice(plan(state, merged, free, room, limit, key_room=key_room), rows, throttle)
 
 
 def _few(conn: sqlite3.Connection) -> list[tuple[Any, ...]] | None:
@@ -215,20 +255,15 @@ def take(conn: sqlite3.Connection, choice: Choice, claimant: Claimant, now_ms: i
     return claimed
 
 
-def _room(conn: sqlite3.Connection, slots: Slots, agents: set[str]) -> dict[str, int]:
+def _room(conn: sqlite3.Connection, slots: Slots, agents: set[str], throttle: Throttle | None) -> dict[str, int]:
     """Return how many more steps of each limited agent may start, counted from the leases, so a crash leaks none."""
     room = {agent: count for agent, count in slots.room.items() if agent in agents}
-    limited = {agent: slots.limits[agent] for agent in agents if agent in slots.limits}
-    if limited:
-        running: Sequence[tuple[str, int]] = conn.execute(
-            "SELECT agent_id, count(*) FROM steps WHERE status='RUNNING' AND agent_id IN"
-            " (SELECT value FROM json_each(?)) GROUP BY agent_id",
-            (id_list(limited),),
-        ).fetchall()
-        for agent, count in running:
-            limited[agent] -= count
-        for agent, left in limited.items():
-            room[agent] = min(room.get(agent, left), left)
+    if throttle is None and agents.isdisjoint(slots.limits):
+        return room
+    if throttle is None:
+        throttle = Throttle(conn, Rules(), node_id="", now_ms=0, cursors={})
+    for agent, left in throttle.agent_room(agents, slots.limits, slots.limit).items():
+        room[agent] = min(room.get(agent, left), left)
     return room
 
 

@@ -4,18 +4,19 @@ A task that a free slot waits for need not be stored as waiting, found, and take
 its lease. The dispatch rules decide over what waits already and what is new together, so nothing is overtaken that
 would not be if the tasks had been stored first.
 
-Only single-step tasks go this way. When a key is taken, the batch goes the long way, which costs more and does the
-same.
+Only single-step tasks go this way. When an idempotency key is taken, or when steps with a concurrency key wait that
+new ones must not overtake, the batch goes the long way, which costs more and does the same.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane
 from relaymesh.store.claim import Choice, Claim, Claimant, ClaimedRow, Slots, choose, claim, take
-from relaymesh.store.submit import insert_claimed, insert_claimed_one, insert_tasks, is_sole
+from relaymesh.store.submit import insert_claimed, insert_claimed_one, insert_tasks, is_direct, is_plain
+from relaymesh.store.throttle import Throttle, keyed_groups
 from relaymesh.wire.store import SHAPE_SOLE, LeaseRef, NewTask
 
 __all__ = ["submit_and_claim"]
@@ -30,21 +31,26 @@ def submit_and_claim(
     *,
     namespace: str,
     now_ms: int,
+    throttle: Callable[[], Throttle | None] = lambda: None,
 ) -> tuple[list[tuple[str, bool]], Claim]:
     """Insert single-step tasks and claim ready steps; return what each alone would return.
 
-    The caller holds the write transaction.
+    throttle: makes what holds for one claim. The caller holds the write transaction.
     """
     fresh: dict[Lane, list[Candidate]] = {}
     for number, task in enumerate(tasks, 1):
-        assert is_sole(task), "workflows are stored first and claimed afterwards"
+        assert is_direct(task), "all else is stored first and claimed afterwards"
         (step,) = task.steps
         pool, lane = slots.pools.get(step.agent_id), LANES.get(step.priority)
         if pool is not None and lane is not None and step.not_before_ms is None:
-            fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms))
-    choice = choose(conn, slots, state, fresh)
+            key = step.concurrency_key or ""
+            fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms, key))
+    if not all(map(is_plain, tasks)) and keyed_groups(conn):
+        results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms)
+        return results, claim(conn, slots, state, claimant, now_ms, throttle=throttle())
+    choice = choose(conn, slots, state, fresh, throttle=throttle())
     picks = choice.planned.picks
-    if len(tasks) == len(picks) == 1 and picks[0].row_id < 0:
+    if len(tasks) == len(picks) == 1 and picks[0].row_id < 0 and is_plain(tasks[0]):
         return _submit_and_claim_one(conn, tasks, choice, state, claimant, namespace=namespace, now_ms=now_ms)
     running = [-pick.row_id - 1 for pick in picks if pick.row_id < 0]
     chosen = set(running)
@@ -58,7 +64,7 @@ def submit_and_claim(
     )
     if first is None:
         results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms)
-        return results, claim(conn, slots, state, claimant, now_ms)
+        return results, claim(conn, slots, state, claimant, now_ms, throttle=throttle())
     rows = take(conn, choice, claimant, now_ms)
     claimed: list[ClaimedRow] = []
     row_id = first
@@ -69,7 +75,7 @@ def submit_and_claim(
             claimed.append(_born_running(tasks[-pick.row_id - 1], row_id, pick.pool, claimant))
             row_id += 1
     results = [(task.task_id, False) for task in tasks]
-    return results, Claim(tuple(claimed), choice.planned.state, choice.planned.forced_low)
+    return results, choice.claim_of(claimed)
 
 
 def _submit_and_claim_one(
@@ -88,7 +94,7 @@ def _submit_and_claim_one(
     if row_id is None:
         return insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms), Claim((), state, 0)
     running = _born_running(task, row_id, planned.picks[0].pool, claimant)
-    return [(task.task_id, False)], Claim((running,), planned.state, planned.forced_low)
+    return [(task.task_id, False)], choice.claim_of([running])
 
 
 def _born_running(task: NewTask, row_id: int, pool: str, claimant: Claimant) -> ClaimedRow:

@@ -9,7 +9,7 @@ from typing import Protocol
 from relaymesh.core.ident import sole_step_id, trace_of, workflow_step_id
 from relaymesh.core.workflow import PlanStep, WorkflowPlan
 from relaymesh.store.payload import PayloadFiles
-from relaymesh.wire.store import SHAPE_MAPS, SHAPE_SOLE, NewStep, NewTask
+from relaymesh.wire.store import SHAPE_MAPS, SHAPE_SOLE, NewStep, NewTask, NewUnique
 
 __all__ = ["TaskIds", "draft_task", "draft_workflow"]
 
@@ -32,8 +32,13 @@ def draft_task(
     expires_at_ms: int | None = None,
     labels: Mapping[str, str] | None = None,
     traceparent: str = "",
+    concurrency_key: str | None = None,
+    unique: NewUnique | None = None,
 ) -> NewTask:
-    """Return the rows of a single-step task. A payload that is too long for a row is written to its file here."""
+    """Return the rows of a single-step task. A payload that is too long for a row is written to its file here.
+
+    key: "" for one that no other submit can have.
+    """
     task_id = ids.task()
     path = files.spill(payload)
     step = NewStep(
@@ -45,15 +50,17 @@ def draft_task(
         shape=SHAPE_SOLE,
         not_before_ms=not_before_ms,
         traceparent=traceparent or None,
+        concurrency_key=concurrency_key,
     )
     return NewTask(
         task_id=task_id,
-        idempotency_key=key,
+        idempotency_key=key or task_id,
         trace_id=trace_of(task_id, traceparent),
         steps=(step,),
         expires_at_ms=expires_at_ms,
         labels=_labels(labels),
         traceparent=traceparent or None,
+        unique=unique,
     )
 
 
@@ -67,8 +74,9 @@ def draft_workflow(
     expires_at_ms: int | None = None,
     labels: Mapping[str, str] | None = None,
     traceparent: str = "",
+    unique: NewUnique | None = None,
 ) -> NewTask:
-    """Return the rows of a workflow. A delay holds back the steps that wait for no other."""
+    """Return the rows of a workflow. key: as for a single step. A delay holds back the steps that wait for no other."""
     task_id = ids.task()
     maps = any(step.map_template is not None for step in plan.steps)
     steps = tuple(
@@ -77,12 +85,13 @@ def draft_workflow(
     )
     return NewTask(
         task_id=task_id,
-        idempotency_key=key,
+        idempotency_key=key or task_id,
         trace_id=trace_of(task_id, traceparent),
         steps=steps,
         expires_at_ms=expires_at_ms,
         labels=_labels({**plan.labels, **(labels or {})}),
         traceparent=traceparent or None,
+        unique=unique,
     )
 
 
@@ -106,6 +115,7 @@ def _workflow_step(
         shape=shape,
         not_before_ms=delayed,
         traceparent=traceparent or None,
+        concurrency_key=step.concurrency_key,
     )
 
 

@@ -28,7 +28,7 @@ from relaymesh.core import message_file
 from relaymesh.core.message_file import META, Message
 from relaymesh.store.claim import ready_groups
 from relaymesh.store.database import Database
-from relaymesh.store.schema import READY
+from relaymesh.store.schema import KEYED_READY, PLAIN_READY
 
 __all__ = ["LIVE_MAX", "PIECE_MAX", "MessageFiles"]
 
@@ -108,8 +108,10 @@ class MessageFiles:
                 step_id
                 for (step_id,) in self._reads.conn.execute(
                     "SELECT step_id FROM steps WHERE status='RUNNING' UNION ALL"
-                    f" SELECT * FROM (SELECT step_id FROM steps INDEXED BY steps_ready WHERE {READY} LIMIT ?)",
-                    (LIVE_MAX,),
+                    f" SELECT * FROM (SELECT step_id FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} LIMIT ?)"
+                    f" UNION ALL SELECT * FROM"
+                    f" (SELECT step_id FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} LIMIT ?)",
+                    (LIVE_MAX, LIVE_MAX),
                 )
             )
 
@@ -205,11 +207,14 @@ class MessageFiles:
         more = False
         since = self._queued_ms
         self._queued_ms = {}
-        for group in ready_groups(conn):
+        for group in dict.fromkeys(ready_groups(conn)):
             from_ms = since.get(group, since_ms)
             rows = conn.execute(
-                f"SELECT step_id, queued_at_ms FROM steps INDEXED BY steps_ready WHERE {READY} AND agent_id=?"
-                " AND priority=? AND queued_at_ms>=? ORDER BY queued_at_ms LIMIT ?",
+                "SELECT * FROM (SELECT step_id, queued_at_ms FROM steps INDEXED BY steps_ready"
+                f" WHERE {PLAIN_READY} AND agent_id=?1 AND priority=?2 AND queued_at_ms>=?3"
+                " ORDER BY queued_at_ms LIMIT ?4) UNION ALL SELECT * FROM (SELECT step_id, queued_at_ms FROM steps"
+                f" INDEXED BY steps_keyed WHERE {KEYED_READY} AND agent_id=?1 AND priority=?2 AND queued_at_ms>=?3"
+                " ORDER BY queued_at_ms LIMIT ?4) ORDER BY queued_at_ms LIMIT ?4",
                 (*group, from_ms, PIECE_MAX),
             ).fetchall()
             found += [step_id for step_id, _ in rows]

@@ -13,7 +13,8 @@ from pathlib import Path
 from relaymesh.core.stall import FreeSlots, Waiting, stalled_for_ms
 from relaymesh.store.claim import ready_groups
 from relaymesh.store.node_row import live_nodes
-from relaymesh.store.schema import READY
+from relaymesh.store.schema import KEYED_READY, PLAIN_READY
+from relaymesh.store.throttle import load_rules
 
 __all__ = ["oldest_ready_ms", "stalled_ms"]
 
@@ -29,7 +30,9 @@ SELECT at FROM (
 
 def stalled_ms(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> int:
     """Return for how long ready steps could have been taken while nothing moved, 0 when there are none."""
-    waiting = oldest_ready_ms(conn)
+    # What waits for a key, for a limit of the root or for the end of a pause stands still on purpose.
+    rules = load_rules(conn)
+    waiting = {agent: ms for agent, ms in _oldest_plain_ms(conn).items() if not rules.restrains(agent)}
     if not waiting:
         return 0
     running: dict[str, Counter[str]] = {}
@@ -43,6 +46,8 @@ def stalled_ms(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> int:
     nodes = []
     limits: dict[str, int] = {}
     for node in live_nodes(conn, run, now_ms=now_ms):
+        if rules.drains(node.node_id):
+            continue
         able = node.capabilities
         used = Counter[str]()
         for agent_id, count in running.get(node.node_id, {}).items():
@@ -65,16 +70,28 @@ def stalled_ms(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> int:
 
 
 def oldest_ready_ms(conn: sqlite3.Connection) -> dict[str, int]:
-    """Return since when the oldest ready step of each agent waits; a few index seeks for each agent and lane."""
+    """Return since when the oldest ready step of each agent waits; a few index seeks for each agent and lane.
+
+    Of steps with a concurrency key, all that are ready are looked at.
+    """
+    oldest = _oldest_plain_ms(conn)
+    for agent_id, since_ms in conn.execute(
+        f"SELECT agent_id, min(queued_at_ms) FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} GROUP BY agent_id"
+    ):
+        oldest[agent_id] = min(int(since_ms), oldest.get(agent_id, int(since_ms)))
+    return oldest
+
+
+def _oldest_plain_ms(conn: sqlite3.Connection) -> dict[str, int]:
     oldest: dict[str, int] = {}
     for agent_id, priority in ready_groups(conn):
         (since_ms,) = conn.execute(
             "SELECT min(at) FROM ("
             " SELECT * FROM (SELECT queued_at_ms AS at FROM steps INDEXED BY steps_ready"
-            f" WHERE agent_id=?1 AND priority=?2 AND queued_at_ms>0 AND {READY} ORDER BY queued_at_ms LIMIT 1)"
+            f" WHERE agent_id=?1 AND priority=?2 AND queued_at_ms>0 AND {PLAIN_READY} ORDER BY queued_at_ms LIMIT 1)"
             # A row that somebody wrote by hand knows only when it was made.
             " UNION ALL SELECT min(created_at_ms) FROM steps INDEXED BY steps_ready"
-            f" WHERE agent_id=?1 AND priority=?2 AND queued_at_ms=0 AND {READY})",
+            f" WHERE agent_id=?1 AND priority=?2 AND queued_at_ms=0 AND {PLAIN_READY})",
             (agent_id, priority),
         ).fetchone()
         if since_ms is not None:

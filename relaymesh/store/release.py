@@ -45,7 +45,7 @@ WHERE steps.step_id=d.map_parent AND steps.status='PENDING' AND steps.waiting_on
 """
 _OPEN_MAPS = """
 SELECT step_id, task_id, namespace, agent_id, priority, payload, payload_path, map_template, map_index, traceparent,
-    template, delayed, not_before_ms
+    template, delayed, not_before_ms, concurrency_key
 FROM steps INDEXED BY steps_map_open
 WHERE map_template IS NOT NULL AND status='PENDING' AND task_id IN (SELECT value FROM json_each(?))
     AND ((map_index IS NULL AND waiting_on=1) OR (map_index IS NOT NULL AND waiting_on=0))
@@ -53,7 +53,7 @@ WHERE map_template IS NOT NULL AND status='PENDING' AND task_id IN (SELECT value
 _COPIES = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, is_enqueued, status, created_at_ms,"
     " updated_at_ms, payload, payload_path, shape, queued_at_ms, template, map_parent, map_index, map_item,"
-    " traceparent, delayed, not_before_ms) VALUES {rows}"
+    " traceparent, delayed, not_before_ms, concurrency_key) VALUES {rows}"
 )
 
 ReadOutput = Callable[[str], str]
@@ -139,7 +139,7 @@ def _room(conn: sqlite3.Connection, task_id: str) -> int:
 
 def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: int, read_output: ReadOutput) -> int:
     """Insert one copy per item, at most ``room``; return how many. With none the step is left for the join."""
-    step_id, task_id, namespace, agent_id, priority, payload, path, map_template, _, traceparent, template, *delay = row
+    step_id, task_id, namespace, agent_id, priority, payload, path, map_template, _, traceparent, template, *rest = row
     outputs = dependency_outputs(conn, str(step_id), read_output)
     items = expand_map(str(map_template), outputs, limit=room)
     write_rows(
@@ -165,7 +165,7 @@ def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: 
                 index,
                 item,
                 traceparent,
-                *delay,
+                *rest,
             )
             for index, item in enumerate(items)
         ],

@@ -5,7 +5,7 @@ a row that lists only the known columns is complete. What no hot path needs is a
 
 ``steps`` carries three small facts that decide whether it can be claimed:
 
-    status='PENDING' AND waiting_on=0 AND delayed=0      ready: this is the predicate of the index ``steps_ready``
+    status='PENDING' AND waiting_on=0 AND delayed=0      ready; in ``steps_ready``, or with a key in ``steps_keyed``
     waiting_on   dependencies that have not succeeded (a map step: plus one until it is spread out)
     delayed      1 until ``not_before_ms``
 
@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MIGRATIONS", "RARE", "READY", "SCHEMA_VERSION", "Migration"]
+__all__ = ["KEYED_READY", "MIGRATIONS", "PLAIN_READY", "RARE", "READY", "SCHEMA_VERSION", "Migration"]
 
 # The text must be the same in the index and in each query, or SQLite does not use the index.
 READY = "status='PENDING' AND waiting_on=0 AND delayed=0"
+# Ready steps that have a concurrency key lie apart: however many wait behind one key, nobody else walks past them.
+PLAIN_READY = f"{READY} AND concurrency_key IS NULL"
+KEYED_READY = f"{READY} AND concurrency_key IS NOT NULL"
 RARE = "(status='RETRYING' OR status='DEAD_LETTER' OR status='CANCELLED')"
 
 
@@ -295,11 +298,70 @@ CREATE TABLE discards (
 ) WITHOUT ROWID;
 """
 
+# What uses no limit pays nothing: its rows are in none of the new indexes, and the tables are empty.
+_LIMITS = f"""
+ALTER TABLE steps ADD COLUMN concurrency_key TEXT;
+ALTER TABLE tasks ADD COLUMN unique_key TEXT;
+ALTER TABLE tasks ADD COLUMN debounced_since_ms INTEGER;
+DROP INDEX steps_ready;
+CREATE INDEX steps_ready ON steps(agent_id, priority, queued_at_ms) WHERE {PLAIN_READY};
+CREATE INDEX steps_keyed ON steps(agent_id, priority, concurrency_key, queued_at_ms) WHERE {KEYED_READY};
+CREATE INDEX steps_keyed_running ON steps(concurrency_key) WHERE status='RUNNING' AND concurrency_key IS NOT NULL;
+CREATE INDEX tasks_unique ON tasks(unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX tasks_unique_open ON tasks(unique_key) WHERE unique_key IS NOT NULL AND finished_at_ms IS NULL;
+
+CREATE TABLE limits (
+    scope TEXT NOT NULL,
+    name TEXT NOT NULL DEFAULT '',
+    max_concurrency INTEGER,
+    rate INTEGER,
+    rate_period_ms INTEGER,
+    burst INTEGER,
+    updated_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (scope, name)
+) WITHOUT ROWID;
+
+CREATE TABLE rate_buckets (
+    scope TEXT NOT NULL,
+    name TEXT NOT NULL DEFAULT '',
+    level INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    PRIMARY KEY (scope, name)
+) WITHOUT ROWID;
+CREATE INDEX rate_buckets_age ON rate_buckets(at_ms);
+
+CREATE TABLE queue_pauses (
+    scope TEXT NOT NULL,
+    name TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '',
+    since_ms INTEGER NOT NULL,
+    PRIMARY KEY (scope, name)
+) WITHOUT ROWID;
+"""
+
+# What was set is forgotten; keyed steps become steps like others.
+_NO_LIMITS = f"""
+DELETE FROM cluster_state WHERE state_key IN ('limits_version', 'submit_window');
+DROP TABLE queue_pauses;
+DROP TABLE rate_buckets;
+DROP TABLE limits;
+DROP INDEX tasks_unique_open;
+DROP INDEX tasks_unique;
+DROP INDEX steps_keyed_running;
+DROP INDEX steps_keyed;
+DROP INDEX steps_ready;
+CREATE INDEX steps_ready ON steps(agent_id, priority, queued_at_ms) WHERE {READY};
+ALTER TABLE tasks DROP COLUMN debounced_since_ms;
+ALTER TABLE tasks DROP COLUMN unique_key;
+ALTER TABLE steps DROP COLUMN concurrency_key;
+"""
+
 MIGRATIONS = (
     Migration(1, "20260101_001_base", "tasks, steps, leases, conflicts, nodes", _BASE),
     Migration(
         2, "20261121_002_plain_rare", "a cheaper predicate for the index of rare tasks", _PLAIN_RARE, _RARE_AS_LIST
     ),
     Migration(3, "20261128_003_schedules", "schedules, their ticks, and discarded dead letters", _SCHEDULES),
+    Migration(4, "20261128_004_limits", "limits, keys, pauses and unique tasks", _LIMITS, _NO_LIMITS),
 )
 SCHEMA_VERSION = MIGRATIONS[-1].number

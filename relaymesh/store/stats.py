@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 from relaymesh.core.disk import short_of_disk
@@ -11,11 +12,13 @@ from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.counter import OF_STATS, conflicts_by_type, counters
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.progress import oldest_ready_ms
-from relaymesh.store.schema import RARE, READY
+from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
 from relaymesh.view import StatsOutcome
 
-__all__ = ["dead_letter_growth_1h", "latencies", "queue_lag_ms", "stats"]
+__all__ = ["dead_letter_growth_1h", "latencies", "queue_lag_ms", "stats", "waiting"]
 
+_WAITING = f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} GROUP BY priority"
+_WAITING_KEYED = f"SELECT priority, count(*) FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} GROUP BY priority"
 _LATENCY_SAMPLE = 5_000
 _HOUR_MS = 3_600_000
 _MEMBERS = ("ALIVE", "SUSPECT", "DEAD")
@@ -33,11 +36,7 @@ def stats(
     """Return the counts of one scoped root. min_free_disk_bytes: the setting, 0 when nobody cares."""
     task_status = _task_counts(conn)
     step_status = _step_counts(conn)
-    lanes = dict(
-        conn.execute(
-            f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {READY} GROUP BY priority"
-        ).fetchall()
-    )
+    lanes = waiting(conn)
     p95, p99 = latencies(conn)
     counted = counters(conn)
     conflicts = conflicts_by_type(conn, counted)
@@ -87,6 +86,14 @@ def stats(
         namespace=namespace,
         **{field: counted.get(name, 0) for field, name in OF_STATS.items()},
     )
+
+
+def waiting(conn: sqlite3.Connection) -> dict[str, int]:
+    """Return how many steps are ready, by priority."""
+    lanes: Counter[str] = Counter()
+    for query in (_WAITING, _WAITING_KEYED):
+        lanes.update(dict(conn.execute(query).fetchall()))
+    return dict(lanes)
 
 
 def dead_letter_growth_1h(conn: sqlite3.Connection, now_ms: int) -> int:

@@ -20,8 +20,9 @@ from relaymesh.core.ident import Ids
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.template import render_stored
+from relaymesh.core.throttle import Limit, LimitScope, PauseScope, Rules
 from relaymesh.core.workflow_error import StepInputError
-from relaymesh.store import admin, recover, schedule_due
+from relaymesh.store import admin, control, recover, schedule_due
 from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.clock import save_clock
 from relaymesh.store.connection import BUSY_TIMEOUT_MS
@@ -33,20 +34,30 @@ from relaymesh.store.log_file import LOG_KEPT_BYTES, log_bytes, make_room
 from relaymesh.store.payload import PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
 from relaymesh.store.submit import insert_tasks
+from relaymesh.store.throttle import RULES_STATE, KeyCursors, Throttle, forget_buckets, load_rules
 from relaymesh.wire.store import FinishedStep, Grant, LeaseRef, NewTask, SeenLease, WriteNode
 
 if TYPE_CHECKING:
+    from relaymesh.core.admission import Bounds
+    from relaymesh.store.admission import Refusal
     from relaymesh.store.schedule_fire import Fired, Press
 
 __all__ = ["PolicyOf", "Store"]
 
 PolicyOf = Callable[[str], RetryPolicy]
 
+_STATE = f"SELECT state_key, state_value FROM cluster_state WHERE state_key IN ('cluster_epoch', '{RULES_STATE}')"
+
 
 class Store(Database):
     """A database that tasks are submitted to, claimed from and committed to."""
 
-    _epoch_of = (-1, 0)
+    # Read once in each write transaction, and true until it ends: the cluster epoch, and the number of the rules.
+    _state_of = -1
+    _epoch_read = 0
+    _rules_read = ""
+    _rules = Rules()
+    _cursors: KeyCursors | None = None
     _fresh_ids: Ids | None = None
     _ids_ms = 0
 
@@ -54,7 +65,11 @@ class Store(Database):
 
     def submit(self, tasks: Sequence[NewTask], *, now_ms: int) -> list[tuple[str, bool]]:
         """Store tasks; return ``(task_id, deduplicated)`` for each."""
-        results = insert_tasks(self.conn, tasks, namespace=self.namespace, now_ms=now_ms)
+        self._expect_keys(tasks, now_ms)
+        if any(task.unique is not None for task in tasks):
+            results = self._submit_unique(tasks, now_ms)
+        else:
+            results = insert_tasks(self.conn, tasks, namespace=self.namespace, now_ms=now_ms)
         spread = [
             task.task_id
             for task, (_, deduplicated) in zip(tasks, results, strict=True)
@@ -65,13 +80,82 @@ class Store(Database):
             finish_tasks(self.conn, settled, now_ms)
         return results
 
+    def _expect_keys(self, tasks: Sequence[NewTask], now_ms: int) -> None:
+        """Let claims look for keys from now on, when one of these has the first."""
+        if any(step.concurrency_key is not None for task in tasks for step in task.steps):
+            self._read_state()
+            if not self._rules.keyed:
+                control.expect_keys(self.conn, now_ms=now_ms)
+                self._state_of = -1
+
+    def _submit_unique(self, tasks: Sequence[NewTask], now_ms: int) -> list[tuple[str, bool]]:
+        from relaymesh.store.unique import submit_unique
+
+        def insert(some: Sequence[NewTask]) -> list[tuple[str, bool]]:
+            return insert_tasks(self.conn, some, namespace=self.namespace, now_ms=now_ms)
+
+        return submit_unique(self.conn, tasks, insert, now_ms=now_ms)
+
+    def admit(self, tasks: Sequence[NewTask], bounds: Bounds, *, now_ms: int) -> list[Refusal | None]:
+        """Return for each task why the gate keeps it out, or None; submit the others in this transaction."""
+        from relaymesh.store.admission import admit
+
+        return admit(self.conn, tasks, bounds, now_ms=now_ms)
+
     def _epoch(self) -> int:
-        """Return the cluster epoch, read once in a write transaction: nobody else can change it meanwhile."""
-        transaction, epoch = self._epoch_of
-        if transaction != self.transactions:
-            epoch = admin.cluster_epoch(self.conn)
-            self._epoch_of = self.transactions, epoch
-        return epoch
+        """Return the cluster epoch."""
+        self._read_state()
+        return self._epoch_read
+
+    def _read_state(self) -> None:
+        """Read the cluster epoch and, when they have changed, the rules: nobody else can change them meanwhile."""
+        if self._state_of == self.transactions:
+            return
+        state = dict(self.conn.execute(_STATE).fetchall())
+        self._epoch_read = int(state["cluster_epoch"])
+        version = state.get(RULES_STATE, "")
+        if version != self._rules_read:
+            self._rules, self._rules_read = load_rules(self.conn), version
+        self._state_of = self.transactions
+
+    def rules(self) -> Rules:
+        """Return the limits and pauses of the root; a read."""
+        with self.reading():
+            return load_rules(self.conn)
+
+    def _throttle(self, node_id: str, now_ms: int) -> Throttle | None:
+        """Return what holds for one claim of this transaction; None when there is nothing."""
+        self._read_state()
+        if not self._rules:
+            return None
+        if self._cursors is None:
+            self._cursors = {}
+        return Throttle(self.conn, self._rules, node_id=node_id, now_ms=now_ms, cursors=self._cursors)
+
+    def set_limit(self, scope: LimitScope, name: str, change: Limit, *, now_ms: int) -> Limit:
+        """Set what ``change`` names; return the limit that holds now."""
+        self._state_of = -1
+        return control.set_limit(self.conn, scope, name, change, now_ms=now_ms)
+
+    def remove_limit(self, scope: LimitScope, name: str, *, now_ms: int) -> bool:
+        """Remove a limit; return whether there was one."""
+        self._state_of = -1
+        return control.remove_limit(self.conn, scope, name, now_ms=now_ms)
+
+    def pause(self, scope: PauseScope, name: str, *, reason: str, now_ms: int) -> bool:
+        """Let nothing new be taken there; return False when it was paused already."""
+        self._state_of = -1
+        return control.pause(self.conn, scope, name, reason=reason, now_ms=now_ms)
+
+    def resume(self, scope: PauseScope, name: str, *, now_ms: int) -> bool:
+        """End a pause; return whether there was one."""
+        self._state_of = -1
+        return control.resume(self.conn, scope, name, now_ms=now_ms)
+
+    def forget_buckets(self, *, now_ms: int, limit: int) -> int:
+        """Remove buckets of rates that are full again; return how many."""
+        self._read_state()
+        return forget_buckets(self.conn, self._rules, now_ms=now_ms, limit=limit)
 
     # -- claim and commit --------------------------------------------------------------------------------------------
 
@@ -97,7 +181,7 @@ class Store(Database):
     ) -> Claim:
         """Claim ready steps for free slots. groups: what ``ready_groups`` said a moment ago, if it was asked."""
         claimant = Claimant(node_id, generation, token, self._epoch())
-        return claim(self.conn, slots, state, claimant, now_ms, groups)
+        return claim(self.conn, slots, state, claimant, now_ms, groups, self._throttle(node_id, now_ms))
 
     def submit_and_claim(
         self,
@@ -111,8 +195,18 @@ class Store(Database):
         now_ms: int,
     ) -> tuple[list[tuple[str, bool]], Claim]:
         """Store single-step tasks and claim ready steps, these or others; see ``submit`` and ``claim``."""
+        self._expect_keys(tasks, now_ms)
         claimant = Claimant(node_id, generation, token, self._epoch())
-        return submit_and_claim(self.conn, tasks, slots, state, claimant, namespace=self.namespace, now_ms=now_ms)
+        return submit_and_claim(
+            self.conn,
+            tasks,
+            slots,
+            state,
+            claimant,
+            namespace=self.namespace,
+            now_ms=now_ms,
+            throttle=lambda: self._throttle(node_id, now_ms),
+        )
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
         """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change."""

@@ -10,7 +10,7 @@ from relaymesh.store.bulk import write_rows
 from relaymesh.store.claim import Claimant
 from relaymesh.wire.store import SHAPE_SOLE, NewTask
 
-__all__ = ["insert_claimed", "insert_claimed_one", "insert_tasks", "is_sole"]
+__all__ = ["insert_claimed", "insert_claimed_one", "insert_tasks", "is_direct", "is_plain", "is_sole"]
 
 # What is the same for all rows of a batch is bound once (?1 namespace, ?2 now, ?3 status): binding a value for each
 # row costs as much as storing it. WHERE true keeps SQLite from reading ON CONFLICT as the ON of a join.
@@ -34,6 +34,10 @@ _SOLE_STEPS_RUNNING = (
     " SELECT column1, column2, ?1, column3, column4, column5, column6, 'RUNNING', ?2, ?2, column7, 1, ?2, column8,"
     " 1, 1, ?3, ?3, ?4, ?5||column1, ?6, ?2 FROM (VALUES {rows})"
 )
+# The same for a batch in which some have a concurrency key; the others do not pay for a value more.
+_SOLE_STEPS_RUNNING_KEYED = _SOLE_STEPS_RUNNING.replace("started_at_ms)", "started_at_ms, concurrency_key)").replace(
+    "?2 FROM", "?2, column9 FROM"
+)
 # One task, on a node that has nothing else to do: SQLite gives its step the next row id, as it does for every row.
 _SOLE_STEP_RUNNING = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, status, created_at_ms,"
@@ -56,9 +60,9 @@ _SOLE_STEP = (
 _STEPS = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, payload_path, is_enqueued, status,"
     " created_at_ms, updated_at_ms, payload, shape, waiting_on, delayed, not_before_ms, queued_at_ms, template,"
-    " map_template, traceparent)"
+    " map_template, traceparent, concurrency_key)"
     " SELECT column1, ?1, column2, column3, column4, column5, column6, 'PENDING', ?2, ?2, column7, column8, column9,"
-    " column10 IS NOT NULL, column10, ?2, column11, column12, column13 FROM (VALUES {rows})"
+    " column10 IS NOT NULL, column10, ?2, column11, column12, column13, column14 FROM (VALUES {rows})"
 )
 _DEPENDENCIES = (
     "INSERT OR IGNORE INTO step_dependencies(namespace, task_id, step_id, depends_on_step_id, created_at_ms)"
@@ -76,9 +80,9 @@ def insert_tasks(
     rows = [_task_row(task) for task in tasks]
     shared = (namespace, now_ms)
     fresh, results = _insert_fresh(conn, tasks, rows, (*shared, "PENDING"))
-    sole = [_waiting_step_row(task) for task in fresh if is_sole(task)]
+    sole = [_waiting_step_row(task) for task in fresh if is_plain(task)]
     write_rows(conn, _SOLE_STEPS, sole, shared, one=_SOLE_STEP)
-    write_rows(conn, _STEPS, [row for task in fresh if not is_sole(task) for row in _step_rows(task)], shared)
+    write_rows(conn, _STEPS, [row for task in fresh if not is_plain(task) for row in _step_rows(task)], shared)
     write_rows(
         conn,
         _DEPENDENCIES,
@@ -134,8 +138,13 @@ def insert_claimed(
         return None
     (first,) = conn.execute("SELECT coalesce(max(id), 0) + 1 FROM steps").fetchone()
     rows = [(row_id, *_sole_step_row(task)) for row_id, task in enumerate(running, first)]
-    write_rows(conn, _SOLE_STEPS_RUNNING, rows, (*shared, *claimant))
-    write_rows(conn, _SOLE_STEPS, [_waiting_step_row(task) for task in waiting], shared)
+    if all(map(is_plain, running)):
+        write_rows(conn, _SOLE_STEPS_RUNNING, rows, (*shared, *claimant))
+    else:
+        keyed = [(*row, task.steps[0].concurrency_key) for row, task in zip(rows, running, strict=True)]
+        write_rows(conn, _SOLE_STEPS_RUNNING_KEYED, keyed, (*shared, *claimant))
+    write_rows(conn, _SOLE_STEPS, [_waiting_step_row(task) for task in waiting if is_plain(task)], shared)
+    write_rows(conn, _STEPS, [row for task in waiting if not is_plain(task) for row in _step_rows(task)], shared)
     conn.execute("RELEASE submit")
     return int(first)
 
@@ -194,6 +203,17 @@ def is_sole(task: NewTask) -> bool:
     return task.steps[0].shape == SHAPE_SOLE
 
 
+def is_direct(task: NewTask) -> bool:
+    """Say whether it is a single step that is stored whatever else is there: in one go with its claim."""
+    return task.steps[0].shape == SHAPE_SOLE and task.unique is None
+
+
+def is_plain(task: NewTask) -> bool:
+    """Say whether it is such a single step, and has no concurrency key."""
+    step = task.steps[0]
+    return step.shape == SHAPE_SOLE and step.concurrency_key is None and task.unique is None
+
+
 def _sole_step_row(task: NewTask) -> tuple[object, ...]:
     (step,) = task.steps
     return (
@@ -219,7 +239,7 @@ def _step_rows(task: NewTask) -> list[tuple[object, ...]]:
             step.agent_id,
             step.priority,
             step.payload_path,
-            int(not step.waiting_on),  # roots of a workflow count as dispatched
+            int(not step.waiting_on and step.shape != SHAPE_SOLE),  # roots of a workflow count as dispatched
             step.payload,
             step.shape,
             step.waiting_on,
@@ -227,6 +247,7 @@ def _step_rows(task: NewTask) -> list[tuple[object, ...]]:
             int(step.template),
             step.map_template,
             step.traceparent,
+            step.concurrency_key,
         )
         for step in task.steps
     ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from relaymesh.core.explain import Dependency, StepFacts, explain
+from relaymesh.core.explain import Dependency, LimitReached, Paused, StepFacts, explain
 from relaymesh.core.status import StepStatus, TaskStatus
+from relaymesh.core.throttle import Limit, LimitScope, Rules, room_of
 from relaymesh.store.node_row import NodeRow, live_nodes
 from relaymesh.store.presence import host_name, is_alive
+from relaymesh.store.throttle import load_rules, running_of, stored_bucket
 from relaymesh.view import Explanation
 
 __all__ = ["explanations"]
@@ -25,14 +27,18 @@ def explanations(
     running = _running_by_agent(conn)
     dependencies = _dependencies(conn, task_id)
     host = host_name()
+    rules = load_rules(conn)
     found = []
     for row in conn.execute(
         "SELECT step_id, agent_id, status, attempt, lease_owner, updated_at_ms, started_at_ms, queued_at_ms,"
-        " next_retry_at_ms, not_before_ms, delayed, created_at_ms, map_template FROM steps"
+        " next_retry_at_ms, not_before_ms, delayed, priority, concurrency_key FROM steps"
         " WHERE task_id=? AND status<>'SUCCESS' ORDER BY step_id LIMIT ?",
         (task_id, STEPS_SHOWN_MAX),
     ).fetchall():
-        step_id, agent_id, status, attempt, owner, updated, started, queued, retry_at, not_before, delayed, *_ = row
+        step_id, agent_id, status, attempt, owner, updated, started, queued, retry_at, not_before, delayed, *rest = row
+        priority, key = rest
+        pause = rules.pause_of(agent_id, priority)
+        takers = [node for node in nodes if not rules.drains(node.node_id)]
         alive = is_alive(run, owner, host) if owner else True
         facts = StepFacts(
             step_id=step_id,
@@ -50,10 +56,14 @@ def explanations(
             lease_age_ms=max(0, now_ms - updated),
             lease_timeout_ms=lease_timeout_ms,
             live_nodes=len(nodes),
-            agent_nodes=tuple(node.node_id for node in nodes if agent_id in node.capabilities.pools),
+            paused_nodes=len(nodes) - len(takers),
+            agent_nodes=tuple(node.node_id for node in takers if agent_id in node.capabilities.pools),
             agent_running=running.get(agent_id, 0),
-            agent_limit=_limit(nodes, agent_id),
-            free_slots=_free_slots(nodes, agent_id, running),
+            # One that was set for the root beats the one in the code.
+            agent_limit=None if _set_for(rules, agent_id) else _limit(nodes, agent_id),
+            free_slots=_free_slots(takers, agent_id, running),
+            paused=Paused(*pause, rules.pauses[pause]) if pause is not None else None,
+            limit_reached=_limit_reached(conn, rules, agent_id, key, now_ms) if rules.limits else None,
         )
         why = explain(facts)
         found.append(
@@ -66,6 +76,31 @@ def explanations(
             )
         )
     return found
+
+
+def _set_for(rules: Rules, agent_id: str) -> bool:
+    limit = rules.of_agent(agent_id)
+    return limit is not None and limit.max_concurrency is not None
+
+
+def _limit_reached(
+    conn: sqlite3.Connection, rules: Rules, agent_id: str, key: str | None, now_ms: int
+) -> LimitReached | None:
+    """Return the first limit of the root that leaves no room for a step: overall, of its agent, of its key."""
+    applying: list[tuple[LimitScope, str, Limit | None]] = [
+        (LimitScope.OVERALL, "", rules.overall),
+        (LimitScope.AGENT, agent_id, rules.of_agent(agent_id)),
+    ]
+    if key is not None:
+        applying.append((LimitScope.KEY, key, rules.of_key(key)))
+    for scope, name, limit in applying:
+        if limit is None:
+            continue
+        running = running_of(conn, scope, name)
+        room = room_of(limit, running, stored_bucket(conn, scope, name), now_ms)
+        if room.hold is not None:
+            return LimitReached(scope, name, limit, running, room.hold.due_in_ms)
+    return None
 
 
 def _since(status: str, updated: int, started: int | None, queued: int) -> int:

@@ -28,6 +28,7 @@ __all__ = [
     "MaintenanceTick",
     "NewStep",
     "NewTask",
+    "NewUnique",
     "ObserveTick",
     "PollStore",
     "QueueDrained",
@@ -81,6 +82,17 @@ class NewStep(Message, frozen=True):
     shape: int = SHAPE_SOLE
     not_before_ms: int | None = None
     traceparent: str | None = None
+    concurrency_key: str | None = None
+
+
+class NewUnique(Message, frozen=True):
+    """What else keeps a task from being stored twice: the words and numbers of ``relaymesh.core.uniqueness``."""
+
+    key: str
+    mode: str
+    on_duplicate: str
+    period_ms: int = 0
+    delay_ms: int = 0
 
 
 class NewTask(Message, frozen=True):
@@ -93,6 +105,7 @@ class NewTask(Message, frozen=True):
     expires_at_ms: int | None = None
     labels: str | None = None
     traceparent: str | None = None
+    unique: NewUnique | None = None
 
 
 class SeenLease(Message, frozen=True):

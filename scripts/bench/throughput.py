@@ -50,7 +50,10 @@ SILENT_S = 60.0
 
 @dataclass(frozen=True)
 class Load:
-    """What one round does. in_flight: batches of a submitter that may wait for their answer."""
+    """What one round does. in_flight: batches of a submitter that may wait for their answer.
+
+    keys: concurrency keys that the tasks take in turn; 0 is none.
+    """
 
     tasks: int
     agent: str = ECHO
@@ -59,6 +62,7 @@ class Load:
     in_flight: int = 3
     concurrency: int | None = None
     durability: str = "full"
+    keys: int = 0
 
     @property
     def warm_up(self) -> int:
@@ -98,13 +102,14 @@ def measure_raw(folder: Path, load: Load, rows: Rows) -> Round:
         loop.close()
 
 
-def measure_node(folder: Path, load: Load) -> Round:
-    """Run a new node in this process once.
+def measure_node(folder: Path, load: Load, prepare: Callable[[Path], None] = lambda _: None) -> Round:
+    """Run a new node in this process once. prepare: is given the new root before the node starts.
 
     Raises:
         BenchError: it stopped committing, or a task came to something else than SUCCESS.
     """
     root = new_root(folder, load.durability)
+    prepare(root)
     agents = [write_agents(folder)] if load.agent != ECHO else []
     with node_inside(root, agents, load.concurrency) as node:
         results = _Results(node)
@@ -186,7 +191,15 @@ class _Inside:
     def _draft(self) -> NewTask:
         self._number += 1
         payload, agent = f"payload {self._number}", self._load.agent
-        return draft_task(self._ids, self._files, agent, payload, priority="NORMAL", key=default_key(agent, payload))
+        return draft_task(
+            self._ids,
+            self._files,
+            agent,
+            payload,
+            priority="NORMAL",
+            key=default_key(agent, payload),
+            concurrency_key=f"key-{self._number % self._load.keys}" if self._load.keys else None,
+        )
 
 
 class _Submitter:

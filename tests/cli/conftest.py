@@ -51,7 +51,7 @@ class FakeDoors(Doors):
         self.started: list[Any] = []
         self.in_the_way: str | None = None
 
-    def client(self, root: str, *, namespace: str, agents: Sequence[str]) -> Any:
+    def client(self, root: str, *, namespace: str, agents: Sequence[str], gate: str = "set") -> Any:
         self.opened.append((root, namespace, tuple(agents)))
         return self.fake
 

@@ -62,6 +62,10 @@ def test_submit_hands_on_what_was_said_and_defaults_for_the_rest(terminal) -> No
             "at_ms": None,
             "expires_in_ms": None,
             "labels": {},
+            "concurrency_key": None,
+            "unique": None,
+            "on_duplicate": None,
+            "unique_key": None,
         },
     )
 
@@ -242,6 +246,9 @@ def test_a_workflow_is_handed_on_as_the_bytes_of_its_file(terminal, tmp_path) ->
             "delay_ms": 1000,
             "at_ms": None,
             "expires_in_ms": None,
+            "unique": None,
+            "on_duplicate": None,
+            "unique_key": None,
         },
     )
 

@@ -166,6 +166,45 @@ def test_a_cancelled_step_is_cancelled_and_one_that_succeeded_is_left_out(client
     assert [(e.step_id[-1], e.reason) for e in client.explain(task_id)] == [("b", "cancelled")]
 
 
+def test_explain_names_the_pause_or_the_limit_that_holds_a_step_back(client: Client, bench: Bench) -> None:
+    node(bench, slots=9)
+    bench.submit(bench.new_task(concurrency_key="a"))
+    bench.claim()
+    step = bench.new_task(concurrency_key="a")
+    bench.submit(step)
+    step_id = step.steps[0].step_id
+
+    assert why(client, bench, step_id).reason == "key_concurrency"
+    client.set_limit("agent", "echo", max_concurrency=1)
+    assert why(client, bench, step_id).reason == "agent_concurrency"
+    client.set_limit("overall", max_concurrency=1)
+    found = why(client, bench, step_id)
+    assert (found.reason, found.detail) == ("overall_concurrency", "1 of at most 1 steps are running")
+    client.pause_queue()
+    found = why(client, bench, step_id)
+    assert (found.reason, found.since_ms, found.command) == ("queue_paused", NOON, "relaymesh queue resume")
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "reason"),
+    [("overall", "", "overall_rate"), ("agent", "echo", "agent_rate"), ("key", "a", "key_rate")],
+)
+def test_explain_names_the_rate_and_when_the_next_start_is_due(
+    client: Client, bench: Bench, scope: str, name: str, reason: str
+) -> None:
+    node(bench, slots=9)
+    client.set_limit("each-key", max_concurrency=9)
+    client.set_limit(scope, name, rate="1/2s")
+    bench.submit(bench.new_task(concurrency_key="a"), bench.new_task(concurrency_key="a"))
+    (lease,) = bench.claim()
+    (waiting,) = [row["step_id"] for row in bench.rows("SELECT step_id FROM steps WHERE status='PENDING'")]
+
+    found = why(client, bench, str(waiting))
+
+    assert lease and found.reason == reason
+    assert "1/2s" in found.detail and "2.0 s" in found.detail
+
+
 def test_every_reason_is_brought_about_by_some_test_here() -> None:
     with open(__file__, encoding="utf-8") as file:
         text = file.read()

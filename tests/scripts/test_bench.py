@@ -80,6 +80,14 @@ def test_backlog_prints_the_cost_of_a_claim_in_an_empty_and_in_a_filled_store(tm
     assert (result["settings"]["finished"], result["settings"]["delayed"]) == (2_000, 2_000)
 
 
+def test_limits_prints_the_rates_with_and_without_them(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "limits")
+
+    check_common(result, "limits")
+    assert set(result["tasks_per_s"]) == {"none", "limits", "keyed"}
+    assert set(result["ratio"]) == set(result["ratio_keyed"]) == SPREAD
+
+
 def test_inbox_prints_the_seconds_until_stored_and_until_answered(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "inbox")
 
@@ -154,7 +162,7 @@ def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
     results = bench(tmp_path / "data", "all")
 
     assert {result["benchmark"] for result in results} == {
-        "throughput", "latency", "backlog", "dag", "inbox", "idle", "cli", "audit", "peers",
+        "throughput", "latency", "backlog", "limits", "dag", "inbox", "idle", "cli", "audit", "peers",
     }  # fmt: skip
 
 

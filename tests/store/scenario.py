@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relaymesh.client import Client
+from relaymesh.core.admission import Bounds
 from relaymesh.core.retention import Ages
 from relaymesh.core.retry import POISON_OWNER_DEATHS
+from relaymesh.core.throttle import Limit, LimitScope, PauseScope
+from relaymesh.core.token_bucket import Rate
 from relaymesh.settings import Settings
 from relaymesh.store import adapt, dead_letter, read
 from relaymesh.store.admin import CancelMode, cluster_state, forget_keys
@@ -22,7 +25,7 @@ from relaymesh.store.sweep import sweep
 from relaymesh.store.tick import maintenance_tick
 from relaymesh.store.why import explanations
 from relaymesh.watch import read_logs, watch
-from relaymesh.wire.store import WriteNode
+from relaymesh.wire.store import NewUnique, WriteNode
 from relaymesh.wire.work import LogLine
 from tests.store.bench import NOON, Bench, policy_of, report_of
 
@@ -53,8 +56,37 @@ class Noting:
         return getattr(self.conn, name)
 
 
+def use_limits(bench: Bench) -> None:
+    """Submit and claim under every kind of limit, at a gate, with keys and without, and take all limits away again."""
+    store = bench.store
+    rate = Limit(rate=Rate(100, 1_000, 100))
+    places = [(LimitScope.OVERALL, ""), (LimitScope.AGENT, "echo"), (LimitScope.KEY, "a"), (LimitScope.EACH_KEY, "")]
+    with store.write():
+        for place in places:
+            store.set_limit(*place, Limit(max_concurrency=50), now_ms=NOON)
+            store.set_limit(*place, rate, now_ms=NOON)
+        store.pause(PauseScope.PRIORITY, "LOW", reason="r", now_ms=NOON)
+        tasks = [bench.new_task(concurrency_key=key) for key in "abca"] + [bench.new_task() for _ in range(20)]
+        store.admit(tasks, Bounds(100, 100, 100), now_ms=NOON)
+        store.submit(tasks, now_ms=NOON)
+    leases = bench.claim(limit=2) + bench.claim()
+    assert len(leases) == 24
+    for lease in leases:
+        bench.succeed(lease)
+    for _ in range(2):
+        bench.submit(bench.new_task(unique=NewUnique("u", "waiting", "replace")))
+        bench.submit(bench.new_task(unique=NewUnique("u", "period", "return", 9)))
+    bench.succeed(*bench.claim())
+    with store.write():
+        store.forget_buckets(now_ms=NOON + 99_999_999, limit=10)
+        for place in places:
+            store.remove_limit(*place, now_ms=NOON)
+        store.resume(PauseScope.PRIORITY, "LOW", now_ms=NOON)
+
+
 def use_everything(bench: Bench) -> None:
     store, conn = bench.store, bench.store.conn
+    use_limits(bench)
     bench.one("other")
     for _ in range(POISON_OWNER_DEATHS):
         bench.claim(agents=("other",))

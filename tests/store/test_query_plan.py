@@ -16,6 +16,8 @@ from tests.store.scenario import note_everything, one_line
 # Indexes that hold only what has not ended, or did not end well: walking one of them costs what is waiting or running.
 BOUNDED = {
     "steps_ready",
+    "steps_keyed",
+    "steps_keyed_running",
     "steps_running",
     "steps_delayed",
     "steps_retrying",
@@ -89,11 +91,11 @@ def test_what_is_allowed_to_walk_is_still_there(plans: list[Plan]) -> None:
 
 HOT = {
     "the heads of a lane": (
-        r"SELECT id, queued_at_ms, .* ORDER BY queued_at_ms LIMIT \?",
+        r"SELECT id, queued_at_ms, .* steps_ready .* ORDER BY queued_at_ms LIMIT \?",
         ["SEARCH steps USING INDEX steps_ready (agent_id=? AND priority=?)"],
     ),
     "all that is ready, when it is little": (
-        r"SELECT id, queued_at_ms, .* delayed=0 LIMIT 17",
+        r"SELECT id, queued_at_ms, .* concurrency_key IS NULL LIMIT 17",
         ["SCAN steps USING INDEX steps_ready"],
     ),
     "the take": (r"UPDATE steps SET status='RUNNING'.*", ["SEARCH steps USING INTEGER PRIMARY KEY (rowid=?)"]),
