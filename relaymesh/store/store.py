@@ -488,5 +488,5 @@ class Store(Database):
 
     def bump_epoch(self, *, now_ms: int) -> tuple[int, int, int]:
         """Raise the cluster epoch; return the new epoch, its version and time."""
-        self._epoch_of = (-1, 0)  # what this transaction writes from here on is of the new one
+        self._state_of = -1  # what this transaction writes from here on is of the new one
         return admin.bump_epoch(self.conn, now_ms=now_ms)
