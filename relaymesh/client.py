@@ -221,7 +221,10 @@ class Client:
 
     def init(self) -> Path:
         """Make the root's folders and tables, if they are not there; return the scoped root."""
+        from relaymesh.store.root import create_layout
+
         self._writable()
+        create_layout(self.root)  # one that is there may have lost a folder
         return self.root
 
     def agents(self) -> list[str]:

@@ -18,6 +18,7 @@ from relaymesh.audit.trail import AuditTrail
 from relaymesh.errors import InputError, RootError
 from relaymesh.store.error import RootMissingError
 from relaymesh.store.export import file_at, write_whole
+from relaymesh.store.root import DATABASE
 from relaymesh.view import AuditIntegrityOutcome, SiemExportOutcome
 from relaymesh.wire.audit import instant
 
@@ -165,6 +166,8 @@ def _reading(trail: AuditTrail, read: Callable[[Place], T]) -> T:
     """Read the log of a root that must be there."""
     place = trail.place
     if not place.log.parent.is_dir():
+        if (place.root / DATABASE).exists():
+            raise AuditUnreadableError(str(place.log), "its folder is gone")
         raise RootMissingError(str(place.root))
     try:
         return read(place)

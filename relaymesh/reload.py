@@ -37,7 +37,7 @@ from relaymesh.settings.record import (
     write_record,
 )
 from relaymesh.settings.shown import runtime_view
-from relaymesh.store.error import RootReadOnlyError
+from relaymesh.store.error import RootMissingError, RootReadOnlyError
 from relaymesh.store.root import create_layout
 from relaymesh.view import SettingsReloadOutcome
 
@@ -187,9 +187,12 @@ def reload_settings(root: Path, *, audit: AuditTrail, now_ms: int, actor: str = 
     """Read settings and retry policies of a scoped root again, and say what differs from what was last recorded for it.
 
     Raises:
+        RootMissingError: there is no such folder.
         SettingsError, EnvironmentSettingError, AgentLoadError: a file cannot be used; that is audited, the alert is
             raised, and the record is as it was.
     """
+    if not root.is_dir():
+        raise RootMissingError(str(root))  # a wrong --root; to make one would say that all is well
     create_layout(root)
     try:
         loaded, retries = load(root), load_retry_file(root)

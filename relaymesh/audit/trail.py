@@ -26,6 +26,7 @@ from relaymesh.audit.place import Place
 from relaymesh.audit.segment import numbers, pack_waiting, read_index, read_rows
 from relaymesh.audit.settle import LINE, Settled, rotated, settle
 from relaymesh.boot import boot_id
+from relaymesh.errors import RelayMeshError
 from relaymesh.wire.audit import Record, body_of, chain, instant
 
 if TYPE_CHECKING:
@@ -258,7 +259,10 @@ class AuditTrail:
 
     def _give_up(self, count: int, error: Exception) -> None:
         self.lost += count
-        cause = type(error).__name__ if not isinstance(error, OSError) else error.strerror or type(error).__name__
+        if isinstance(error, OSError):
+            cause = error.strerror or type(error).__name__
+        else:
+            cause = str(error) if isinstance(error, RelayMeshError) else type(error).__name__
         if self._complaints & (self._complaints - 1) == 0:  # 1, 2, 4, 8, …: a full disk must not fill the log too
             _log().error("the audit log cannot be written (%s): %d records are missing in it so far", cause, self.lost)
         self._complaints += 1

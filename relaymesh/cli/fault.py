@@ -104,6 +104,9 @@ def _print(code: str, sentence: str, as_json: bool) -> None:
 
 def _usage_sentence(error: click.UsageError) -> str:
     sentence = error.format_message().rstrip(".")
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and isinstance(error.ctx.command, click.Group):
+        # What it says by itself is its whole help page.
+        sentence = f"say what to do, one of: {', '.join(error.ctx.command.commands)}"
     command = error.ctx.command_path if error.ctx else "relaymesh"
     # What click adds as sentences of its own becomes part of this one.
     sentence = sentence.replace(". (Did you mean", "; did you mean").replace(". Did you mean", "; did you mean")

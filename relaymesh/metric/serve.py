@@ -8,6 +8,8 @@ it is the same page for all, and the database is asked in turn.
 from __future__ import annotations
 
 import contextlib
+import errno
+import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -28,12 +30,13 @@ class PortTakenError(RootError):
 
     code = "address_in_use"
 
-    def __init__(self, address: str, cause: str) -> None:
+    def __init__(self, address: str, cause: str, *, no_such_host: bool = False) -> None:
         super().__init__(address, cause)
-        self.address, self.cause = address, cause
+        self.address, self.cause, self.no_such_host = address, cause, no_such_host
 
     def __str__(self) -> str:
-        return f"{self.address} cannot be listened at ({self.cause}): choose another --port"
+        option = "--bind" if self.no_such_host else "--port"
+        return f"{self.address} cannot be listened at ({self.cause}): choose another {option}"
 
 
 class MetricsServer:
@@ -86,7 +89,10 @@ class MetricsServer:
             self._server = Server((host, port), Handler)
         except (OSError, OverflowError) as error:
             cause = "there is no such port" if isinstance(error, OverflowError) else error.strerror or "refused"
-            raise PortTakenError(f"{host}:{port}", cause) from error
+            no_such_host = isinstance(error, socket.gaierror) or (
+                isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL
+            )
+            raise PortTakenError(f"{host}:{port}", cause, no_such_host=no_such_host) from error
         self.address = f"http://{host}:{self._server.server_address[1]}{path}"
 
     def serve(self) -> None:

@@ -45,11 +45,13 @@ class SettingsError(RootError):
 
     code = "bad_settings"
 
-    def __init__(self, path: str, cause: str) -> None:
+    def __init__(self, path: str, cause: str, *, unreadable: bool = False) -> None:
         super().__init__(path, cause)
-        self.path, self.cause = path, cause
+        self.path, self.cause, self.unreadable = path, cause, unreadable
 
     def __str__(self) -> str:
+        if self.unreadable:  # what it says may well be right
+            return f"the settings file {self.path} cannot be read ({self.cause}): let this user read it"
         return f"the settings file {self.path} is not valid ({self.cause}): mend or remove it"
 
 
@@ -135,7 +137,7 @@ def read_file(path: Path) -> tuple[bytes, int] | None:
     except (FileNotFoundError, NotADirectoryError):  # a root that is a file is refused by who opens it, in better words
         return None
     except OSError as error:
-        raise SettingsError(str(path), error.strerror or type(error).__name__) from error
+        raise SettingsError(str(path), error.strerror or type(error).__name__, unreadable=True) from error
     if len(data) > _FILE_BYTES_MAX:
         raise SettingsError(str(path), f"larger than {_FILE_BYTES_MAX} bytes")
     return data, mtime_ns
@@ -147,6 +149,8 @@ def decode(data: bytes, path: Path) -> dict[str, object]:
     Raises:
         SettingsError: not UTF-8, not JSON, no object, or a key that stands there twice.
     """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what some editors call Unicode, and PowerShell's > writes
+        raise SettingsError(str(path), "it is UTF-16: save it as UTF-8")
     try:
         text = data.removeprefix(BOM).decode()
     except UnicodeDecodeError as error:

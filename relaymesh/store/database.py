@@ -18,7 +18,7 @@ from relaymesh.store.connection import Durability, connect, write_transaction
 from relaymesh.store.error import BadNumberError, BadTextError, RootMissingError, translate
 from relaymesh.store.migration import migrate
 from relaymesh.store.payload import PayloadFiles
-from relaymesh.store.root import DATABASE, create_layout, has_database
+from relaymesh.store.root import DATABASE, create_layout, has_database, refuse_emptied
 
 if TYPE_CHECKING:
     from random import Random
@@ -55,10 +55,13 @@ class Database:
 
         Raises:
             RootMissingError: it is not there and ``create`` is false.
+            DatabaseGoneError: it was there, and its database is gone or empty.
             RootError, StoreError: it cannot be used.
         """
         path = root / DATABASE
-        if not has_database(root):
+        found = has_database(root)
+        refuse_emptied(root)
+        if not found:
             if not create or read_only:
                 raise RootMissingError(str(root))
             create_layout(root)

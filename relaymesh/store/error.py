@@ -10,6 +10,7 @@ from relaymesh.errors import InputError, RootError, StoreError
 __all__ = [
     "BadNumberError",
     "BadTextError",
+    "DatabaseGoneError",
     "PragmaMismatchError",
     "RootCorruptError",
     "RootMissingError",
@@ -51,7 +52,28 @@ class RootMissingError(RootError):
         self.path = path
 
     def __str__(self) -> str:
-        return f"there is no data root at {self.path}: create it with `relaymesh --root {self.path} init`"
+        scoped = Path(self.path)
+        if scoped.parent.name == "namespaces":  # named by its path, the folder would become a root of another namespace
+            options = f"--root {scoped.parent.parent} --namespace {scoped.name}"
+        else:
+            options = f"--root {self.path}"
+        return f"there is no data root at {self.path}: create it with `relaymesh {options} init`"
+
+
+class DatabaseGoneError(RootError):
+    """The root was in use, and its database is gone or empty. A new one would hide that."""
+
+    code = "database_gone"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"the database {self.path} is gone or empty, though the audit log knows of tasks: restore a snapshot with "
+            "`relaymesh snapshot-import --in DIR`, or move the whole root away to begin anew"
+        )
 
 
 class RootReadOnlyError(RootError):

@@ -9,16 +9,18 @@ Writes one counter, to see that the disk takes a write.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from relaymesh.audit.key import load_secret
 from relaymesh.core.disk import short_of_disk
 from relaymesh.core.stall import STALL_MS
 from relaymesh.errors import RelayMeshError
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.progress import stalled_ms
-from relaymesh.store.root import DATABASE
+from relaymesh.store.root import DATABASE, refuse_emptied
 from relaymesh.store.store import Store
 from relaymesh.view import HealthOutcome
 
@@ -26,6 +28,7 @@ __all__ = ["check"]
 
 # Reads every page: a second for a gigabyte, which is too long for a look. Of a larger one only the edges are read.
 _CHECKED_BYTES_MAX = 134_217_728
+_SECRETS = ("audit-signing.key", "payload-keys.json")
 _FOLDERS = {
     "inbox": ("inbox/high", "inbox/normal", "inbox/low"),
     "processing": ("processing",),
@@ -55,7 +58,8 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, settings_pro
     free_bytes = free_disk_bytes(root)
     pressure = short_of_disk(free_bytes, min_free_disk_bytes)
     stalled = database.stalled_ms >= STALL_MS
-    problems = [f"the folder {name} is missing or cannot be written" for name, usable in folders.items() if not usable]
+    problems = [_folder_problem(root, name) for name, usable in folders.items() if not usable]
+    problems += _keys(root / "security")
     problems += [database.problem] if database.problem else []
     problems += [settings_problem] if settings_problem else []
     if pressure:
@@ -87,11 +91,40 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, settings_pro
     )
 
 
+def _folder_problem(root: Path, name: str) -> str:
+    if all((root / path).is_dir() for path in _FOLDERS[name]):
+        return f"the folder {name} cannot be written: check its owner and its mode"
+    return f"the folder {name} is missing: `relaymesh init` makes what is missing"
+
+
+def _keys(security: Path) -> Iterator[str]:
+    """What is wrong with the keys: one that cannot be used, or that others than its owner may read or write."""
+    try:
+        load_secret(security)
+    except RelayMeshError as error:
+        yield str(error)
+    except OSError as error:
+        yield f"the key of the audit log cannot be read ({error.strerror}): let this user read it"
+    if os.name == "nt":
+        return
+    for name in _SECRETS:
+        try:
+            mode = (security / name).stat().st_mode
+        except OSError:
+            continue
+        if mode & 0o077:
+            yield f"security/{name} is open to others than its owner (mode {mode & 0o777:o}): set it to 600"
+
+
 def _usable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.R_OK | os.W_OK)
 
 
 def _database(root: Path, now_ms: int) -> _Database:
+    try:
+        refuse_emptied(root)
+    except RelayMeshError as error:
+        return _Database(problem=str(error))
     if not (root / DATABASE).is_file():
         return _Database(problem="there is no database here: check --root, or make one with `relaymesh init`")
     if not os.access(root / DATABASE, os.W_OK):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from relaymesh.errors import RootError
-from relaymesh.store.error import RootReadOnlyError
+from relaymesh.store.error import DatabaseGoneError, RootReadOnlyError
 
 __all__ = [
     "DATABASE",
@@ -19,6 +19,7 @@ __all__ = [
     "create_layout",
     "has_database",
     "normalize_namespace",
+    "refuse_emptied",
     "refuse_file",
     "scoped_root",
 ]
@@ -33,6 +34,7 @@ _LANES = ("inbox/high", "inbox/normal", "inbox/low")
 _LANE_MODE = 0o2770
 """Programs that share the folder's group may hand in files, and these get its group, so that the node can read them."""
 _PASSAGE_MODE = 0o010
+_LOG_BYTES_READ = 1_048_576
 _FOLDERS = (
     "meta",
     "payload",
@@ -136,6 +138,42 @@ def has_database(root: Path) -> bool:
         return False
     except OSError as error:
         raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error
+
+
+def refuse_emptied(root: Path) -> None:
+    """Do nothing if the root has a database with something in it, or never had a task.
+
+    A full disk, a careless copy or a wrong ``rm`` leaves a root without its database. Whoever opened it next would make
+    an empty one, and all work would seem never to have been handed in. The audit log tells the two apart. It is read
+    only where there is no database, so this costs nothing otherwise.
+
+    Raises:
+        DatabaseGoneError
+    """
+    database = root / DATABASE
+    if _size(database) or not _names_tasks(root / "audit"):
+        return
+    if _size(database):  # made meanwhile, by another process
+        return
+    raise DatabaseGoneError(str(database))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _names_tasks(audit: Path) -> bool:
+    """Whether the log has a row about a task among its first, or so many rows that some were rotated out."""
+    try:
+        with open(audit / "audit.log", "rb") as log:
+            if b'"task_id":"' in log.read(_LOG_BYTES_READ):
+                return True
+        return any((audit / "segments").iterdir())
+    except OSError:
+        return False
 
 
 def refuse_file(root: Path) -> None:

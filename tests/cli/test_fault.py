@@ -175,3 +175,11 @@ def test_a_stream_that_was_closed_before_the_start_is_no_bug(
     assert done.returncode == status
     assert done.stderr.startswith(sentence)
     assert "internal" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "words"), [("settings", "show, set, schema"), ("snapshot", "verify, diff")])
+def test_a_command_that_lacks_its_second_word_lists_them(terminal, name: str, words: str) -> None:
+    ended = terminal.run(name)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == f"error[usage]: say what to do, one of: {words}; see `relaymesh {name} --help`\n"

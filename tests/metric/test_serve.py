@@ -134,3 +134,8 @@ def test_a_port_that_is_taken_is_an_error_that_says_what_to_do(start: Start) -> 
 def test_a_port_that_cannot_be_is_an_error_too(port: int) -> None:
     with pytest.raises(PortTakenError, match="choose another --port"):
         MetricsServer(lambda: "", port=port, path="/metrics")
+
+
+def test_an_address_that_is_not_of_this_machine_is_not_blamed_on_the_port() -> None:
+    with pytest.raises(PortTakenError, match="choose another --bind"):
+        MetricsServer(lambda: "", host="192.0.2.1", port=0, path="/metrics")

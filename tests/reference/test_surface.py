@@ -1,7 +1,8 @@
 """What the reference asks of one data root is there: commands, options, settings, metrics, audit actions, tables.
 
-``surface.json`` is the reference as data, one entry a line. Its part ``later`` names what belongs to the mesh, replication, to node RPC and to the web console. ``MISSING`` below is what is not there yet; an entry of it that turns up
-fails the test too, so that the list can only become shorter.
+``surface.json`` is the reference as data, one entry a line. Its part ``later`` names what belongs to the mesh, to
+replication, to node RPC and to the web console. ``MISSING`` below is what is not there yet; an entry of it that turns
+up fails the test too, so that the list can only become shorter.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _option(command: str, name: str, wanted: Mapping[str, Any], owner: click.Com
         return
     if "default" in wanted and option.get_default(click.Context(owner), call=True) != wanted["default"]:
         yield f"{where}: default {wanted['default']!r}"
-    if wanted.get("required") and not option.required and option.get_default(click.Context(owner)) is not None:
+    if wanted.get("required") and isinstance(option.get_default(click.Context(owner)), str | int):
         yield f"{where}: required"
     if not _takes(option, wanted["type"]):
         yield f"{where}: type {wanted['type']}"

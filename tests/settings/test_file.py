@@ -76,7 +76,7 @@ def test_the_longest_backoff_is_never_below_the_first(tmp_path: Path) -> None:
         ("[]", "JSON object"),
         ("", "line 1, column 1"),
         ('{\n"leaseTimeoutMs": 40', "line 2, column 21"),
-        (b"\xff\xfe{}", "UTF-8 at byte 0"),
+        (b"\xff{}", "UTF-8 at byte 0"),
         ('{"durability": "\xff"}'.encode("latin-1"), "UTF-8 at byte 16"),
         (b" " * 1_048_577, "larger than"),
     ],
@@ -185,3 +185,21 @@ def test_the_environment_of_the_process_is_what_counts(tmp_path: Path, monkeypat
     monkeypatch.setenv("RELAYMESH_RETRY_DISPATCH_LIMIT", "9")
 
     assert load_settings(tmp_path).retry_dispatch_limit == 9
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-be"])
+def test_a_file_in_utf_16_is_named_as_that(tmp_path: Path, coding: str) -> None:
+    mark = b"\xfe\xff" if coding == "utf-16-be" else b""
+    write(tmp_path, mark + '{"maxAttempts": 4}'.encode(coding))
+
+    with pytest.raises(SettingsError, match="UTF-16: save it as UTF-8"):
+        load_settings(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_wrong(tmp_path: Path) -> None:
+    (tmp_path / SETTINGS_FILE).mkdir()
+
+    with pytest.raises(SettingsError) as raised:
+        load_settings(tmp_path)
+
+    assert "cannot be read" in str(raised.value) and "remove" not in str(raised.value)

@@ -1,0 +1,124 @@
+"""A root that is broken is not taken for a new one, and what is said about it leads out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+
+from relaymesh.client import Client
+from relaymesh.evidence import AuditUnreadableError
+from relaymesh.store.error import DatabaseGoneError, RootMissingError
+
+
+def used(root: Path) -> Path:
+    """A root in which one task was handed in; return its database."""
+    with Client(root) as client:
+        client.submit("echo", "hello")
+    for name in ("relaymesh.db-wal", "relaymesh.db-shm"):
+        (root / name).unlink(missing_ok=True)
+    return root / "relaymesh.db"
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_root_whose_database_is_gone_or_empty_is_refused_by_who_reads_and_who_writes(
+    tmp_path: Path, emptied: bool
+) -> None:
+    database = used(tmp_path)
+    if emptied:
+        database.write_bytes(b"")
+    else:
+        database.unlink()
+
+    with Client(tmp_path) as client:
+        with pytest.raises(DatabaseGoneError, match="snapshot-import"):
+            client.submit("echo", "again")
+        with pytest.raises(DatabaseGoneError):
+            client.tasks()
+        assert any("is gone or empty" in problem for problem in client.health().problems)
+
+    assert not database.exists() or database.stat().st_size == 0
+
+
+def test_a_snapshot_brings_a_lost_database_back(tmp_path: Path) -> None:
+    root, copy = tmp_path / "root", tmp_path / "copy"
+    with Client(root) as client:
+        task = client.submit("echo", "hello")
+        client.snapshot_export(str(copy))
+    (root / "relaymesh.db").unlink()
+
+    with Client(root) as client:
+        client.snapshot_import(str(copy))
+        assert [row.task_id for row in client.tasks()] == [task.task_id]
+
+
+def test_a_root_that_had_settings_only_gets_its_database(tmp_path: Path) -> None:
+    with Client(tmp_path) as client:
+        client.set_setting("maxAttempts", "4")
+
+        client.init()
+
+    assert (tmp_path / "relaymesh.db").stat().st_size > 0
+
+
+def test_a_missing_namespace_is_made_by_its_name(tmp_path: Path) -> None:
+    with Client(tmp_path) as client:
+        client.init()
+
+    with Client(tmp_path, namespace="other") as client, pytest.raises(RootMissingError) as raised:
+        client.tasks()
+
+    assert f"--root {tmp_path} --namespace other init" in str(raised.value)
+
+
+def test_init_makes_a_folder_that_was_lost(tmp_path: Path) -> None:
+    used(tmp_path)
+    (tmp_path / "retry").rmdir()
+
+    with Client(tmp_path) as client:
+        client.init()
+
+    assert (tmp_path / "retry").is_dir()
+
+
+def test_settings_of_a_root_that_is_not_there_cannot_be_loaded_again(tmp_path: Path) -> None:
+    with Client(tmp_path / "misspelt") as client, pytest.raises(RootMissingError):
+        client.reload_settings()
+
+    assert not (tmp_path / "misspelt").exists()
+
+
+@pytest.mark.skipif("sys.platform == 'win32'", reason="modes say nothing there")
+def test_health_names_a_key_that_others_may_read(tmp_path: Path) -> None:
+    used(tmp_path)
+    key = tmp_path / "security" / "audit-signing.key"
+
+    key.chmod(0o644)
+    with Client(tmp_path) as client:
+        told = client.health()
+        key.chmod(0o600)
+        mended = client.health()
+
+    assert told.problems == ("security/audit-signing.key is open to others than its owner (mode 644): set it to 600",)
+    assert (told.ready, told.live, mended.ready) == (False, True, True)
+
+
+def test_a_broken_audit_key_is_told_in_its_own_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    used(tmp_path)
+    (tmp_path / "security" / "audit-signing.key").write_text("junk", encoding="ascii")
+
+    with Client(tmp_path) as client:
+        client.submit("echo", "again")
+        told = client.health()
+
+    assert "holds no key of 32 bytes as base64" in caplog.text
+    assert any("holds no key of 32 bytes as base64" in problem for problem in told.problems)
+
+
+def test_an_audit_log_whose_folder_is_gone_is_not_a_missing_root(tmp_path: Path) -> None:
+    used(tmp_path)
+    rmtree(tmp_path / "audit")
+
+    with Client(tmp_path) as client, pytest.raises(AuditUnreadableError, match="its folder is gone"):
+        client.audit_verify()
