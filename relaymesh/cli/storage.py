@@ -21,8 +21,9 @@ _DAYS = WholeNumber(min=0)
 def purge(
     call: Call, done_retention_days: int, dead_retention_days: int, idempotency_ttl_days: int, dry_run: bool
 ) -> None:
-    """Nodes may work meanwhile. A task whose idempotency key is still held stays. Lease conflicts go with dead letters.
-    Payload files go when no task names them any more.
+    """Nodes may work meanwhile. A task whose idempotency key is still held stays, so to remove younger ones lower
+    --idempotency-ttl-days as well. Lease conflicts go with dead letters. Payload files go when no task names them any
+    more.
     """
     with call.client() as client:
         outcome = client.purge(
