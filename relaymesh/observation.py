@@ -16,7 +16,7 @@ import msgspec
 
 from relaymesh.audit import AuditTrail
 from relaymesh.core.slo import Levels, misses, objectives
-from relaymesh.errors import RootError
+from relaymesh.errors import RelayMeshError, RootError
 from relaymesh.store import admin
 from relaymesh.store.stats import stats as counts_and_ages
 from relaymesh.view import (
@@ -134,14 +134,20 @@ def alerts(store: Database, *, limit: int) -> AlertsOutcome:
 
 def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> HealthOutcome:
     """Return whether the root can be used; does not raise for what it is there to find."""
+    from relaymesh.agents.agent_file import load_retry_file, load_script_file
     from relaymesh.store.health import check
 
-    min_free_bytes, problem = 0, ""
+    min_free_bytes, problems = 0, []
     try:
         min_free_bytes = settings().min_free_disk_bytes
     except RootError as error:
-        problem = str(error)
-    return check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, settings_problem=problem)
+        problems.append(str(error))
+    for load in (load_script_file, load_retry_file):  # a broken one keeps submits out, and nodes from starting
+        try:
+            load(root)
+        except RelayMeshError as error:
+            problems.append(str(error))
+    return check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
 
 
 # -- service levels --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Writes one counter, to see that the disk takes a write.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,10 +48,11 @@ class _Database:
     problem: str = ""
 
 
-def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, settings_problem: str = "") -> HealthOutcome:
+def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problems: Sequence[str] = ()) -> HealthOutcome:
     """Return what works and what does not.
 
-    min_free_disk_bytes: the setting, 0 when nobody cares. settings_problem: why the settings cannot be used, or "".
+    min_free_disk_bytes: the setting, 0 when nobody cares.
+    file_problems: why files that an operator wrote cannot be used.
     """
     folders = {name: all(_usable(root / path) for path in paths) for name, paths in _FOLDERS.items()}
     database = _database(root, now_ms)
@@ -61,7 +62,7 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, settings_pro
     problems = [_folder_problem(root, name) for name, usable in folders.items() if not usable]
     problems += _keys(root / "security")
     problems += [database.problem] if database.problem else []
-    problems += [settings_problem] if settings_problem else []
+    problems += file_problems
     if pressure:
         problems.append(f"{free_bytes} bytes are free, and minFreeDiskBytes asks for {min_free_disk_bytes}: make room")
     if stalled:

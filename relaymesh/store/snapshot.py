@@ -31,7 +31,7 @@ from relaymesh.outcome import SnapshotExportOutcome
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.database import Database
 from relaymesh.store.durable import hash_file, remove_tree, sync_folder, sync_tree, write_file
-from relaymesh.store.error import StoreFullError, translate
+from relaymesh.store.error import RootCorruptError, StoreFullError, translate
 from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.migration import schema_number
 from relaymesh.store.payload import NO_SPACE, payload_name
@@ -121,7 +121,10 @@ def export_snapshot(database: Database, out: Path, *, now_ms: int) -> SnapshotEx
             begin(work, Swap(leaving=leaving, arriving=(COPY, MANIFEST), aside=f"{_WORK}/old"))
             finish(out, work)
     except sqlite3.Error as error:
-        raise translate(error, str(out / COPY / DATABASE)) from error
+        told = translate(error, str(out / COPY / DATABASE))
+        if isinstance(told, RootCorruptError):  # found in the copy, but the damage is where it was copied from
+            told = RootCorruptError(str(database.path), told.cause)
+        raise told from error
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) in NO_SPACE:
             raise StoreFullError from error

@@ -9,7 +9,7 @@ import pytest
 
 from relaymesh.client import Client
 from relaymesh.evidence import AuditUnreadableError
-from relaymesh.store.error import DatabaseGoneError, RootMissingError
+from relaymesh.store.error import DatabaseGoneError, RootCorruptError, RootMissingError
 
 
 def used(root: Path) -> Path:
@@ -122,3 +122,33 @@ def test_an_audit_log_whose_folder_is_gone_is_not_a_missing_root(tmp_path: Path)
 
     with Client(tmp_path) as client, pytest.raises(AuditUnreadableError, match="its folder is gone"):
         client.audit_verify()
+
+
+@pytest.mark.parametrize("name", ["scripts.json", "retry-policies.json"])
+def test_health_names_a_file_of_agents_that_keeps_submits_out(tmp_path: Path, name: str) -> None:
+    used(tmp_path)
+    (tmp_path / "agents" / name).write_text("{", encoding="ascii")
+
+    with Client(tmp_path) as client:
+        told = client.health()
+
+    assert len(told.problems) == 1 and name in told.problems[0]
+    assert (told.ready, told.live) == (False, True)
+
+
+def test_a_snapshot_of_a_damaged_database_names_that_one_and_not_the_copy(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with Client(root) as client:
+        for number in range(200):
+            client.submit("echo", f"hello {number}")
+    database = root / "relaymesh.db"
+    page = database.read_bytes().index(b"hello 77") // 4096  # of rows that nobody reads when a root is opened
+    with open(database, "r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xff" * 4096)
+
+    with Client(root) as client, pytest.raises(RootCorruptError) as raised:
+        client.snapshot_export(str(tmp_path / "copy"))
+
+    assert str(database) in str(raised.value)
+    assert not (tmp_path / "copy" / "manifest.json").exists()

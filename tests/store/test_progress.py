@@ -143,7 +143,7 @@ def test_a_short_disk_makes_a_root_not_ready_but_leaves_it_alive(bench: Bench) -
 
 
 def test_settings_that_cannot_be_read_make_a_root_not_ready(bench: Bench) -> None:
-    found = check(bench.root, now_ms=NOON, settings_problem="the settings are not valid")
+    found = check(bench.root, now_ms=NOON, file_problems=["the settings are not valid"])
 
     assert (found.ok, found.live, found.problems) == (False, True, ("the settings are not valid",))
 
