@@ -55,14 +55,18 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
     file_problems: why files that an operator wrote cannot be used.
     """
     folders = {name: all(_usable(root / path) for path in paths) for name, paths in _FOLDERS.items()}
-    database = _database(root, now_ms)
+    closed = os.path.lexists(root) and not os.access(root, os.X_OK)
+    database = _Database() if closed else _database(root, now_ms)
     free_bytes = free_disk_bytes(root)
     pressure = short_of_disk(free_bytes, min_free_disk_bytes)
     stalled = database.stalled_ms >= STALL_MS
-    problems = [_folder_problem(root, name) for name, usable in folders.items() if not usable]
-    problems += _keys(root / "security")
-    problems += [database.problem] if database.problem else []
-    problems += file_problems
+    if closed:  # nothing else can be said about it
+        problems = [f"the data root {root} cannot be entered: run this as the user of its nodes"]
+    else:
+        problems = [_folder_problem(root, name) for name, usable in folders.items() if not usable]
+        problems += _keys(root / "security")
+        problems += [database.problem] if database.problem else []
+        problems += file_problems
     if pressure:
         problems.append(f"{free_bytes} bytes are free, and minFreeDiskBytes asks for {min_free_disk_bytes}: make room")
     if stalled:
@@ -93,7 +97,7 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
 
 
 def _folder_problem(root: Path, name: str) -> str:
-    if all((root / path).is_dir() for path in _FOLDERS[name]):
+    if all(os.path.isdir(root / path) for path in _FOLDERS[name]):
         return f"the folder {name} cannot be written: check its owner and its mode"
     return f"the folder {name} is missing: `relaymesh init` makes what is missing"
 
@@ -118,7 +122,7 @@ def _keys(security: Path) -> Iterator[str]:
 
 
 def _usable(folder: Path) -> bool:
-    return folder.is_dir() and os.access(folder, os.R_OK | os.W_OK)
+    return os.path.isdir(folder) and os.access(folder, os.R_OK | os.W_OK)
 
 
 def _database(root: Path, now_ms: int) -> _Database:
@@ -126,7 +130,7 @@ def _database(root: Path, now_ms: int) -> _Database:
         refuse_emptied(root)
     except RelayMeshError as error:
         return _Database(problem=str(error))
-    if not (root / DATABASE).is_file():
+    if not os.path.isfile(root / DATABASE):
         return _Database(problem="there is no database here: check --root, or make one with `relaymesh init`")
     if not os.access(root / DATABASE, os.W_OK):
         return _Database(problem="the database cannot be written: check the owner and the mode of its file")

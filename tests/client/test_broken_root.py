@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from shutil import rmtree
 
@@ -152,3 +153,15 @@ def test_a_snapshot_of_a_damaged_database_names_that_one_and_not_the_copy(tmp_pa
 
     assert str(database) in str(raised.value)
     assert not (tmp_path / "copy" / "manifest.json").exists()
+
+
+def test_health_of_a_root_that_may_not_be_entered_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    used(tmp_path)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and allowed(path, mode))
+
+    with Client(tmp_path) as client:
+        told = client.health()
+
+    assert told.problems == (f"the data root {tmp_path} cannot be entered: run this as the user of its nodes",)
+    assert (told.ok, told.db_ok) == (False, False)
