@@ -29,14 +29,11 @@ REPO = Path(__file__).resolve().parents[2]
 SURFACE: Final[Mapping[str, Any]] = json.loads((Path(__file__).parent / "surface.json").read_text(encoding="utf-8"))
 
 _KEYS = "payload encryption is not built yet"
-_LIMITS = "the admission gate is not built yet"
 _CLAIM = "a claim is one statement that takes what is free, so none is ever refused"
 _REPORT = "the list and the report of the conflict table are not built yet; `lease-conflicts` prints its rows"
 _SCHEMA = "our database has another history of schemas, with names of its own"
 
 MISSING: Final[Mapping[str, str]] = {
-    "audit admission.reject": _LIMITS,
-    "audit dead.replay: result stale": "replay reads and writes in one transaction, so it is never late",
     "audit ownership.conflict.decision": _CLAIM,
     "audit ownership.recover: result noop": "only `mesh-recover` writes it, and that belongs to the mesh",
     "audit payload.key.rotate": _KEYS,
