@@ -515,7 +515,7 @@ class Client:
     ) -> TaskPage:
         """Return tasks, newest change first, and the cursor of the next page.
 
-        A page looks at the next 20,000 tasks, or ``limit`` and ``offset`` together: with ``label``, or among many that
+        A page looks at the next 5,000 tasks, or ``limit`` and ``offset`` together: with ``label``, or among many that
         failed, it may end before it is full.
 
         offset: at most 10,000.

@@ -19,7 +19,7 @@ from relaymesh.view import TaskPage, TaskSummary
 
 __all__ = ["LOOKED_AT_MAX", "OFFSET_MAX", "task_page"]
 
-LOOKED_AT_MAX = 20_000
+LOOKED_AT_MAX = 5_000
 """Tasks that one page looks at, or ``limit`` and ``offset`` together where that is more."""
 
 OFFSET_MAX = 10_000
@@ -76,16 +76,16 @@ def task_page(
         (*asked, *values, look_at + 1),
     )
     found: list[TaskSummary] = []
-    last: TaskSummary | None = None
+    last: list[object] | None = None
     skipped = 0
     for looked, (fit, *row) in enumerate(rows):
         if len(found) == limit or looked == look_at:
-            return TaskPage(tasks=tuple(found), after=_cursor(last) if last is not None else after)
-        last = _summary(*row)
+            return TaskPage(tasks=tuple(found), after=f"{last[-1]}:{last[0]}" if last is not None else after)
+        last = row
         if fit and skipped < offset:
             skipped += 1
         elif fit:
-            found.append(last)
+            found.append(_summary(*row))
     return TaskPage(tasks=tuple(found), after=None)
 
 
@@ -100,10 +100,6 @@ def _summary(
         created_at_ms=created_at_ms,
         updated_at_ms=updated_at_ms,
     )
-
-
-def _cursor(task: TaskSummary) -> str:
-    return f"{task.updated_at_ms}:{task.task_id}"
 
 
 def _parse(cursor: str) -> tuple[int, str]:
