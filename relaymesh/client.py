@@ -518,7 +518,7 @@ class Client:
         A page looks at the next 5,000 tasks, or ``limit`` and ``offset`` together: with ``label``, or among many that
         failed, it may end before it is full.
 
-        offset: at most 10,000.
+        offset: at most 5,000.
         label: name and value of a label that they have.
         after: the cursor of the page before.
 

@@ -22,7 +22,7 @@ __all__ = ["LOOKED_AT_MAX", "OFFSET_MAX", "task_page"]
 LOOKED_AT_MAX = 5_000
 """Tasks that one page looks at, or ``limit`` and ``offset`` together where that is more."""
 
-OFFSET_MAX = 10_000
+OFFSET_MAX = 5_000
 _AT_DIGITS = 19
 
 

@@ -71,7 +71,7 @@ def _commands(root: Path, durability: str) -> dict[str, list[str]]:
     return {
         "tasks": ["tasks"],
         "tasks --after, half-way": ["tasks", "--after", f"{at_ms}:{task_id}"],
-        "tasks --offset 10000": ["tasks", "--offset", "10000"],
+        "tasks --offset 5000": ["tasks", "--offset", "5000"],
         "tasks --label": ["tasks", "--label", "customer=7"],
         "task": ["task", task_id],
         "stats": ["stats"],
