@@ -55,6 +55,7 @@ from relaymesh.errors import (
 from relaymesh.store import read
 from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
+from relaymesh.store.task_page import task_page
 from relaymesh.view import (
     AuditIntegrityOutcome,
     BatchLine,
@@ -70,6 +71,7 @@ from relaymesh.view import (
     SiemExportOutcome,
     StatsOutcome,
     SubmitOutcome,
+    TaskPage,
     TaskRequest,
     TaskSummary,
     TaskView,
@@ -494,10 +496,40 @@ class Client:
         return view
 
     def tasks(
-        self, *, status: str | None = None, limit: int = 50, offset: int = 0, label: tuple[str, str] | None = None
+        self,
+        *,
+        status: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        label: tuple[str, str] | None = None,
+        after: str | None = None,
     ) -> list[TaskSummary]:
-        """Return tasks, newest change first. label: name and value of a label that they have."""
+        """Return tasks, newest change first: those of ``tasks_page``."""
+        return list(self.tasks_page(status=status, limit=limit, offset=offset, label=label, after=after).tasks)
+
+    def tasks_page(
+        self,
+        *,
+        status: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        label: tuple[str, str] | None = None,
+        after: str | None = None,
+    ) -> TaskPage:
+        """Return tasks, newest change first, and the cursor of the next page.
+
+        A page looks at the next 5,000 tasks, or ``limit`` and ``offset`` together: with ``label``, or among many that
+        failed, it may end before it is full.
+
+        offset: at most 5,000.
+        label: name and value of a label that they have.
+        after: the cursor of the page before.
+
+        Raises:
+            InputError: the offset is too large, or ``after`` is no cursor.
+        """
         check_text_or_none("status", status)
+        check_text_or_none("after", after)
         check_whole_number("limit", limit)
         check_whole_number("offset", offset)
         if label is not None:
@@ -508,7 +540,7 @@ class Client:
             normalize_labels(dict([label]))
         store = self._readable()
         with store.reading():
-            return read.task_summaries(store.conn, status=status, limit=limit, offset=offset, label=label)
+            return task_page(store.conn, status=status, limit=limit, offset=offset, label=label, after=after)
 
     def workflow(self, task_id: str) -> WorkflowDetail:
         """Return a task with its steps.

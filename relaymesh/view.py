@@ -5,7 +5,7 @@ Field names and their order are those of the printed JSON (snake_case here, came
 case, as in ``relaymesh.core.status``.
 
     submit            SubmitOutcome, BatchLine          (TaskRequest goes in)
-    look              TaskView, TaskSummary, WorkflowDetail, LogEntry, Event, Explanation, DeadLetterView
+    look              TaskView, TaskSummary, TaskPage, WorkflowDetail, LogEntry, Event, Explanation, DeadLetterView
     change            CancelResult, ReplayOutcome, ReplayBatchOutcome, DiscardOutcome
     write a file      TaskExportOutcome, DeadExportOutcome
     run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
@@ -64,6 +64,7 @@ __all__ = [
     "StatsOutcome",
     "SubmitOutcome",
     "TaskExportOutcome",
+    "TaskPage",
     "TaskRequest",
     "TaskSummary",
     "TaskView",
@@ -146,6 +147,13 @@ class TaskSummary(View, frozen=True, kw_only=True):
     last_error: str | None
     created_at_ms: int
     updated_at_ms: int
+
+
+class TaskPage(View, frozen=True, kw_only=True):
+    """A piece of a listing. after: the cursor of the next piece, None when there is none."""
+
+    tasks: tuple[TaskSummary, ...]
+    after: str | None
 
 
 class WorkflowTask(View, frozen=True, kw_only=True):

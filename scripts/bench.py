@@ -7,6 +7,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py latency                          submit to result on an idle node, from another process
     scripts/bench.py backlog                          cost of a claim with a million finished and delayed tasks
     scripts/bench.py limits                           throughput with limits and rates against the same without
+    scripts/bench.py history                          the same with ten million finished ones; tasks, task and stats
     scripts/bench.py dag                              a fan-out and a join
     scripts/bench.py inbox                            files dropped at once, from a lane to a stored task
     scripts/bench.py idle                             CPU and memory of a node that has nothing to do
@@ -76,6 +77,18 @@ def limits(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         folder,
         tasks=options.tasks or (300 if options.quick else 20_000),
         rounds=options.rounds or (1 if options.quick else 5),
+        durability=options.durability,
+    )
+
+
+def history(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import history
+
+    yield history.run(
+        folder,
+        finished=options.finished or (2_000 if options.quick else 10_000_000),
+        turns=options.turns or (10 if options.quick else 300),
+        looks=options.looks or (3 if options.quick else 30),
         durability=options.durability,
     )
 
@@ -166,6 +179,7 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         (latency, {"count": 200}),
         (backlog, {"finished": 100_000, "delayed": 100_000, "turns": 100}),
         (limits, {"tasks": 10_000, "rounds": 3}),
+        (history, {"finished": 100_000, "turns": 100, "looks": 10}),
         (dag, {"rounds": 3}),
         (inbox, {"rounds": 1, "singles": 20}),
         (idle, {"seconds": 5.0}),
@@ -214,6 +228,10 @@ def _parser() -> argparse.ArgumentParser:
     one = command("limits", limits)
     one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
     one.add_argument("--rounds", **rounds)
+    one = command("history", history)
+    one.add_argument("--finished", type=int, help="[default: 10000000]")
+    one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
+    one.add_argument("--looks", type=int, help="calls of each command  [default: 30]")
     one = command("dag", dag)
     one.add_argument("--width", type=int, help="steps between submit and join  [default: 1000]")
     one.add_argument("--rounds", **rounds)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import sqlite3
 
-__all__ = ["give_back_leases", "raise_epochs", "relative_paths", "runnable", "set_cluster_epoch"]
+from relaymesh.store.row_count import recount
+
+__all__ = ["count_rows", "give_back_leases", "raise_epochs", "relative_paths", "runnable", "set_cluster_epoch"]
 
 _OPEN = "status NOT IN ('SUCCESS','CANCELLED')"
 _PIECE = 500
@@ -47,6 +49,12 @@ def set_cluster_epoch(conn: sqlite3.Connection, epoch: int, *, version: int, now
         " WHERE state_key='cluster_epoch'",
         (str(epoch), version, now_ms),
     )
+
+
+def count_rows(conn: sqlite3.Connection) -> None:
+    """Count all rows, whatever the copy says of itself; one of an older schema is counted when it is migrated."""
+    if conn.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='row_counts'").fetchone() is not None:
+        recount(conn)
 
 
 def give_back_leases(conn: sqlite3.Connection, *, now_ms: int) -> None:

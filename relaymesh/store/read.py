@@ -9,11 +9,9 @@ from typing import Any
 
 from relaymesh.errors import InputError
 from relaymesh.store.result import result_map
-from relaymesh.store.schema import RARE
 from relaymesh.view import (
     LeaseConflict,
     LogEntry,
-    TaskSummary,
     TaskView,
     WorkflowDetail,
     WorkflowStep,
@@ -27,7 +25,6 @@ __all__ = [
     "log_entries",
     "log_keys",
     "task_status",
-    "task_summaries",
     "task_view",
     "workflow_detail",
 ]
@@ -102,43 +99,6 @@ def task_status(conn: sqlite3.Connection, task_id: str) -> str | None:
     """Return a task's status, or None when there is no such task."""
     row = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
     return None if row is None else str(row[0])
-
-
-def task_summaries(
-    conn: sqlite3.Connection, *, status: str | None, limit: int, offset: int, label: tuple[str, str] | None
-) -> list[TaskSummary]:
-    """Return tasks, newest change first."""
-    # Named in each case: left to itself SQLite may walk or sort all of history for a handful of rows.
-    index, where, values = "tasks_updated", [], []
-    if status is not None:
-        where.append("status=?")
-        values.append(status)
-        if status in ("RETRYING", "DEAD_LETTER", "CANCELLED"):
-            index = "tasks_rare"
-            where.append(RARE)
-        elif status != "SUCCESS":
-            index = "tasks_open"
-            where.append("finished_at_ms IS NULL")
-    if label is not None:
-        where.append("json_extract(labels, ?)=?")
-        values += [f'$."{label[0]}"', label[1]]
-    clause = f"WHERE {' AND '.join(where)}" if where else ""
-    rows = conn.execute(
-        f"SELECT task_id, status, trace_id, last_error, created_at_ms, updated_at_ms FROM tasks"
-        f" INDEXED BY {index} {clause} ORDER BY updated_at_ms DESC, task_id DESC LIMIT ? OFFSET ?",
-        (*values, limit, offset),
-    )
-    return [
-        TaskSummary(
-            task_id=task_id,
-            status=task_status,
-            trace_id=trace_id or "",
-            last_error=error,
-            created_at_ms=created,
-            updated_at_ms=updated,
-        )
-        for task_id, task_status, trace_id, error, created, updated in rows
-    ]
 
 
 def workflow_detail(conn: sqlite3.Connection, task_id: str) -> WorkflowDetail | None:

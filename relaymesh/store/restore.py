@@ -227,6 +227,7 @@ def _adapt(image: Path, present: Present, manifest: Manifest, *, now_ms: int) ->
         adapt.set_cluster_epoch(conn, epoch, version=present.version, now_ms=now_ms)
         adapt.give_back_leases(conn, now_ms=now_ms)
         adapt.relative_paths(conn, manifest.source_root)
+        adapt.count_rows(conn)
         conn.execute("COMMIT")
     finally:
         conn.close()

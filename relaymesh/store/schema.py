@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from relaymesh.store.row_count import DOWN as _COUNT_DOWN
+from relaymesh.store.row_count import UP as _COUNT_UP
+
 __all__ = ["KEYED_READY", "MIGRATIONS", "PLAIN_READY", "RARE", "READY", "SCHEMA_VERSION", "Migration"]
 
 # The text must be the same in the index and in each query, or SQLite does not use the index.
@@ -363,5 +366,6 @@ MIGRATIONS = (
     ),
     Migration(3, "20261128_003_schedules", "schedules, their ticks, and discarded dead letters", _SCHEDULES),
     Migration(4, "20261128_004_limits", "limits, keys, pauses and unique tasks", _LIMITS, _NO_LIMITS),
+    Migration(5, "20261128_005_row_counts", "how many rows there are, without counting them", _COUNT_UP, _COUNT_DOWN),
 )
 SCHEMA_VERSION = MIGRATIONS[-1].number

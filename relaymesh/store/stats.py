@@ -12,6 +12,7 @@ from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.counter import OF_STATS, conflicts_by_type, counters
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.progress import oldest_ready_ms
+from relaymesh.store.row_count import attempts_by_outcome, row_counts, total
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
 from relaymesh.view import StatsOutcome
 
@@ -34,8 +35,9 @@ def stats(
     gossip_signing: bool = False,
 ) -> StatsOutcome:
     """Return the counts of one scoped root. min_free_disk_bytes: the setting, 0 when nobody cares."""
-    task_status = _task_counts(conn)
-    step_status = _step_counts(conn)
+    rows = row_counts(conn)
+    task_status = _task_counts(conn, rows)
+    step_status = _step_counts(conn, rows)
     lanes = waiting(conn)
     p95, p99 = latencies(conn)
     counted = counters(conn)
@@ -47,7 +49,7 @@ def stats(
             " ON n.node_id=s.lease_owner WHERE s.status='RUNNING' GROUP BY 1"
         ).fetchall()
     )
-    messages = _message_states(conn, step_status, lanes)
+    messages = _message_states(conn, attempts_by_outcome(rows), step_status, lanes)
     free_bytes = free_disk_bytes(root)
     dead_since_ms, spread_ms = _membership(conn)
     return StatsOutcome(
@@ -115,23 +117,20 @@ def _count(conn: sqlite3.Connection, what: str, *values: object) -> int:
     return int(conn.execute(f"SELECT count(*) FROM {what}", values).fetchone()[0])
 
 
-def _task_counts(conn: sqlite3.Connection) -> dict[str, int]:
+def _task_counts(conn: sqlite3.Connection, rows: dict[str, int]) -> dict[str, int]:
     """Count tasks per status: what is open or rare by its index, the rest, which is history, by subtraction."""
     counts: dict[str, int] = dict(
         conn.execute(
             "SELECT status, count(*) FROM tasks INDEXED BY tasks_open WHERE finished_at_ms IS NULL GROUP BY status"
         ).fetchall()
     )
-    rare = conn.execute(
-        f"SELECT status, sum(finished_at_ms IS NOT NULL) FROM tasks WHERE {RARE} GROUP BY status"
-    ).fetchall()
-    for status, count in rare:
-        counts[status] = counts.get(status, 0) + count
-    counts["SUCCESS"] = counts.get("SUCCESS", 0) + _count(conn, "tasks") - sum(counts.values())
+    # Of these the index alone answers, without a look at the rows.
+    counts.update(conn.execute(f"SELECT status, count(*) FROM tasks WHERE {RARE} GROUP BY status").fetchall())
+    counts["SUCCESS"] = counts.get("SUCCESS", 0) + total(conn, "tasks", rows) - sum(counts.values())
     return {status: count for status, count in counts.items() if count}
 
 
-def _step_counts(conn: sqlite3.Connection) -> dict[str, int]:
+def _step_counts(conn: sqlite3.Connection, rows: dict[str, int]) -> dict[str, int]:
     """Count steps per status: those of tasks that are open or did not succeed one by one, the rest by subtraction."""
     counts: dict[str, int] = dict(
         conn.execute(
@@ -141,13 +140,14 @@ def _step_counts(conn: sqlite3.Connection) -> dict[str, int]:
             ") t JOIN steps s ON s.task_id=t.task_id GROUP BY s.status"
         ).fetchall()
     )
-    counts["SUCCESS"] = counts.get("SUCCESS", 0) + _count(conn, "steps") - sum(counts.values())
+    counts["SUCCESS"] = counts.get("SUCCESS", 0) + total(conn, "steps", rows) - sum(counts.values())
     return {status: count for status, count in counts.items() if count}
 
 
-def _message_states(conn: sqlite3.Connection, step_status: dict[str, int], lanes: dict[str, int]) -> dict[str, int]:
+def _message_states(
+    conn: sqlite3.Connection, attempts: dict[str, int], step_status: dict[str, int], lanes: dict[str, int]
+) -> dict[str, int]:
     """Count what the view ``messages`` shows, without reading it: only steps that did not succeed are looked at."""
-    attempts = dict(conn.execute("SELECT outcome, count(*) FROM attempts GROUP BY outcome").fetchall())
     failed = attempts.pop("failed", 0)
     # The last attempt of an ended step is the step's own message; a cancel has made all the earlier ones DEAD.
     own_failed, own_other, made_dead = conn.execute(

@@ -33,7 +33,7 @@ from relaymesh.store.store import Store
 from relaymesh.wire.store import FinishedStep
 from relaymesh.wire.work import StepReport
 
-__all__ = ["now_ms", "run"]
+__all__ = ["CLAIM", "WARM_UP", "in_turns", "now_ms", "open_store", "progress", "run"]
 
 CLAIM = 64
 RATIO_MAX = 1.2
@@ -44,14 +44,35 @@ MIB = 1024 * 1024
 def run(folder: Path, *, finished: int, delayed: int, turns: int, durability: str = "full") -> dict[str, Any]:
     """Return the figures of so many turns of each store."""
     filled_root = new_root(folder, durability)
-    _open(filled_root, durability).close()
+    open_store(filled_root, durability).close()
     started = time.monotonic()
-    fill(filled_root / DATABASE, finished=finished, delayed=delayed, now_ms=now_ms(), progress=_progress)
+    fill(filled_root / DATABASE, finished=finished, delayed=delayed, now_ms=now_ms(), progress=progress)
     fill_s = time.monotonic() - started
     sizes = {"finished": finished, "delayed": delayed, "database_mib": rounded(_size(filled_root) / MIB)}
+    compared = in_turns(filled_root, new_root(folder, durability), turns=turns, durability=durability)
+    ratios = compared["filled_over_empty"]
+    return {
+        "benchmark": "backlog",
+        **compared,
+        "budget": budget("claim of 64, p50, filled over empty", ratios["claim"]["p50"], "at_most", RATIO_MAX),
+        "settings": settings(
+            folder,
+            durability,
+            **sizes,
+            fill_s=rounded(fill_s),
+            result_chars=RESULT_CHARS,
+            claim=CLAIM,
+            turns=turns,
+            warm_up_turns=WARM_UP,
+        ),
+    }
+
+
+def in_turns(filled: Path, empty: Path, *, turns: int, durability: str) -> dict[str, Any]:
+    """Return what so many turns of each of two roots took, and the ratios."""
     bench = {
-        "empty": _Bench(_open(new_root(folder, durability), durability)),
-        "filled": _Bench(_open(filled_root, durability)),
+        "empty": _Bench(open_store(empty, durability)),
+        "filled": _Bench(open_store(filled, durability)),
     }
     for one in bench.values():
         for _ in range(WARM_UP):
@@ -71,22 +92,7 @@ def run(folder: Path, *, finished: int, delayed: int, turns: int, durability: st
         }
         for what in figures["empty"]
     }
-    return {
-        "benchmark": "backlog",
-        **figures,
-        "filled_over_empty": ratios,
-        "budget": budget("claim of 64, p50, filled over empty", ratios["claim"]["p50"], "at_most", RATIO_MAX),
-        "settings": settings(
-            folder,
-            durability,
-            **sizes,
-            fill_s=rounded(fill_s),
-            result_chars=RESULT_CHARS,
-            claim=CLAIM,
-            turns=turns,
-            warm_up_turns=WARM_UP,
-        ),
-    }
+    return {**figures, "filled_over_empty": ratios}
 
 
 class _Bench:
@@ -155,7 +161,8 @@ class _Bench:
         return FinishedStep(lease, report, "bench")
 
 
-def _open(root: Path, durability: str) -> Store:
+def open_store(root: Path, durability: str) -> Store:
+    """Open a store with the durability that is measured."""
     return Store.open(root, now_ms=now_ms(), durability=Durability(durability))
 
 
@@ -168,6 +175,7 @@ def _size(root: Path) -> int:
     return (root / DATABASE).stat().st_size
 
 
-def _progress(sentence: str) -> None:
+def progress(sentence: str) -> None:
+    """Tell a person how far the filling has come."""
     if sys.stderr.isatty():
         print(f"\r{sentence}  ", end="", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ from relaymesh.view import (
     LeaseConflict,
     LogEntry,
     StatsOutcome,
+    TaskPage,
     TaskSummary,
     TaskView,
     WorkflowDetail,
@@ -77,6 +78,27 @@ HEALTH = HealthOutcome(
 )
 
 
+def page(*tasks: TaskSummary, after: str | None = None) -> TaskPage:
+    return TaskPage(tasks=tasks, after=after)
+
+
+def test_a_list_that_ended_early_says_where_to_go_on_also_to_a_program(terminal) -> None:
+    terminal.answers(tasks_page=page(after="5:tsk_1"))
+
+    ended = terminal.run("tasks", "--label", "a=b")
+
+    assert ended.document == []
+    assert "--after 5:tsk_1" in ended.err
+
+
+def test_a_full_page_says_nothing_beside_it(terminal) -> None:
+    terminal.answers(tasks_page=page(SUMMARY, after="5:tsk_1"))
+
+    ended = terminal.run("tasks", "--limit", "1")
+
+    assert ended.err == ""
+
+
 def test_a_task_is_printed_as_the_reference_says(terminal) -> None:
     terminal.answers(task=TASK)
 
@@ -98,24 +120,30 @@ def test_a_task_is_printed_as_the_reference_says(terminal) -> None:
 
 
 def test_the_list_of_tasks_takes_its_window_and_a_label(terminal) -> None:
-    terminal.answers(tasks=[SUMMARY])
+    terminal.answers(tasks_page=page(SUMMARY))
 
-    words = ["--status", "PENDING", "--limit=5", "--offset", "10", "--label", "a=b"]
+    words = ["--status", "PENDING", "--limit=5", "--offset", "10", "--label", "a=b", "--after", "5:tsk_1"]
     ended = terminal.run("tasks", *words)
 
     assert [list(row) for row in ended.document] == [
         ["taskId", "status", "traceId", "lastError", "createdAtMs", "updatedAtMs"]
     ]
-    assert terminal.asked("tasks")[1] == {"status": "PENDING", "limit": 5, "offset": 10, "label": ("a", "b")}
+    assert terminal.asked("tasks_page")[1] == {
+        "status": "PENDING",
+        "limit": 5,
+        "offset": 10,
+        "label": ("a", "b"),
+        "after": "5:tsk_1",
+    }
 
 
 def test_the_list_of_tasks_has_the_defaults_of_the_reference(terminal) -> None:
-    terminal.answers(tasks=[])
+    terminal.answers(tasks_page=page())
 
     ended = terminal.run("tasks")
 
     assert ended.document == []
-    assert terminal.asked("tasks")[1] == {"status": None, "limit": 50, "offset": 0, "label": None}
+    assert terminal.asked("tasks_page")[1] == {"status": None, "limit": 50, "offset": 0, "label": None, "after": None}
 
 
 def test_a_workflow_is_its_task_and_its_steps(terminal) -> None:
@@ -150,7 +178,7 @@ def test_ids_are_whole_on_a_narrow_terminal(terminal, monkeypatch) -> None:
 
     monkeypatch.setenv("COLUMNS", "80")
     task_id = "tsk_01a1ff95-2351-753a-ae8e-c491d77a7492"
-    terminal.answers(tasks=[msgspec.structs.replace(SUMMARY, task_id=task_id, last_error="long " * 50)])
+    terminal.answers(tasks_page=page(msgspec.structs.replace(SUMMARY, task_id=task_id, last_error="long " * 50)))
 
     assert task_id in terminal.run("--output", "table", "tasks").out
 
@@ -240,12 +268,12 @@ def test_a_derived_idempotency_key_is_whole_in_80_columns(terminal, monkeypatch)
         (["--status", "deadletter"], 'there is no status "deadletter"; did you mean "DEAD_LETTER"?'),
         (["--status", "zzz"], 'there is no status "zzz": use PENDING, RUNNING,'),
         (["--status", "RUNNING"], "no tasks that fit"),
-        (["--label", "a=b"], "no tasks that fit"),
+        (["--label", "a=b", "--after", "5:tsk_1"], "no tasks that fit"),
         (["--offset", "5"], "no tasks that fit"),
     ],
 )
 def test_a_list_that_is_empty_says_why(terminal, words: list[str], sentence: str) -> None:
-    terminal.answers(tasks=[])
+    terminal.answers(tasks_page=page())
 
     ended = terminal.run("--output", "table", "tasks", *words)
 
@@ -325,8 +353,8 @@ def test_the_age_of_lease_conflicts_is_at_least_an_hour(terminal) -> None:
     ("words", "answers", "parts"),
     [
         (["task", "tsk_1"], {"task": TASK}, ["tsk_1", "SUCCESS", "output of stp_1", "größer \\x1b[31m"]),
-        (["tasks"], {"tasks": [SUMMARY]}, ["task id", "PENDING", "bad \\x1b[2J"]),
-        (["tasks"], {"tasks": []}, ["no tasks here"]),
+        (["tasks"], {"tasks_page": page(SUMMARY)}, ["task id", "PENDING", "bad \\x1b[2J"]),
+        (["tasks"], {"tasks_page": page()}, ["no tasks here"]),
         (["workflow", "tsk_1"], {"workflow": DETAIL}, ["RUNNING", "stp_2", "echo"]),
         (["explain", "tsk_1"], {"explain": []}, ["no step of this task waits"]),
         (["explain", "tsk_1"], {"explain": [WAITS]}, ["stp_1: no_node", "no node runs", "try: ", "--root ", " up"]),
@@ -373,7 +401,7 @@ def test_a_person_is_told_what_to_do_about_a_task_that_does_not_exist(terminal, 
 
 
 def test_the_commands_that_look_are_recorded_with_what_was_asked_and_found(terminal) -> None:
-    terminal.answers(tasks=[], lease_conflicts=[])
+    terminal.answers(tasks_page=page(), lease_conflicts=[])
 
     terminal.run("tasks", "--status", "PENDING", "--limit", "7")
     terminal.run("lease-conflicts", "--since-hours", "2")

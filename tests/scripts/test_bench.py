@@ -88,6 +88,16 @@ def test_limits_prints_the_rates_with_and_without_them(tmp_path: Path) -> None:
     assert set(result["ratio"]) == set(result["ratio_keyed"]) == SPREAD
 
 
+def test_history_prints_the_cost_of_a_claim_and_of_each_command_that_looks(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "history")
+
+    check_common(result, "history")
+    assert set(result["filled_over_empty"]["claim"]) == {"p50", "p99"}
+    assert {"tasks", "tasks --after, half-way", "tasks --label", "task", "stats"} <= set(result["answers"])
+    assert all(set(took) == QUANTILES for took in result["answers"].values())
+    assert result["settings"]["finished"] == 2_000
+
+
 def test_inbox_prints_the_seconds_until_stored_and_until_answered(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "inbox")
 
@@ -162,7 +172,7 @@ def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
     results = bench(tmp_path / "data", "all")
 
     assert {result["benchmark"] for result in results} == {
-        "throughput", "latency", "backlog", "limits", "dag", "inbox", "idle", "cli", "audit", "peers",
+        "throughput", "latency", "backlog", "history", "limits", "dag", "inbox", "idle", "cli", "audit", "peers",
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from relaymesh.store.progress import stalled_ms
 from relaymesh.store.purge import Purge
 from relaymesh.store.stats import stats
 from relaymesh.store.sweep import sweep
+from relaymesh.store.task_page import task_page
 from relaymesh.store.tick import maintenance_tick
 from relaymesh.store.why import explanations
 from relaymesh.watch import read_logs, watch
@@ -167,8 +168,9 @@ def use_everything(bench: Bench) -> None:
     list(watch(store, flow, 1_000))
     read.lease_conflicts(conn, since_ms=0, limit=5)
     for status in (None, "PENDING", "RUNNING", "SUCCESS", "RETRYING", "DEAD_LETTER", "CANCELLED", "FAILED"):
-        read.task_summaries(conn, status=status, limit=5, offset=0, label=None)
-    read.task_summaries(conn, status=None, limit=5, offset=0, label=("a", "b"))
+        task_page(conn, status=status, limit=5)
+        task_page(conn, status=status, limit=5, after=f"{bench.now_ms}:tsk")
+    task_page(conn, limit=5, label=("a", "b"))
     explanations(conn, bench.root / "run", flow, lease_timeout_ms=1, now_ms=bench.now_ms)
     export_dead(store, bench.root / "dead.json", 5)
     use_dead_letters(bench)
@@ -190,6 +192,7 @@ def put_back(bench: Bench) -> None:
         adapt.set_cluster_epoch(conn, 1, version=1, now_ms=bench.now_ms)
         adapt.give_back_leases(conn, now_ms=bench.now_ms)
         adapt.relative_paths(conn, "/somewhere/else")
+        adapt.count_rows(conn)
 
 
 def clean_up(bench: Bench) -> None:
