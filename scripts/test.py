@@ -5,18 +5,23 @@
     scripts/test.py --fast       without the tests marked slow, and without coverage
     scripts/test.py ARGS...      only pytest, with these arguments (a path, -k NAME, ...)
 
-All checks run even when an earlier one failed. The last line printed is pytest's closing line; the exit status is 0
-only when everything passed.
+All checks run even when an earlier one failed. "Everything" runs the tests of real processes beside all others. The
+last lines printed are the closing lines of pytest; the exit status is 0 only when everything passed.
 """
 
+import concurrent.futures
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import _bootstrap
 
 CORE_COVERAGE_PERCENT = 90
 OVERALL_COVERAGE_PERCENT = 80
+# The tests that start and kill real processes: half of the time, most of it spent waiting.
+APART = "tests/integration"
 
 
 def main():
@@ -32,15 +37,32 @@ def main():
     if not arguments:
         failed += static_checks(python)
     measure = not fast and not arguments
-    status, closing_line = tests(python, [*(["-m", "not slow"] if fast else []), *arguments], measure)
-    if status != 0:
+    if measure:
+        subprocess.run([python, "-m", "coverage", "erase"], check=True)
+        runs = in_two(python)
+    else:
+        runs = [tests(python, [*(["-m", "not slow"] if fast else []), *arguments])]
+    if any(status != 0 for status, _ in runs):
         failed.append("pytest")
     if measure:
         failed += coverage_limits(python)
     if failed:
         print("failed: " + ", ".join(failed), flush=True)
-    print(closing_line, flush=True)
+    for _, closing_line in runs:
+        print(closing_line, flush=True)
     return 1 if failed else 0
+
+
+def in_two(python):
+    """Run the tests with real processes, which wait much, beside all others; what they print follows at the end."""
+    with tempfile.TemporaryFile() as printed, concurrent.futures.ThreadPoolExecutor(1) as beside:
+        apart = beside.submit(tests, python, [APART, "-p", "no:cacheprovider"], measure=True, out=printed)
+        others = tests(python, ["--ignore=" + APART], measure=True)
+        result = apart.result()
+        printed.seek(0)
+        shutil.copyfileobj(printed, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    return [result, others]
 
 
 def static_checks(python):
@@ -53,24 +75,25 @@ def static_checks(python):
     return [name for name, command in checks.items() if not passes(name, [python, *command])]
 
 
-def tests(python, arguments, measure):
-    """Run pytest, copying what it prints; return its exit status and the last line it printed."""
+def tests(python, arguments, measure=False, out=None):
+    """Run pytest, copying what it prints to ``out``; return its exit status and the last line it printed."""
     environment = dict(os.environ)
     command = [python, "-m", "pytest", *(["--color=yes"] if sys.stdout.isatty() else []), *arguments]
     if measure:
-        subprocess.run([python, "-m", "coverage", "erase"], check=True)
         command[1:3] = ["-m", "coverage", "run", "-m", "pytest"]
         if sys.version_info >= (3, 12):
             environment.setdefault("COVERAGE_CORE", "sysmon")  # several times cheaper than tracing
-    heading("pytest")
+    if out is None:
+        out = sys.stdout.buffer
+        heading("pytest")
     tail = b""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
         while True:
             piece = process.stdout.read1(65536)
             if not piece:
                 break
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+            out.write(piece)
+            out.flush()
             tail = (tail + piece)[-4096:]
     lines = tail.decode("utf-8", "replace").split("\n")
     return process.returncode, next(
