@@ -33,6 +33,7 @@ from relaymesh.store.claim import Claim, ClaimedRow, Slots
 from relaymesh.store.connection import Durability
 from relaymesh.store.counter import LOW_STARVATION
 from relaymesh.store.error import StoreDefectError
+from relaymesh.store.payload import Stored
 from relaymesh.store.store import Store
 from relaymesh.store.submit import is_sole
 from relaymesh.wire.store import (
@@ -453,7 +454,7 @@ class StoreActor(Actor):
         return found
 
     def _apply(
-        self, batch: _Batch, spilled: dict[str, str], groups: list[tuple[str, str]] | None, *, due: bool
+        self, batch: _Batch, spilled: dict[str, Stored], groups: list[tuple[str, str]] | None, *, due: bool
     ) -> _Done:
         done = _Done()
         now_ms = self._needs.now_ms()
