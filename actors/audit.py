@@ -1,9 +1,11 @@
 """AuditActor: writes a node's audit rows, in batches, behind everybody's back.
 
-    StoreActor ──rows, after the commit──▶ AuditDesk (bounded) ──AuditRows──▶ AuditActor ──one write──▶ audit.log
+    StoreActor ──rows, after the commit──▶ AuditDesk (bounded) ◀──taken in time── AuditActor ──one write──▶ audit.log
+                                               └──RowsWait, for the first of a batch──▶
 
 Rows wait a moment, so that a node under load makes one write of many commits and an idle one does nothing twice. Nobody
-waits for them. When more rows wait than the desk holds, new ones are given up and counted, and a row says how many.
+waits for them, and only the first row of a batch wakes anybody: under load two threads woken a commit would cost more
+than the rows. When more rows wait than the desk holds, new ones are given up and counted, and a row says how many.
 What a killed node had not written yet is lost with it; its next start says so in a row.
 """
 
@@ -18,9 +20,9 @@ from actors.base import Actor
 from actors.timer import Timers
 from relaymesh.audit.trail import AuditTrail
 from relaymesh.errors import ActorError
-from relaymesh.wire.audit_mail import AuditRows, FlushAudit, PackAudit
+from relaymesh.wire.audit_mail import FlushAudit, PackAudit, RowsWait
 
-__all__ = ["ROWS_MAX", "AuditActor", "AuditDesk"]
+__all__ = ["BATCH_ROWS", "ROWS_MAX", "AuditActor", "AuditDesk"]
 
 ROWS_MAX = 65_536
 """Rows that may wait for the disk, some 30 MB."""
@@ -42,8 +44,9 @@ class AuditDesk:
         self._address = address
         self._rows_max = rows_max
         self._turn = threading.Lock()
-        self._waiting = 0
+        self._bodies: list[str] = []
         self._untold = 0
+        self._knows = False
         self.lost = 0
 
     def offer(self, bodies: Sequence[str]) -> None:
@@ -52,59 +55,64 @@ class AuditDesk:
         if not count:
             return
         with self._turn:
-            if self._waiting + count > self._rows_max:
+            waiting = len(self._bodies)
+            if waiting + count > self._rows_max:
                 self._untold += count
                 self.lost += count
                 return
-            self._waiting += count
-            untold, self._untold = self._untold, 0
+            self._bodies += bodies
+            knew, self._knows = self._knows, True
+        if knew and not waiting < BATCH_ROWS <= waiting + count:
+            return
         try:
-            taken = self._address.tell(AuditRows(tuple(bodies), untold))
+            heard = self._address.tell(FlushAudit() if knew else RowsWait())
         except ActorError:
-            taken = False
-        if not taken:
-            with self._turn:
-                self._waiting -= count
-                self._untold += count + untold
-                self.lost += count
+            heard = False
+        if not heard:
+            self._give_up()
+
+    def take(self) -> tuple[list[str], int]:
+        """Return the rows that wait, and how many were given up and not told of yet; they are the caller's now."""
+        with self._turn:
+            bodies, self._bodies = self._bodies, []
+            untold, self._untold = self._untold, 0
+            self._knows = False
+        return bodies, untold
 
     def gave_up(self, count: int) -> None:
-        """These were taken from the mailbox and will not be written."""
+        """These were taken and will not be written."""
         with self._turn:
-            self._waiting -= count
             self._untold += count
             self.lost += count
 
-    def written(self, count: int) -> int:
-        """These left the mailbox; return how many were given up and not told of yet."""
+    def _give_up(self) -> None:
+        """Nobody will come for the rows any more."""
         with self._turn:
-            self._waiting -= count
-            untold, self._untold = self._untold, 0
-        return untold
+            count, self._bodies = len(self._bodies), []
+            self._untold += count
+            self.lost += count
+            self._knows = False
 
 
 class AuditActor(Actor):
     """See the module."""
 
-    takes = AuditRows | FlushAudit | PackAudit
+    takes = RowsWait | FlushAudit | PackAudit
 
     def __init__(self, trail: AuditTrail, desk: AuditDesk, timers: Timers) -> None:
         super().__init__()
         self._trail = trail
         self._desk = desk
         self._timers = timers
-        self._bodies: list[str] = []
-        self._lost = 0
+        self._in_hand = 0
+
+    def started(self) -> None:
+        self._write()  # what waited while nobody was here
 
     def receive(self, message: Any) -> None:
         match message:
-            case AuditRows(bodies, lost):
-                self._lost += lost
-                if not self._bodies:
-                    self._timers.after(WAIT_NS, self.address, FlushAudit(), key="flush")
-                self._bodies.extend(bodies)
-                if len(self._bodies) >= BATCH_ROWS:
-                    self._write()
+            case RowsWait():
+                self._timers.after(WAIT_NS, self.address, FlushAudit(), key="flush")
             case FlushAudit():
                 self._write()
             case PackAudit():
@@ -120,11 +128,12 @@ class AuditActor(Actor):
 
     def crashed(self) -> None:
         # What was in hand goes with this incarnation; its successor tells of it.
-        self._desk.gave_up(len(self._bodies))
+        self._desk.gave_up(self._in_hand)
 
     def _write(self) -> None:
-        bodies, self._bodies = self._bodies, []
-        lost, self._lost = self._lost + self._desk.written(len(bodies)), 0
+        bodies, lost = self._desk.take()
         if bodies or lost:
+            self._in_hand = len(bodies) + lost
             self._trail.append(bodies, lost=lost, lost_cause="overflow")
+            self._in_hand = 0
             self._timers.after(PACK_NS, self.address, PackAudit(), key="pack")

@@ -1,8 +1,8 @@
 """What one transaction of the StoreActor comes to in the audit log.
 
 It is collected while the transaction runs, made into rows once it has committed and everybody has been told, and handed
-in at the AuditDesk. What was collected for a transaction that failed is forgotten with the next one. New tasks are not
-among it: who submits them records them, once the answer is there.
+in at the AuditDesk. What was collected for a transaction that failed is forgotten with the next one. New tasks are
+among it if their sender asked for that; the others are recorded by who submits them, once the answer is there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from relaymesh.audit.event import (
     lost_records,
     maintenance_records,
     recovery_record,
+    submit_bodies,
 )
 from relaymesh.core.mask import field_names
 from relaymesh.store.admin import cluster_epoch
@@ -28,7 +29,7 @@ from relaymesh.store.recover import Reclaimed
 from relaymesh.store.store import Store
 from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.audit import Record, body_of
-from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, RunMaintenance
+from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, RunMaintenance, SubmitTasks
 
 if TYPE_CHECKING:
     from relaymesh.store.schedule_fire import Fired
@@ -66,6 +67,7 @@ class AuditRowsOf:
     def begin(self, now_ms: int) -> None:
         """A transaction begins."""
         self._now_ms = now_ms
+        self._submitted: list[tuple[SubmitTasks, Sequence[tuple[str, bool]]]] = []
         self._finished: list[tuple[Sequence[FinishedStep], FinishResult]] = []
         self._records: list[Record] = []
         self._expired: list[str] = []
@@ -77,6 +79,13 @@ class AuditRowsOf:
         self._traces[grant.lease.lease_token] = grant.traceparent[3:35]
         if len(self._traces) > TRACES_MAX:
             del self._traces[next(iter(self._traces))]
+
+    def submitted(self, message: SubmitTasks, results: Sequence[tuple[str, bool]]) -> bool:
+        """Tasks were stored; return whether they will be recorded here."""
+        if self._desk is None or not message.actor:
+            return False
+        self._submitted.append((message, results))
+        return True
 
     def finished(self, steps: Sequence[FinishedStep], result: FinishResult) -> None:
         """Attempts ended."""
@@ -145,6 +154,8 @@ class AuditRowsOf:
         if desk is None:
             return
         bodies = fired_bodies(self._fired, namespace=namespace, actor="runtime", now_ms=now_ms) if self._fired else []
+        for message, results in self._submitted:
+            bodies += submit_bodies(message.tasks, results, namespace=namespace, actor=message.actor, now_ms=now_ms)
         for steps, result in self._finished:
             bodies += ended_bodies(
                 steps,

@@ -49,7 +49,7 @@ __all__ = ["DEMAND_MAX", "TELL_LEASES_NS", "QueueActor", "WorkerSlot", "tell_aft
 
 log = logging.getLogger("relaymesh.queue")
 
-DEMAND_MAX = 512
+DEMAND_MAX = 1024
 
 
 TELL_LEASES_NS = 200_000_000

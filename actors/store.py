@@ -68,12 +68,13 @@ __all__ = ["CLAIM_MAX", "NodeFacts", "StoreActor", "StoreNeeds"]
 
 log = logging.getLogger("relaymesh.store")
 
-CLAIM_MAX = 512
+CLAIM_MAX = 1024
 """Steps per claim. A larger batch makes a commit cheaper per step and everybody else wait longer."""
 CLAIM_CHARS_MAX = 16 * 1024 * 1024
 """Payload characters per claim, exceeded by one payload at most: what a claim holds is in memory several times."""
 BATCH_MESSAGES_MAX = 256
-BATCH_STEPS_MAX = 2048
+BATCH_STEPS_MAX = 512
+"""Tasks and results after which a transaction is written: some 50 ms, for which everybody else who writes waits."""
 BATCH_CHARS_MAX = 32 * 1024 * 1024
 """Output characters that one transaction collects before it is written."""
 # How long a refused write waits before it is tried again: the disk may be full for hours.
@@ -295,7 +296,7 @@ class StoreActor(Actor):
                 batch.finished.extend(steps)
                 self._steps += len(steps)
                 self._chars += sum(len(step.report.output) for step in steps)
-            case SubmitTasks(tasks):
+            case SubmitTasks(tasks, _):
                 batch.submits.append((message, self.reply_later()))
                 self._steps += len(tasks)
             case Demand():
@@ -418,14 +419,15 @@ class StoreActor(Actor):
             return
         claimed = done.claim.rows if done.claim is not None else ()
         spent_ns = self._timers.now_ns() - began_ns
-        self._needs.committed(spent_ns, batch.size + len(claimed), batch.finished, claimed)
-        if batch.finished:
-            self._log_ended(batch.finished)
         self._failures = self._retry_at_ns = 0
         self._wrote = True
         if hinted and done.claim is not None:
             self._hints_pay = bool(done.claim.rows)
         self._tell_about(done, asked_at_ns)
+        # Last, because nobody waits for it.
+        self._needs.committed(spent_ns, batch.size + len(claimed), batch.finished, claimed)
+        if batch.finished:
+            self._log_ended(batch.finished)
         self._audit.hand_in()
 
     def _log_ended(self, finished: Sequence[FinishedStep]) -> None:
@@ -629,12 +631,12 @@ class StoreActor(Actor):
             self._store.add_counter(LOW_STARVATION, claim.forced_low)
         done.claim = claim
 
-    @staticmethod
-    def _answer_submits(done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
+    def _answer_submits(self, done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
         start = 0
         for message, reply in batch.submits:
             end = start + len(message.tasks)
-            done.answers.append((reply, StoreAnswer(tuple(results[start:end]))))
+            ours = tuple(results[start:end])
+            done.answers.append((reply, StoreAnswer(ours, self._audit.submitted(message, ours))))
             start = end
         done.ready = done.due_changed = True
 

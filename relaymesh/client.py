@@ -12,6 +12,7 @@ stands in other modules, loaded when they are first needed: every command of the
 
     check      argument.py            what is handed in, before anything is opened
     submit     submission.py          what is refused and filled in, groups of many tasks
+               handing.py             how tasks get to the disk: gate, node or own commit, then their records
     look       watch.py result.py     follow a task, the output of a task; single rows come from store/read.py
     operate    operation.py           explain, conflicts, query, cancel, replay
                observation.py         counts, metrics, service levels, alerts, health, the cluster epoch
@@ -28,7 +29,6 @@ Whatever changes the root is recorded in the audit log once it is on disk. A rec
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,7 +46,6 @@ from relaymesh.argument import (
 )
 from relaymesh.errors import (
     InputError,
-    MessageError,
     RootError,
     TaskFailedError,
     TaskNotFoundError,
@@ -82,13 +81,11 @@ if TYPE_CHECKING:
     from relaymesh.admission import Gate
     from relaymesh.agents.registry import Registry
     from relaymesh.audit import AuditTrail
-    from relaymesh.core.admission import Bounds
     from relaymesh.core.ident import Ids
     from relaymesh.errors import InputError
+    from relaymesh.handing import SubmitDesk
     from relaymesh.limits import Pause
-    from relaymesh.net.control import ControlClient
     from relaymesh.net.wake import WakeSender
-    from relaymesh.otel import Tracing
     from relaymesh.outcome import (
         CompactOutcome,
         DisasterReport,
@@ -124,7 +121,7 @@ if TYPE_CHECKING:
         SloAlertOutcome,
         TaskExportOutcome,
     )
-    from relaymesh.wire.store import NewTask
+    from relaymesh.wire.store import NewTask, StoreAnswer, SubmitTasks
     from relaymesh.workflow import Step, Workflow
 
 T = TypeVar("T")
@@ -172,7 +169,7 @@ class Client:
         agents: Sequence[str] = (),
         actor: str = "cli",
         now_ms: Callable[[], int] = _wall_ms,
-        submitter: Callable[[Sequence[NewTask]], list[tuple[str, bool]]] | None = None,
+        submitter: Callable[[SubmitTasks], StoreAnswer] | None = None,
         gate: Gate = "set",
     ) -> None:
         check_text("namespace", namespace)
@@ -191,10 +188,7 @@ class Client:
         self._registry: Registry | None = None
         self._loaded: Loaded | None = None
         self._waker: WakeSender | None = None
-        self._control: ControlClient | None = None
-        self._commits = 0
-        self._tracing: Tracing | None = None
-        self._tracing_tried = False
+        self._submit_desk: SubmitDesk | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -212,12 +206,9 @@ class Client:
         if self._waker is not None:
             self._waker.close()
             self._waker = None
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._tracing is not None:
-            self._tracing.stop()
-            self._tracing, self._tracing_tried = None, False
+        if self._submit_desk is not None:
+            self._submit_desk.close()
+            self._submit_desk = None
 
     # -- the root ----------------------------------------------------------------------------------------------------
 
@@ -371,113 +362,15 @@ class Client:
 
     def _commit(self, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
         """Store tasks; return ``(task id, deduplicated)`` of each, or why it was not stored, once that is recorded."""
-        results = self._let_in(tasks)
-        if any(task.unique is not None for task in tasks):
-            from relaymesh.uniqueness import refuse_duplicates
+        return self._desk.store(tasks)
 
-            return refuse_duplicates(tasks, results)
-        return results
+    @property
+    def _desk(self) -> SubmitDesk:
+        if self._submit_desk is None:
+            from relaymesh.handing import SubmitDesk
 
-    def _let_in(self, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
-        from relaymesh.admission import bounds_of
-
-        bounds = bounds_of(self._load(), self._gate)
-        if bounds:
-            return self._commit_through(bounds, tasks)
-        began_ns = time.time_ns()
-        results = self._submitter(tasks) if self._submitter is not None else self._store_tasks(tasks)
-        self._record_submits(tasks, results, began_ns)
-        return results
-
-    def _commit_through(self, bounds: Bounds, tasks: Sequence[NewTask]) -> Sequence[tuple[str, bool] | InputError]:
-        """The same through the admission gate, which stands in our own transaction: no node is asked."""
-        from relaymesh.admission import error_of, record_of
-
-        store = self._writable()
-        began_ns = time.time_ns()
-        with store.write():
-            refusals = store.admit(tasks, bounds, now_ms=self._now_ms())
-            admitted = [task for task, refusal in zip(tasks, refusals, strict=True) if refusal is None]
-            results = store.submit(admitted, now_ms=self._now_ms())
-        self._commits += 1
-        self._wake()
-        self._record_submits(admitted, results, began_ns)
-        self.audit.record_many(
-            record_of(refusal, task, self._load(), actor=self._actor)
-            for task, refusal in zip(tasks, refusals, strict=True)
-            if refusal is not None
-        )
-        left = iter(results)
-        return [next(left) if refusal is None else error_of(refusal, bounds) for refusal in refusals]
-
-    def _record_submits(
-        self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]], began_ns: int | None = None
-    ) -> None:
-        """Trace and audit what was stored. began_ns: when the submit began, if that was long ago."""
-        tracing = self._traces()
-        if tracing is not None:
-            fresh = [task for task, (_, deduplicated) in zip(tasks, results, strict=True) if not deduplicated]
-            ended_ns = time.time_ns()
-            tracing.submitted(fresh, began_ns=began_ns or ended_ns, ended_ns=ended_ns)
-        from relaymesh.audit.event import submit_bodies
-
-        now_ms = self._now_ms()
-        self.audit.append(submit_bodies(tasks, results, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
-
-    def _store_tasks(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
-        handed_over = self._hand_over(tasks)
-        if handed_over is not None:
-            return handed_over
-        store = self._writable()
-        with store.write():
-            results = store.submit(tasks, now_ms=self._now_ms())
-        self._commits += 1
-        self._wake()
-        # Ours already: a node heard of it after all, and its answer got lost.
-        return [
-            (holder, deduplicated and holder != task.task_id)
-            for task, (holder, deduplicated) in zip(tasks, results, strict=True)
-        ]
-
-    def _hand_over(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]] | None:
-        """Have a node of this machine store the tasks with what else it commits; None when none has answered.
-
-        A node that stored them without being able to say so does no harm: ids and keys are the same when we do it.
-        The first submit of a client always is a commit of its own, which is less work than to connect.
-        """
-        if not self._commits:
-            return None
-        if self._control is None:
-            from relaymesh.net.control import ControlClient
-
-            self._control = ControlClient(self.root / "run")
-        from relaymesh.wire.codec import decode, encode
-        from relaymesh.wire.store import StoreAnswer, SubmitTasks
-
-        answer = self._control.ask(encode(SubmitTasks(tuple(tasks))))
-        if answer is None:
-            return None
-        try:
-            stored = decode(answer)
-        except MessageError:
-            return None  # another release
-        if not isinstance(stored, StoreAnswer) or len(stored.results) != len(tasks):
-            return None
-        return list(stored.results)
-
-    def _traces(self) -> Tracing | None:
-        """Return what makes spans, None unless an endpoint is configured; what is wrong with it fails no submit."""
-        endpoint = os.environ.get("RELAYMESH_OTLP_ENDPOINT")
-        if endpoint and not self._tracing_tried:
-            self._tracing_tried = True
-            from relaymesh.errors import UsageError
-            from relaymesh.otel import log, start_tracing
-
-            try:
-                self._tracing = start_tracing(endpoint, service="relaymesh-client")
-            except UsageError as error:
-                log.warning("no traces are sent (%s): %s", error.code, error)
-        return self._tracing
+            self._submit_desk = SubmitDesk(self, self._submitter, self._gate)
+        return self._submit_desk
 
     # -- look --------------------------------------------------------------------------------------------------------
 

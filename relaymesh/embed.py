@@ -24,10 +24,9 @@ from relaymesh.agents.module import import_source
 from relaymesh.client import Client
 from relaymesh.errors import AgentLoadError
 from relaymesh.node import Builder, NodeOptions, RunningNode, start
-from relaymesh.wire.store import NewTask, SubmitTasks
 
 if TYPE_CHECKING:
-    from relaymesh.wire.store import StoreAnswer
+    from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
 __all__ = ["Node"]
 
@@ -87,9 +86,8 @@ class Node:
         assert self._running is not None, "the node runs only inside its with block"
         return self._running
 
-    def _submit(self, tasks: Sequence[NewTask]) -> list[tuple[str, bool]]:
-        answer: StoreAnswer = self.running.submit(SubmitTasks(tuple(tasks)))
-        return list(answer.results)
+    def _submit(self, message: SubmitTasks) -> StoreAnswer:
+        return self.running.submit(message)
 
 
 def _source_of(agent: AgentSource) -> str:

@@ -242,7 +242,7 @@ class Schedules:
             fired = trigger(store.press(now_ms=client._now_ms()), row)
         client._wake()
         assert fired.task is not None and fired.stored is not None
-        client._record_submits([fired.task], [fired.stored])
+        client._desk.stored([fired.task], [fired.stored])
         return self._changed("trigger", name, True, "submitted", row.state, task_id=fired.stored[0])
 
     def backfill(self, name: str, *, from_ms: int, to_ms: int | None = None) -> BackfillOutcome:
@@ -279,7 +279,7 @@ class Schedules:
                 made = make_ticks(store.press(now_ms=client._now_ms()), row, group)
             client._wake()
             stored = [(tick.task, tick.stored) for tick in made if tick.task is not None and tick.stored is not None]
-            client._record_submits([task for task, _ in stored], [answer for _, answer in stored])
+            client._desk.stored([task for task, _ in stored], [answer for _, answer in stored])
             task_ids += [fired.stored[0] for fired in made if fired.stored is not None]
         self._record(
             "backfill",

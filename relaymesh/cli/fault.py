@@ -13,7 +13,6 @@ A reader that closes its end of the pipe is no error to talk about: click ends w
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -98,7 +97,11 @@ def _of_this_root(sentence: str, words: Sequence[str]) -> str:
 
 def _print(code: str, sentence: str, as_json: bool) -> None:
     sentence = " ".join(sentence.split())
-    text = json.dumps({"code": code, "message": sentence}) if as_json else f"error[{code}]: {sentence}"
+    text = f"error[{code}]: {sentence}"
+    if as_json:
+        import json  # here: most commands fail for nobody
+
+        text = json.dumps({"code": code, "message": sentence})
     _say(text, sys.stderr)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -166,7 +165,7 @@ def log_keys(conn: sqlite3.Connection, attempts: Iterable[tuple[str, int]]) -> l
         "SELECT l.at_ms, l.step_id, l.lease_epoch, l.line FROM json_each(?) w JOIN attempt_logs l"
         " ON l.step_id=json_extract(w.value, '$[0]') AND l.lease_epoch=json_extract(w.value, '$[1]')"
         " ORDER BY l.at_ms, l.step_id, l.lease_epoch, l.line",
-        (json.dumps(list(attempts)),),
+        (_json_of(list(attempts)),),
     ).fetchall()
 
 
@@ -176,7 +175,7 @@ def log_entries(conn: sqlite3.Connection, keys: Sequence[LogKey]) -> list[LogEnt
         "SELECT l.step_id, l.attempt, l.at_ms, l.level, l.text FROM json_each(?) w JOIN attempt_logs l"
         " ON l.step_id=json_extract(w.value, '$[1]') AND l.lease_epoch=json_extract(w.value, '$[2]')"
         " AND l.line=json_extract(w.value, '$[3]') ORDER BY w.key",
-        (json.dumps(keys),),
+        (_json_of(keys),),
     )
     return [
         LogEntry(step_id=step_id, attempt=attempt, at_ms=at_ms, level=level, text=text)
@@ -194,3 +193,9 @@ def lease_conflicts(conn: sqlite3.Connection, *, since_ms: int, limit: int) -> l
     )
     names = LeaseConflict.__struct_fields__
     return [LeaseConflict(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def _json_of(keys: object) -> str:
+    import json  # here: `relaymesh task` does not need it
+
+    return json.dumps(keys)

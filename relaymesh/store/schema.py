@@ -14,7 +14,7 @@ Finished rows are in no index that the queue reads, so history costs the queue n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from relaymesh.store.row_count import DOWN as _COUNT_DOWN
 from relaymesh.store.row_count import UP as _COUNT_UP
@@ -29,25 +29,20 @@ KEYED_READY = f"{READY} AND concurrency_key IS NOT NULL"
 RARE = "(status='RETRYING' OR status='DEAD_LETTER' OR status='CANCELLED')"
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(NamedTuple):
     """One step of the schema. ``number`` counts from 1; ``version`` is the name that operators see.
 
+    checksum: SHA-256 of ``up``, hex; written down, because every command that opens a root compares it, and to load
+        the library that computes it takes longer than to look a task up.
     down: statements that take it back without losing data; None where that cannot be.
     """
 
     number: int
     version: str
     description: str
+    checksum: str
     up: str
     down: str | None = None
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 of the statements, hex."""
-        import hashlib  # a root that is up to date does not pay for it
-
-        return hashlib.sha256(self.up.encode()).hexdigest()
 
 
 _BASE = f"""
@@ -360,12 +355,43 @@ ALTER TABLE steps DROP COLUMN concurrency_key;
 """
 
 MIGRATIONS = (
-    Migration(1, "20260101_001_base", "tasks, steps, leases, conflicts, nodes", _BASE),
     Migration(
-        2, "20261121_002_plain_rare", "a cheaper predicate for the index of rare tasks", _PLAIN_RARE, _RARE_AS_LIST
+        1,
+        "20260101_001_base",
+        "tasks, steps, leases, conflicts, nodes",
+        "21c2566f319fa3498916162fe589eaf9f1c9c00303d7757f4451bb175bb8635f",
+        _BASE,
     ),
-    Migration(3, "20261128_003_schedules", "schedules, their ticks, and discarded dead letters", _SCHEDULES),
-    Migration(4, "20261128_004_limits", "limits, keys, pauses and unique tasks", _LIMITS, _NO_LIMITS),
-    Migration(5, "20261128_005_row_counts", "how many rows there are, without counting them", _COUNT_UP, _COUNT_DOWN),
+    Migration(
+        2,
+        "20261121_002_plain_rare",
+        "a cheaper predicate for the index of rare tasks",
+        "af05895f44cbdfe96d5ad54c734db863bb6851c9d7c5a70d7665f30dbe61c28d",
+        _PLAIN_RARE,
+        _RARE_AS_LIST,
+    ),
+    Migration(
+        3,
+        "20261128_003_schedules",
+        "schedules, their ticks, and discarded dead letters",
+        "365a236c1678722221f53b9fc7326cadcd18c18cb0adcc4ad8f492c0d4bf0fca",
+        _SCHEDULES,
+    ),
+    Migration(
+        4,
+        "20261128_004_limits",
+        "limits, keys, pauses and unique tasks",
+        "2e97a7c41737eed48dcb5e2a74f36b9db80dac6d5622614d00eb56aa438b0fb2",
+        _LIMITS,
+        _NO_LIMITS,
+    ),
+    Migration(
+        5,
+        "20261128_005_row_counts",
+        "how many rows there are, without counting them",
+        "3bce3970f191f97949b9672a04bc2089b99e7b225eeddbe64386942a91a849f1",
+        _COUNT_UP,
+        _COUNT_DOWN,
+    ),
 )
 SCHEMA_VERSION = MIGRATIONS[-1].number

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from relaymesh.wire.codec import Message, message
 
-__all__ = ["AuditRows", "FlushAudit", "PackAudit"]
+__all__ = ["FlushAudit", "PackAudit", "RowsWait"]
 
 
-@message("audit.rows")
-class AuditRows(Message, frozen=True):
-    """Write these rows. bodies: as ``relaymesh.wire.audit`` makes them. lost: rows that were given up before."""
-
-    bodies: tuple[str, ...]
-    lost: int = 0
+@message("audit.rows_wait")
+class RowsWait(Message, frozen=True):
+    """Rows were handed in at the desk: fetch them soon."""
 
 
 @message("audit.flush")
 class FlushAudit(Message, frozen=True):
-    """Write what was collected."""
+    """Write what waits."""
 
 
 @message("audit.pack")

@@ -122,10 +122,11 @@ class SeenLease(Message, frozen=True):
 class SubmitTasks(Message, frozen=True):
     """Store these tasks; answered after the commit, with one ``(task_id, deduplicated)`` for each.
 
-    Who sends it records it: an answer that somebody has is in the audit log, whatever becomes of the node.
+    actor: who the audit log is to name as their submitter. Empty: who sends this records it.
     """
 
     tasks: tuple[NewTask, ...]
+    actor: str = ""
 
 
 class LeaseRef(Message, frozen=True):
@@ -486,6 +487,10 @@ class RetentionPiece(Message, frozen=True):
 
 @message("store.answer")
 class StoreAnswer(Message, frozen=True):
-    """What a write came to: ``(task_id, deduplicated)`` for each task of a submit."""
+    """What a write came to: ``(task_id, deduplicated)`` for each task of a submit.
+
+    recorded: the audit rows are on their way with those of the node.
+    """
 
     results: tuple[tuple[str, bool], ...]
+    recorded: bool = False

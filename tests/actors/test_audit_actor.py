@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from actors.address import Address
-from actors.audit import AuditActor, AuditDesk
+from actors.audit import BATCH_ROWS, AuditActor, AuditDesk
 from actors.mailbox import Overflow
 from relaymesh.audit import AuditTrail
 from relaymesh.store.root import create_layout
@@ -100,7 +100,7 @@ def test_nothing_is_refused_when_the_actor_has_ended_for_good(place: Place) -> N
     assert place.desk.lost == 2
 
 
-def test_rows_that_were_in_hand_at_a_crash_are_told_of_by_the_next(place: Place) -> None:
+def test_rows_that_waited_when_the_actor_crashed_are_written_by_the_next(place: Place) -> None:
     place.launch()
     place.desk.offer(bodies(2))
     place.address.ask(Ping(), PATIENCE_S)
@@ -111,7 +111,47 @@ def test_rows_that_were_in_hand_at_a_crash_are_told_of_by_the_next(place: Place)
     place.desk.offer(bodies(1, "after"))
     place.flush()
 
+    assert [row["action"] for row in chain.rows(place.root)] == ["a", "a", "after"]
+    assert place.desk.lost == 0
+    place.stop()
+
+
+def test_rows_that_were_in_hand_at_a_crash_are_told_of_by_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fall(*_: object, **__: object) -> None:
+        raise RuntimeError("on purpose")
+
+    place.launch()
+    place.desk.offer(bodies(2))
+    with monkeypatch.context() as broken:
+        broken.setattr(AuditTrail, "append", fall)
+        place.address.tell(FlushAudit())
+        place.ends.last_word()
+
+    place.launch()
+    place.desk.offer(bodies(1, "after"))
+    place.flush()
+
     gap, after = chain.rows(place.root)
     assert (gap["action"], gap["details"]["lost"]) == ("audit.gap", 2)  # type: ignore[index]
     assert after["action"] == "after"
+    place.stop()
+
+
+def test_only_the_first_row_of_a_batch_wakes_the_actor(place: Place) -> None:
+    for _ in range(3):
+        place.desk.offer(bodies(1))
+
+    assert place.address.depth == 1
+
+
+def test_a_batch_that_is_full_does_not_wait_for_its_time(tmp_path: Path) -> None:
+    place = Place(tmp_path, rows_max=2 * BATCH_ROWS)
+    place.launch()
+    place.desk.offer(bodies(1))
+    place.desk.offer(bodies(BATCH_ROWS))
+    place.address.ask(Ping(), PATIENCE_S)
+
+    assert len(chain.lines(place.root)) == BATCH_ROWS + 1
     place.stop()

@@ -12,6 +12,7 @@ from relaymesh.core.limit import PAYLOAD_BYTES_MAX
 from relaymesh.core.workflow_error import WorkflowError
 from relaymesh.errors import InputError, RelayMeshError, UnknownAgentError
 from relaymesh.store.node_row import Capabilities
+from relaymesh.wire.store import StoreAnswer, SubmitTasks
 from relaymesh.workflow import ITEM, Workflow
 from tests.store.bench import NOON, Bench
 
@@ -172,17 +173,19 @@ def test_a_foreign_trace_is_kept_and_a_bad_one_does_not_fail_the_submit(client: 
     assert bench.rows("SELECT DISTINCT traceparent FROM tasks WHERE traceparent<>?", trace) == []
 
 
-def test_the_submitter_of_a_node_is_used_in_place_of_a_connection_of_our_own(bench: Bench) -> None:
-    asked: list[int] = []
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_submitter_of_a_node_is_used_in_place_of_a_connection_of_our_own(bench: Bench, recorded: bool) -> None:
+    asked: list[SubmitTasks] = []
 
-    def submitter(tasks: object) -> list[tuple[str, bool]]:
-        asked.append(len(tasks))  # type: ignore[arg-type]
-        return [(task.task_id, True) for task in tasks]  # type: ignore[attr-defined]
+    def submitter(message: SubmitTasks) -> StoreAnswer:
+        asked.append(message)
+        return StoreAnswer(tuple((task.task_id, True) for task in message.tasks), recorded=recorded)
 
-    with Client(bench.root, submitter=submitter) as client:
+    with Client(bench.root, submitter=submitter, actor="me") as client:
         assert client.submit("echo", "x").deduplicated
+        assert len(client.audit_query(action="task.submit")) == (0 if recorded else 1)
 
-    assert asked == [1]
+    assert [(len(message.tasks), message.actor) for message in asked] == [(1, "me")]
     assert bench.rows("SELECT * FROM tasks") == []
 
 

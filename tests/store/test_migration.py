@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sqlite3
@@ -65,6 +66,11 @@ def test_a_fresh_root_gets_every_table_of_the_reference_and_its_folders(tmp_path
         assert (tmp_path / "root" / folder).is_dir()
 
 
+@pytest.mark.parametrize("migration", MIGRATIONS, ids=lambda m: m.version)
+def test_the_checksum_that_is_written_down_is_that_of_the_statements(migration: Migration) -> None:
+    assert migration.checksum == hashlib.sha256(migration.up.encode()).hexdigest()
+
+
 def test_every_migration_leaves_its_checksum_and_the_cluster_epoch_starts_at_one(tmp_path: Path) -> None:
     Store.open(tmp_path / "root", now_ms=NOON).close()
     bench = Bench(tmp_path / "root")
@@ -120,7 +126,8 @@ def test_a_process_that_dies_at_any_statement_leaves_all_or_nothing(tmp_path: Pa
 
 def test_a_later_migration_is_applied_once_and_kept_apart(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "root")
-    later = Migration(SCHEMA_VERSION + 1, "20990101_999_more", "more", "ALTER TABLE steps ADD COLUMN more TEXT;\n")
+    more = "ALTER TABLE steps ADD COLUMN more TEXT;\n"
+    later = Migration(SCHEMA_VERSION + 1, "20990101_999_more", "more", "any", more)
     path = tmp_path / "root" / DATABASE
 
     assert migrate(bench.store.conn, path, NOON, [*MIGRATIONS, later]) == 1
