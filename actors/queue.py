@@ -50,9 +50,8 @@ __all__ = ["DEMAND_MAX", "TELL_LEASES_NS", "QueueActor", "WorkerSlot", "tell_aft
 log = logging.getLogger("relaymesh.queue")
 
 DEMAND_MAX = 1024
-
-
-TELL_LEASES_NS = 200_000_000
+"""Steps that a node asks for at a time."""
+TELL_LEASES_NS = 500_000_000
 """The LeaseActor hears of a lease that is this old, or half as old as its first renewal; most have ended by then."""
 
 
