@@ -22,8 +22,8 @@ from relaymesh.wire.store import NewTask, StoreAnswer, SubmitTasks
 
 if TYPE_CHECKING:
     from relaymesh.admission import Gate
-    from relaymesh.client import Client
     from relaymesh.core.admission import Bounds
+    from relaymesh.door.base import Door
     from relaymesh.net.control import ControlClient
     from relaymesh.otel import Tracing
 
@@ -39,7 +39,7 @@ class SubmitDesk:
     submitter: the node of this process, if it runs one. gate: see ``Client``.
     """
 
-    def __init__(self, client: Client, submitter: Callable[[SubmitTasks], StoreAnswer] | None, gate: Gate) -> None:
+    def __init__(self, client: Door, submitter: Callable[[SubmitTasks], StoreAnswer] | None, gate: Gate) -> None:
         self._client = client
         self._submitter = submitter
         self._gate = gate

@@ -34,7 +34,7 @@ from relaymesh.store.zone import zone_of
 from relaymesh.view import BackfillOutcome, NextTick, ScheduleChange, ScheduleDetail, ScheduleRun, ScheduleView
 
 if TYPE_CHECKING:
-    from relaymesh.client import Client
+    from relaymesh.door.submit import Submits
     from relaymesh.workflow import Workflow
 
 __all__ = [
@@ -80,7 +80,7 @@ class BackfillSpanError(InputError):
 class Schedules:
     """The schedules of one root, by the client that opened it."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Submits) -> None:
         self._client = client
 
     # -- change ------------------------------------------------------------------------------------------------------

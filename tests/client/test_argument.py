@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ TAKE_A_TASK: dict[str, Callable[[Client, Any], object]] = {
 def test_every_method_that_takes_a_task_is_in_the_list() -> None:
     found = {
         name
-        for name, method in vars(Client).items()
+        for name, method in inspect.getmembers(Client)
         if not name.startswith("_") and "task_id" in getattr(method, "__annotations__", {})
     }
 
