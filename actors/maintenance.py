@@ -20,7 +20,7 @@ import msgspec
 from actors.address import Address
 from actors.base import Actor
 from actors.reply import Reply
-from actors.store import NodeFacts
+from actors.store_needs import NodeFacts
 from actors.timer import Timers
 from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned

@@ -14,7 +14,7 @@ from typing import Any, Protocol, assert_never
 from actors.address import Address
 from actors.base import Actor
 from actors.reply import Reply
-from actors.store import NodeFacts
+from actors.store_needs import NodeFacts
 from actors.timer import Timers
 from relaymesh.audit import AuditTrail
 from relaymesh.core.alert import Change, Phase, State, evaluate

@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from actors.about import about
 from actors.address import Address
 from actors.audit_rows import AuditRowsOf, Desk
 from actors.base import Actor
-from actors.reply import Reply
+from actors.store_batch import Batch, Done
+from actors.store_needs import NodeFacts, StoreNeeds
 from actors.timer import Timers
 from relaymesh.core.demand import Standing
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.outcome import Failed
-from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.alert import save_alerts
-from relaymesh.store.claim import Claim, ClaimedRow, Slots
-from relaymesh.store.connection import Durability
+from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.counter import LOW_STARVATION
 from relaymesh.store.error import StoreDefectError
 from relaymesh.store.store import Store
@@ -64,7 +61,7 @@ from relaymesh.wire.store import (
 )
 from relaymesh.wire.work import StepReport
 
-__all__ = ["CLAIM_MAX", "NodeFacts", "StoreActor", "StoreNeeds"]
+__all__ = ["CLAIM_MAX", "StoreActor"]
 
 log = logging.getLogger("relaymesh.store")
 
@@ -87,117 +84,6 @@ BUCKETS_PER_HEARTBEAT = 500
 ROOM_NS_MAX = 60_000_000_000
 """The longest wait for the room that a rate gives: the clock may be set meanwhile."""
 CHECKPOINT_NS = 30_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """Who this node is, and what it can run.
-
-    worker_id: who the audit log says ran the steps. masked_fields: names whose values it does not show, besides those
-        that it knows.
-    pools: agent id to slot pool. limits: agents that may not run more often than this at a time on the whole root.
-    """
-
-    root: Path
-    namespace: str
-    node_id: str
-    host: str
-    pid: int
-    agents: str
-    pools: dict[str, str]
-    limits: dict[str, int]
-    policy_of: Callable[[str], RetryPolicy]
-    durability: Durability = Durability.FULL
-    worker_id: str = "worker-local"
-    masked_fields: tuple[str, ...] = ()
-
-
-class StoreNeeds(Protocol):
-    """What the StoreActor asks of the rest of the node."""
-
-    def now_ms(self) -> int: ...
-    def lease_token(self) -> str: ...
-    def generation(self, number: int) -> None: ...
-    def current_generation(self) -> int: ...
-    def lost_generation(self) -> None: ...
-    def committed(
-        self, spent_ns: int, writes: int, finished: Sequence[FinishedStep], claimed: Sequence[ClaimedRow]
-    ) -> None: ...
-    def refused(self) -> None: ...
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What one transaction will carry, by kind: the order between kinds is fixed, and harmless."""
-
-    messages: int = 0
-    submits: list[tuple[SubmitTasks, Reply]] = field(default_factory=list)
-    finished: list[FinishedStep] = field(default_factory=list)
-    released: list[ReleaseSteps] = field(default_factory=list)
-    lost: list[AttemptLost] = field(default_factory=list)
-    renewals: list[RenewLeases] = field(default_factory=list)
-    nodes: list[WriteNode] = field(default_factory=list)
-    maintenance: list[tuple[RunMaintenance, Reply]] = field(default_factory=list)
-    alerts: list[tuple[WriteAlerts, Reply]] = field(default_factory=list)
-    take_over: bool = False
-
-    def split(self) -> list[_Batch]:
-        """Return batches of one write each, in the order in which this one would make them."""
-        parts = [_Batch(submits=[entry]) for entry in self.submits]
-        parts += [_Batch(finished=[step]) for step in self.finished]
-        parts += [_Batch(released=[message]) for message in self.released]
-        parts += [_Batch(lost=[message]) for message in self.lost]
-        parts += [_Batch(renewals=[message]) for message in self.renewals]
-        parts += [_Batch(nodes=[message]) for message in self.nodes]
-        parts += [_Batch(maintenance=[entry]) for entry in self.maintenance]
-        parts += [_Batch(alerts=[entry]) for entry in self.alerts]
-        return parts + ([_Batch(take_over=True)] if self.take_over else [])
-
-    @property
-    def writes(self) -> bool:
-        """Whether there is anything to write."""
-        return bool(
-            self.submits
-            or self.finished
-            or self.released
-            or self.lost
-            or self.renewals
-            or self.nodes
-            or self.maintenance
-            or self.alerts
-            or self.take_over
-        )
-
-    @property
-    def size(self) -> int:
-        """How many tasks, results and other writes it carries."""
-        return (
-            sum(len(message.tasks) for message, _ in self.submits)
-            + len(self.finished)
-            + sum(len(message.leases) for message in self.released)
-            + len(self.lost)
-            + len(self.renewals)
-            + len(self.nodes)
-            + len(self.maintenance)
-            + len(self.alerts)
-            + self.take_over
-        )
-
-
-@dataclass(slots=True)
-class _Done:
-    """What a transaction came to; told to others only after its commit."""
-
-    answers: list[tuple[Reply, object]] = field(default_factory=list)
-    tells: list[tuple[Address, Any]] = field(default_factory=list)
-    ended: list[LeaseRef] = field(default_factory=list)
-    refused: tuple[int, ...] = ()
-    claim: Claim | None = None
-    free: dict[str, int] = field(default_factory=dict)
-    ready: bool = False
-    due_changed: bool = False
-    generation: int = 0
-    requeued: int = 0
 
 
 class StoreActor(Actor):
@@ -235,7 +121,7 @@ class StoreActor(Actor):
         self._timers = timers
         self._queue = queue
         self._lease = lease
-        self._batch = _Batch()
+        self._batch = Batch()
         self._steps = self._chars = 0
         self._demand = Standing()
         self._claim_max = CLAIM_MAX
@@ -393,13 +279,13 @@ class StoreActor(Actor):
         if not (batch.writes or self._is_due() or (self._maybe_ready and self._may_claim())):
             batch.messages = 0  # a look that found nothing, as an idle node makes a dozen times a second
             return
-        self._batch, self._steps, self._chars = _Batch(), 0, 0
+        self._batch, self._steps, self._chars = Batch(), 0, 0
         self._commit(batch)
 
     def _is_due(self) -> bool:
         return self._due_ms is not None and self._due_ms <= self._needs.now_ms()
 
-    def _commit(self, batch: _Batch) -> None:
+    def _commit(self, batch: Batch) -> None:
         due = self._is_due()
         asked_at_ns = self._timers.now_ns()
         hinted, self._hinted = self._hinted, False
@@ -466,10 +352,8 @@ class StoreActor(Actor):
         self._maybe_ready = bool(found)
         return found
 
-    def _apply(
-        self, batch: _Batch, spilled: dict[str, str], groups: list[tuple[str, str]] | None, *, due: bool
-    ) -> _Done:
-        done = _Done()
+    def _apply(self, batch: Batch, spilled: dict[str, str], groups: list[tuple[str, str]] | None, *, due: bool) -> Done:
+        done = Done()
         now_ms = self._needs.now_ms()
         audit = self._audit
         audit.begin(now_ms)
@@ -546,7 +430,7 @@ class StoreActor(Actor):
         pools, limits = self._facts.pools, self._facts.limits
         return not agents.isdisjoint(limits) or self._demand.makes_room(pools.get(agent, "") for agent in agents)
 
-    def _take_over(self, done: _Done, now_ms: int) -> None:
+    def _take_over(self, done: Done, now_ms: int) -> None:
         facts = self._facts
         self._demand.withdraw()
         died = self._needs.current_generation() == 0
@@ -595,8 +479,8 @@ class StoreActor(Actor):
 
     def _claim(
         self,
-        done: _Done,
-        batch: _Batch,
+        done: Done,
+        batch: Batch,
         tasks: list[NewTask],
         groups: list[tuple[str, str]] | None,
         now_ms: int,
@@ -631,7 +515,7 @@ class StoreActor(Actor):
             self._store.add_counter(LOW_STARVATION, claim.forced_low)
         done.claim = claim
 
-    def _answer_submits(self, done: _Done, batch: _Batch, results: list[tuple[str, bool]]) -> None:
+    def _answer_submits(self, done: Done, batch: Batch, results: list[tuple[str, bool]]) -> None:
         start = 0
         for message, reply in batch.submits:
             end = start + len(message.tasks)
@@ -642,7 +526,7 @@ class StoreActor(Actor):
 
     # After the commit.
 
-    def _tell_about(self, done: _Done, asked_at_ns: int) -> None:
+    def _tell_about(self, done: Done, asked_at_ns: int) -> None:
         try:
             self._tell_actors(done, asked_at_ns)
         finally:
@@ -650,7 +534,7 @@ class StoreActor(Actor):
             for reply, answer in done.answers:
                 reply.answer(answer)
 
-    def _tell_actors(self, done: _Done, asked_at_ns: int) -> None:
+    def _tell_actors(self, done: Done, asked_at_ns: int) -> None:
         if done.generation:
             self._needs.generation(done.generation)
         # What ended goes first: the claim may bring the same step again, under its next lease.
@@ -731,7 +615,7 @@ class StoreActor(Actor):
         )
         return FinishedStep(lease, report, self._facts.node_id)
 
-    def _failed(self, batch: _Batch, error: RelayMeshError) -> None:
+    def _failed(self, batch: Batch, error: RelayMeshError) -> None:
         """The database refused and nothing was changed: tell who asked, keep what must not be lost, try again later."""
         if isinstance(error, StoreDefectError | InputError):
             self._leave_out(batch, error)
@@ -749,7 +633,7 @@ class StoreActor(Actor):
         kept.lost[:0] = batch.lost
         kept.take_over |= batch.take_over
 
-    def _leave_out(self, batch: _Batch, error: RelayMeshError) -> None:
+    def _leave_out(self, batch: Batch, error: RelayMeshError) -> None:
         """It is one write that cannot be made, not the disk: make the others one by one, and give up that one.
 
         A result that cannot be stored becomes a failure that says so, and is not tried again. What else is given up

@@ -50,7 +50,8 @@ from actors.observer import ObserverActor
 from actors.queue import QueueActor, WorkerSlot, tell_after_ns
 from actors.retention import RetentionActor
 from actors.setting import SettingsActor
-from actors.store import NodeFacts, StoreActor
+from actors.store import StoreActor
+from actors.store_needs import NodeFacts
 from actors.supervisor import Child, Supervisor
 from actors.thread import ThreadWorkerActor
 from actors.timer import TimerService

@@ -12,7 +12,7 @@ import pytest
 from actors.address import Address
 from actors.inbox import ADOPT_TICKS, LOOK_NS, InboxActor
 from actors.reply import Asked, Reply
-from actors.store import NodeFacts
+from actors.store_needs import NodeFacts
 from relaymesh.audit import AuditTrail
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.store.error import StoreFullError

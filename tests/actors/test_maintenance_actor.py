@@ -11,7 +11,7 @@ import pytest
 from actors.address import Address
 from actors.maintenance import TICK_NS, MaintenanceActor
 from actors.reply import Asked
-from actors.store import NodeFacts
+from actors.store_needs import NodeFacts
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.store.store import Store

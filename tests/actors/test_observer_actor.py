@@ -13,7 +13,7 @@ from actors.address import Address
 from actors.measure import Measures
 from actors.observer import FIRST_NS, TICK_NS, ObserverActor
 from actors.reply import Asked
-from actors.store import NodeFacts
+from actors.store_needs import NodeFacts
 from relaymesh.core.alert import Phase
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.slo import Levels

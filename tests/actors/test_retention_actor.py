@@ -10,7 +10,7 @@ import pytest
 
 from actors.address import Address
 from actors.retention import FIRST_NS, GUARD, OFF_NS, RetentionActor
-from actors.store import NodeFacts
+from actors.store_needs import NodeFacts
 from actors.timer import Target, Timer
 from relaymesh.core.retention import ROWS_FIRST
 from relaymesh.core.retry import RetryPolicy

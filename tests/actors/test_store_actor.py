@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from actors.address import Address
-from actors.store import NodeFacts, StoreActor
+from actors.store import StoreActor
+from actors.store_needs import NodeFacts
 from relaymesh.core.ident import Ids
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.store.claim import ClaimedRow

@@ -1,0 +1,97 @@
+"""What the StoreActor collects for one transaction, and what that transaction came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.address import Address
+from actors.reply import Reply
+from relaymesh.store.claim import Claim
+from relaymesh.wire.store import (
+    AttemptLost,
+    FinishedStep,
+    LeaseRef,
+    ReleaseSteps,
+    RenewLeases,
+    RunMaintenance,
+    SubmitTasks,
+    WriteAlerts,
+    WriteNode,
+)
+
+__all__ = ["Batch", "Done"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction will carry, by kind: the order between kinds is fixed, and harmless."""
+
+    messages: int = 0
+    submits: list[tuple[SubmitTasks, Reply]] = field(default_factory=list)
+    finished: list[FinishedStep] = field(default_factory=list)
+    released: list[ReleaseSteps] = field(default_factory=list)
+    lost: list[AttemptLost] = field(default_factory=list)
+    renewals: list[RenewLeases] = field(default_factory=list)
+    nodes: list[WriteNode] = field(default_factory=list)
+    maintenance: list[tuple[RunMaintenance, Reply]] = field(default_factory=list)
+    alerts: list[tuple[WriteAlerts, Reply]] = field(default_factory=list)
+    take_over: bool = False
+
+    def split(self) -> list[Batch]:
+        """Return batches of one write each, in the order in which this one would make them."""
+        parts = [Batch(submits=[entry]) for entry in self.submits]
+        parts += [Batch(finished=[step]) for step in self.finished]
+        parts += [Batch(released=[message]) for message in self.released]
+        parts += [Batch(lost=[message]) for message in self.lost]
+        parts += [Batch(renewals=[message]) for message in self.renewals]
+        parts += [Batch(nodes=[message]) for message in self.nodes]
+        parts += [Batch(maintenance=[entry]) for entry in self.maintenance]
+        parts += [Batch(alerts=[entry]) for entry in self.alerts]
+        return parts + ([Batch(take_over=True)] if self.take_over else [])
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(
+            self.submits
+            or self.finished
+            or self.released
+            or self.lost
+            or self.renewals
+            or self.nodes
+            or self.maintenance
+            or self.alerts
+            or self.take_over
+        )
+
+    @property
+    def size(self) -> int:
+        """How many tasks, results and other writes it carries."""
+        return (
+            sum(len(message.tasks) for message, _ in self.submits)
+            + len(self.finished)
+            + sum(len(message.leases) for message in self.released)
+            + len(self.lost)
+            + len(self.renewals)
+            + len(self.nodes)
+            + len(self.maintenance)
+            + len(self.alerts)
+            + self.take_over
+        )
+
+
+@dataclass(slots=True)
+class Done:
+    """What a transaction came to; told to others only after its commit."""
+
+    answers: list[tuple[Reply, object]] = field(default_factory=list)
+    tells: list[tuple[Address, Any]] = field(default_factory=list)
+    ended: list[LeaseRef] = field(default_factory=list)
+    refused: tuple[int, ...] = ()
+    claim: Claim | None = None
+    free: dict[str, int] = field(default_factory=dict)
+    ready: bool = False
+    due_changed: bool = False
+    generation: int = 0
+    requeued: int = 0
