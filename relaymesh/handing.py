@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from relaymesh.net.control import ControlClient
     from relaymesh.otel import Tracing
 
-__all__ = ["SubmitDesk"]
+__all__ = ["HANDED_OVER_MAX", "SubmitDesk"]
 
+HANDED_OVER_MAX = 32
+"""Tasks of one submit that a node is asked to store; more are committed here."""
 Stored = list[tuple[str, bool]]
 """``(task id, deduplicated)`` of each task."""
 
@@ -119,9 +121,11 @@ class SubmitDesk:
         """Have a node of this machine store the tasks with what else it commits; None when none has answered.
 
         A node that stored them without being able to say so does no harm: ids and keys are the same when we do it.
-        The first submit of a client always is a commit of its own, which is less work than to connect.
+        The first submit of a client always is a commit of its own, which is less work than to connect. So is a large
+        batch: it costs one commit however long it is, and the client's processor is better spent on its rows than the
+        node's, whose threads share one interpreter.
         """
-        if not self._commits:
+        if not self._commits or len(message.tasks) > HANDED_OVER_MAX:
             return None
         if self._control is None:
             from relaymesh.net.control import ControlClient

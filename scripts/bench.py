@@ -153,6 +153,7 @@ def peers(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         tasks=options.tasks or (200 if options.quick else 10_000),
         peer_tasks=options.peer_tasks or (20 if options.quick else 1_000),
         trial_tasks=5 if options.quick else 150,
+        our_trial_tasks=100 if options.quick else 3_000,
         trial_passes=1 if options.quick else 3,
         workers_max=1 if options.quick else 8,
         rounds=options.rounds or (1 if options.quick else 5),

@@ -1,8 +1,9 @@
 """peers: Huey on SQLite with fsync, and us, side by side: tasks a second from submit to a stored result.
 
-First each way to run Huey is tried briefly; then the best one and we take turns. We are measured in three ways: the
-built-in agent and a Python agent in worker processes, both submitted in batches, and the Python agent submitted one
-task at a time by another process, each answered before the next, which is how Huey's enqueue works.
+First each way to run Huey is tried briefly, and each of ours: tasks come from the node's own process, or from another
+as Huey's do. Then the best ways take turns. We are measured with the built-in agent and with a Python agent in worker
+processes, both submitted in batches, and with the Python agent submitted one task at a time by another process, each
+answered before the next, which is how Huey's enqueue works.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def run(
     tasks: int,
     peer_tasks: int,
     trial_tasks: int,
+    our_trial_tasks: int,
     trial_passes: int = 3,
     workers_max: int = 8,
     rounds: int,
@@ -50,11 +52,21 @@ def run(
     passes = [[huey(way, trial_tasks) for way in candidates] for _ in range(trial_passes)]
     trials = dict(zip(candidates, map(statistics.median, zip(*passes, strict=True)), strict=True))
     best = max(trials, key=lambda way: trials[way])
-    loads = {
-        f"{ECHO}, {IN_BATCHES}": Load(tasks),
-        f"{PROCESS_ECHO}, {IN_BATCHES}": Load(tasks, agent=PROCESS_ECHO),
-        f"{PROCESS_ECHO}, {ONE_BY_ONE}": Load(peer_tasks, agent=PROCESS_ECHO, from_outside=True, batch=1),
+    our_trials = {
+        (agent, outside): statistics.median(
+            measure_node(folder, Load(our_trial_tasks, agent=agent, from_outside=outside)).tasks_per_s
+            for _ in range(trial_passes)
+        )
+        for agent in (ECHO, PROCESS_ECHO)
+        for outside in (False, True)
     }
+    loads = {
+        f"{agent}, {IN_BATCHES}": Load(
+            tasks, agent=agent, from_outside=our_trials[agent, True] > our_trials[agent, False]
+        )
+        for agent in (ECHO, PROCESS_ECHO)
+    }
+    loads[f"{PROCESS_ECHO}, {ONE_BY_ONE}"] = Load(peer_tasks, agent=PROCESS_ECHO, from_outside=True, batch=1)
     theirs: list[float] = []
     ours: dict[str, list[float]] = {name: [] for name in loads}
     for _ in range(rounds):
@@ -67,6 +79,10 @@ def run(
         "huey_tasks_per_s": spread(theirs),
         "huey_run_as": str(best),
         "huey_trials_tasks_per_s": {str(way): rounded(rate) for way, rate in trials.items()},
+        "trials_tasks_per_s": {
+            f"{agent}, {_from(outside)}": rounded(rate) for (agent, outside), rate in our_trials.items()
+        },
+        "run_as": {name: _from(load.from_outside) for name, load in loads.items()},
         "tasks_per_s": {name: spread(rates) for name, rates in ours.items()},
         "ratio": ratios,
         "budget": [
@@ -83,7 +99,12 @@ def run(
             huey_tasks=peer_tasks,
             one_by_one_tasks=peer_tasks,
             huey_trial_tasks=trial_tasks,
-            huey_trial_passes=trial_passes,
+            trial_tasks=our_trial_tasks,
+            trial_passes=trial_passes,
             rounds=rounds,
         ),
     }
+
+
+def _from(outside: bool) -> str:
+    return "submitted by another process" if outside else "submitted by the node's own process"
