@@ -54,9 +54,13 @@ def main():
 
 
 def in_two(python):
-    """Run the tests with real processes, which wait much, beside all others; what they print follows at the end."""
+    """Run the tests with real processes, which wait much, beside all others; what they print follows at the end.
+
+    Coverage counts the others only: it slows code by half, and what an integration test alone reaches is not covered
+    in the sense that somebody looks at what came of it.
+    """
     with tempfile.TemporaryFile() as printed, concurrent.futures.ThreadPoolExecutor(1) as beside:
-        apart = beside.submit(tests, python, [APART, "-p", "no:cacheprovider"], measure=True, out=printed)
+        apart = beside.submit(tests, python, [APART, "-p", "no:cacheprovider"], out=printed)
         others = tests(python, ["--ignore=" + APART], measure=True)
         result = apart.result()
         printed.seek(0)
