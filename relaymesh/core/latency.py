@@ -18,7 +18,7 @@ SPAN_MS: Final = 10_000
 """Steps that ended in the same span are counted, and forgotten, together."""
 WINDOW_STEPS: Final = 5_000
 """The window is the newest spans that have so many steps in all; fewer only while there are no more."""
-LATENCY_MS_MAX: Final = 2**47
+LATENCY_MS_MAX: Final = 140_737_488_355_328
 """What takes longer is counted as this: more than any clock of ours can tell apart."""
 
 _SUB_BITS: Final = 7
