@@ -25,7 +25,14 @@ from relaymesh.store.store import Store
 __all__ = ["HOLD_MS_MAX", "beside_claims"]
 
 HOLD_MS_MAX = 50.0
-_PAUSE_S = 0.002
+SECONDS_MAX = 40.0
+"""A purge beside claims ends after that: what it has done by then is the figure."""
+# Between two turns of claims: a node that is busy half of the time.
+_PAUSE_S = 0.02
+
+
+class _EnoughError(Exception):
+    """The time is over."""
 
 
 class _Timed(Store):
@@ -50,7 +57,7 @@ class _Purger(threading.Thread):
         super().__init__(name="purge", daemon=True)
         self._root, self._before_ms, self._durability = root, before_ms, durability
         self.holds: list[int] = []
-        self.tasks = 0
+        self.tasks = self.keys = 0
         self.seconds = 0.0
         self.error: Exception | None = None
 
@@ -61,7 +68,15 @@ class _Purger(threading.Thread):
             store.holds = self.holds
             work = Purge(store, Ages(done_before_ms=at, dead_before_ms=at, keys_before_ms=at), now_ms=backlog.now_ms)
             began = time.perf_counter()
-            run_pieces(work)
+
+            def sleep(seconds: float) -> None:
+                time.sleep(seconds)
+                if time.perf_counter() - began > SECONDS_MAX:
+                    raise _EnoughError
+
+            with contextlib.suppress(_EnoughError):
+                run_pieces(work, sleep)
+            self.keys = work.purged.keys
             self.seconds, self.tasks = time.perf_counter() - began, work.purged.tasks
             store.close()
         except Exception as error:
@@ -91,12 +106,13 @@ def beside_claims(root: Path, *, rows: int, turns: int, durability: str) -> dict
         one.turn()
         time.sleep(_PAUSE_S)
     store.close()
-    if purger.error is not None or not purger.tasks:
-        raise BenchError(f"the purge removed {purger.tasks} tasks: {purger.error}")
+    if purger.error is not None or not purger.tasks + purger.keys:
+        raise BenchError(f"the purge let go of {purger.keys} keys: {purger.error}")
     return {
         "tasks": purger.tasks,
         "seconds": rounded(purger.seconds),
-        "tasks_per_s": rounded(purger.tasks / purger.seconds),
+        "keys": purger.keys,
+        "tasks_and_keys_per_s": rounded((purger.tasks + purger.keys) / purger.seconds),
         "writer_held": quantiles(purger.holds),
         "before": before,
         "beside": {what: quantiles(one.samples[what]) for what in ("claim", "claim_with_commit")},
