@@ -25,9 +25,10 @@ from relaymesh.store.alert import ALERT_LOG, Alerts, append_changes, encode_stat
 from relaymesh.store.counter import REPLICATION_LAG_MS, counters
 from relaymesh.store.database import Database
 from relaymesh.store.disk import free_disk_bytes
+from relaymesh.store.latency import latencies
 from relaymesh.store.node_report import remove_report, write_report
 from relaymesh.store.progress import stalled_ms
-from relaymesh.store.stats import dead_letter_growth_1h, latencies, queue_lag_ms
+from relaymesh.store.stats import dead_letter_growth_1h, queue_lag_ms
 from relaymesh.wire.node_report import NodeReport
 from relaymesh.wire.store import ObserveTick, WriteAlerts
 
@@ -137,7 +138,7 @@ class ObserverActor(Actor):
     def _observed(self, now_ms: int) -> Levels:
         conn = self._reads.conn
         version = self._reads.data_version()
-        if version != self._data_version:  # the window is worth a few ms: not when nothing was committed
+        if version != self._data_version:
             self._data_version, self._latencies = version, latencies(conn)
         p95_ms, p99_ms = self._latencies
         return Levels(

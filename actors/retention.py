@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from typing import Any, Protocol, assert_never
 
 from actors.base import Actor
@@ -114,7 +113,6 @@ class RetentionActor(Actor):
     def _piece(self) -> None:
         if self._round is None:
             return
-        began_ns = time.monotonic_ns()
         try:
             rows = self._round.piece(self._pace.rows)
             if rows is None:
@@ -125,9 +123,9 @@ class RetentionActor(Actor):
             log.warning("a round of retention stopped, the next one goes on: %s", error)
             self._round_over()
             return
-        took_ns = time.monotonic_ns() - began_ns
-        self._pace = next_pace(self._pace, rows=rows, took_ns=took_ns)
-        self._timers.after(pause_ns(took_ns), self.address, RetentionPiece(), key="piece")
+        worked_ns = self._round.worked_ns
+        self._pace = next_pace(self._pace, rows=rows, took_ns=worked_ns)
+        self._timers.after(pause_ns(worked_ns), self.address, RetentionPiece(), key="piece")
 
     def _finish(self, done: Purge) -> None:
         ages, store = self._ages, self._store

@@ -398,6 +398,7 @@ class StoreActor(Actor):
                 self._needs.lost_generation()
             store.forget_keys(before_ms=now_ms - KEY_TTL_MS, limit=KEYS_PER_HEARTBEAT)
             store.forget_buckets(now_ms=now_ms, limit=BUCKETS_PER_HEARTBEAT)
+            store.forget_latencies(now_ms=now_ms)
         for order, reply in batch.maintenance:
             done.answers.append((reply, self._maintain(order, now_ms)))
             done.ready = done.due_changed = True

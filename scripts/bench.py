@@ -7,7 +7,8 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py latency                          submit to result on an idle node, from another process
     scripts/bench.py backlog                          cost of a claim with a million finished and delayed tasks
     scripts/bench.py limits                           throughput with limits and rates against the same without
-    scripts/bench.py history                          the same with ten million finished ones; tasks, task and stats
+    scripts/bench.py blocked                          a claim while 100,000 steps wait behind 1,000 used up keys
+    scripts/bench.py history                          ten million finished tasks: claims, looks, and their removal
     scripts/bench.py dag                              a fan-out and a join
     scripts/bench.py inbox                            files dropped at once, from a lane to a stored task
     scripts/bench.py idle                             CPU and memory of a node that has nothing to do
@@ -81,6 +82,17 @@ def limits(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     )
 
 
+def blocked(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import blocked
+
+    yield blocked.run(
+        folder,
+        behind=options.behind or (6 if options.quick else 100),
+        turns=options.turns or (5 if options.quick else 300),
+        durability=options.durability,
+    )
+
+
 def history(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     from bench import history
 
@@ -89,6 +101,7 @@ def history(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         finished=options.finished or (2_000 if options.quick else 10_000_000),
         turns=options.turns or (10 if options.quick else 300),
         looks=options.looks or (3 if options.quick else 30),
+        purged=options.purged or (500 if options.quick else 1_000_000),
         durability=options.durability,
     )
 
@@ -180,7 +193,8 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         (latency, {"count": 200}),
         (backlog, {"finished": 100_000, "delayed": 100_000, "turns": 100}),
         (limits, {"tasks": 10_000, "rounds": 3}),
-        (history, {"finished": 100_000, "turns": 100, "looks": 10}),
+        (blocked, {"behind": 20, "turns": 100}),
+        (history, {"finished": 100_000, "turns": 100, "looks": 10, "purged": 10_000}),
         (dag, {"rounds": 3}),
         (inbox, {"rounds": 1, "singles": 20}),
         (idle, {"seconds": 5.0}),
@@ -229,10 +243,14 @@ def _parser() -> argparse.ArgumentParser:
     one = command("limits", limits)
     one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
     one.add_argument("--rounds", **rounds)
+    one = command("blocked", blocked)
+    one.add_argument("--behind", type=int, help="steps of each of 1,000 keys  [default: 100]")
+    one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
     one = command("history", history)
     one.add_argument("--finished", type=int, help="[default: 10000000]")
     one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
     one.add_argument("--looks", type=int, help="calls of each command  [default: 30]")
+    one.add_argument("--purged", type=int, help="tasks removed at the end  [default: 1000000]")
     one = command("dag", dag)
     one.add_argument("--width", type=int, help="steps between submit and join  [default: 1000]")
     one.add_argument("--rounds", **rounds)

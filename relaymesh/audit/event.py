@@ -111,6 +111,8 @@ def ended_bodies(
     # What follows from the steps of a task that one commit ended is told with the last of them.
     news = finished.completed.union(finished.ready)
     last = {step.lease.task_id: step for step in steps if step.lease.task_id in news} if news else {}
+    # How a row of a single-step task ends, by lease and cluster epoch: a handful in any batch.
+    endings: dict[tuple[int, int], str] = {}
     for step in steps:
         lease = step.lease
         token, task, epoch = lease.lease_token, lease.task_id, lease.lease_epoch
@@ -121,23 +123,31 @@ def ended_bodies(
         span = blake2b(token.encode("utf-8", "replace"), digest_size=8).hexdigest()
         if lease.shape == SHAPE_SOLE:
             # Such a row was made by this package, so its ids are of our making: nothing in them needs escaping.
-            ready, step_id, task_id = 0, lease.step_id, task
+            step_id, ends_with = lease.step_id, (epoch, lease.cluster_epoch)
             trace = traces.get(token) or task[4:].replace("-", "")
             result = "task_completed" if task not in left_open else "step_completed"
-        else:
-            ready, result = 0, "step_completed"
-            if last.get(task) is step:
-                ready = finished.ready.get(task, 0)
-                result = "task_completed" if task in finished.completed else result
-            step_id, task_id = quoted(lease.step_id)[1:-1], quoted(task)[1:-1]
-            trace = traces.get(token) or trace_of(task)
+            ending = endings.get(ends_with) or endings.setdefault(ends_with, _ending(*ends_with, 0))
+            bodies.append(
+                f'{opening}step/{step_id}","result":"{result}","trace_id":"{trace}","span_id":"{span}"'
+                f',"task_id":"{task}","step_id":"{step_id}","details":{{"msg_id":"msg_{step_id}{ending}'
+            )
+            continue
+        ready, result = 0, "step_completed"
+        if last.get(task) is step:
+            ready = finished.ready.get(task, 0)
+            result = "task_completed" if task in finished.completed else result
+        step_id, task_id = quoted(lease.step_id)[1:-1], quoted(task)[1:-1]
+        trace = traces.get(token) or trace_of(task)
         bodies.append(
             f'{opening}step/{step_id}","result":"{result}","trace_id":"{trace}","span_id":"{span}"'
-            f',"task_id":"{task_id}","step_id":"{step_id}","details":{{"msg_id":"msg_{step_id}.{epoch}"'
-            f',"lease_epoch":{epoch},"cluster_epoch":{lease.cluster_epoch},"ready_steps":{ready}}}'
-            ',"prev_hash":"'
+            f',"task_id":"{task_id}","step_id":"{step_id}"'
+            f',"details":{{"msg_id":"msg_{step_id}{_ending(epoch, lease.cluster_epoch, ready)}'
         )
     return bodies
+
+
+def _ending(epoch: int, cluster_epoch: int, ready: int) -> str:
+    return f'.{epoch}","lease_epoch":{epoch},"cluster_epoch":{cluster_epoch},"ready_steps":{ready}}},"prev_hash":"'
 
 
 def lost_records(leases: Iterable[LeaseRef], *, error: str, actor: str) -> list[Record]:

@@ -53,6 +53,11 @@ SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload,
        map_index, traceparent, agent_id, priority
 FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} LIMIT {_LITTLE + 1}
 """
+_ROWS = """
+SELECT id, queued_at_ms, step_id, task_id, attempt, lease_epoch, shape, payload, payload_path, template, map_item,
+       map_index, traceparent
+FROM steps WHERE id IN (SELECT value FROM json_each(?))
+"""
 _TAKE = f"""
 UPDATE steps SET status='RUNNING', lease_owner=?, owner_generation=?, lease_token=?||id, lease_epoch=lease_epoch+1,
     cluster_epoch=?, attempt=attempt+1, updated_at_ms=max(?, updated_at_ms+1), started_at_ms=?, next_retry_at_ms=NULL,
@@ -109,7 +114,7 @@ class Claimant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to claim; ``rows`` holds what was read of the candidates: the row as selected, and its agent.
+    """What to claim; ``rows`` holds what was read of candidates without a key: the row as selected, and its agent.
 
     throttle: what holds for the claim, and is told what it took; None on a root without limits.
     """
@@ -208,9 +213,7 @@ def choose(
             continue
         if number >= len(found):
             assert throttle is not None
-            queue, found_rows = throttle.heads(agent_id, priority, pool, wanted)
-            rows.update((row_id, (row, agent_id)) for row_id, row in found_rows.items())
-            lanes.setdefault(lane, []).append(queue)
+            lanes.setdefault(lane, []).append(throttle.heads(agent_id, priority, pool, wanted))
             continue
         if few is None:
             heads = conn.execute(_HEADS, (agent_id, priority, wanted)).fetchall()
@@ -243,16 +246,29 @@ def take(conn: sqlite3.Connection, choice: Choice, claimant: Claimant, now_ms: i
     take_all, which = (
         (_TAKE_ONE, stored[0].row_id) if len(stored) == 1 else (_TAKE, id_list(pick.row_id for pick in stored))
     )
+    rows = _rows_of(conn, stored, choice)
     values = (node_id, generation, token, cluster_epoch, now_ms, now_ms, node_id, which)
     taken = conn.execute(take_all, values).rowcount
     assert taken == len(stored), "the write transaction keeps everybody else out"
-    claimed = {pick.row_id: _claimed_row(*choice.rows[pick.row_id], pick.pool, token, cluster_epoch) for pick in stored}
+    claimed = {pick.row_id: _claimed_row(*rows[pick.row_id], pick.pool, token, cluster_epoch) for pick in stored}
     tasks = {row.lease.task_id for row in claimed.values()}
     if len(tasks) == 1:
         conn.execute(_TASK_RUNNING_ONE, (*tasks,))
     else:
         conn.execute(_TASK_RUNNING, (id_list(tasks),))
     return claimed
+
+
+def _rows_of(
+    conn: sqlite3.Connection, stored: Sequence[Candidate], choice: Choice
+) -> Mapping[int, tuple[tuple[Any, ...], str]]:
+    """Return the rows of the picks: those that were not read with the candidates, which have a key, are read now."""
+    unread = {pick.row_id: pick.agent_id for pick in stored if pick.key} if choice.throttle is not None else None
+    if not unread:
+        return choice.rows
+    rows = dict(choice.rows)
+    rows.update((row[0], (row, unread[row[0]])) for row in conn.execute(_ROWS, (id_list(unread),)))
+    return rows
 
 
 def _room(conn: sqlite3.Connection, slots: Slots, agents: set[str], throttle: Throttle | None) -> dict[str, int]:

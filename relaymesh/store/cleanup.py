@@ -91,13 +91,11 @@ def run_pieces(work: Purge, sleep: Sleep = time.sleep) -> None:
     """Do all pieces of a round, each sized by the last, with the writer left to others in between."""
     pace = Pace()
     while True:
-        began_ns = time.monotonic_ns()
         rows = work.piece(pace.rows)
-        took_ns = time.monotonic_ns() - began_ns
         if rows is None:
             return
-        pace = next_pace(pace, rows=rows, took_ns=took_ns)
-        sleep(pause_ns(took_ns) / 1e9)
+        pace = next_pace(pace, rows=rows, took_ns=work.worked_ns)
+        sleep(pause_ns(work.worked_ns) / 1e9)
 
 
 def compact(store: Store, *, now_ms: int, sleep: Sleep = time.sleep) -> CompactOutcome:

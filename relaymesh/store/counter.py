@@ -59,8 +59,8 @@ def add_counter(conn: sqlite3.Connection, name: str, amount: int) -> None:
 
 
 def counters(conn: sqlite3.Connection) -> dict[str, int]:
-    """Return all counters by name."""
-    return dict(conn.execute("SELECT name, value FROM counters").fetchall())
+    """Return all counters by name, without the buckets of latencies (``relaymesh.store.latency``)."""
+    return dict(conn.execute("SELECT name, value FROM counters WHERE name<'step_ms.' OR name>='step_ms/'").fetchall())
 
 
 def count_conflict(conn: sqlite3.Connection, event_type: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane
 from relaymesh.store.claim import Choice, Claim, Claimant, ClaimedRow, Slots, choose, claim, take
 from relaymesh.store.submit import insert_claimed, insert_claimed_one, insert_tasks, is_direct, is_plain
-from relaymesh.store.throttle import Throttle, keyed_groups
+from relaymesh.store.throttle import Throttle
 from relaymesh.wire.store import SHAPE_SOLE, LeaseRef, NewTask
 
 __all__ = ["submit_and_claim"]
@@ -45,10 +45,11 @@ def submit_and_claim(
         if pool is not None and lane is not None and step.not_before_ms is None:
             key = step.concurrency_key or ""
             fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms, key))
-    if not all(map(is_plain, tasks)) and keyed_groups(conn):
+    held = throttle()
+    if held is not None and not all(map(is_plain, tasks)) and held.has_keyed():
         results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms)
         return results, claim(conn, slots, state, claimant, now_ms, throttle=throttle())
-    choice = choose(conn, slots, state, fresh, throttle=throttle())
+    choice = choose(conn, slots, state, fresh, throttle=held)
     picks = choice.planned.picks
     if len(tasks) == len(picks) == 1 and picks[0].row_id < 0 and is_plain(tasks[0]):
         return _submit_and_claim_one(conn, tasks, choice, state, claimant, namespace=namespace, now_ms=now_ms)

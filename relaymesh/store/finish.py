@@ -23,6 +23,7 @@ from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_failure
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.store.conflict import record_conflicts
+from relaymesh.store.latency import count_latencies
 from relaymesh.store.release import Settled, settle_successes
 from relaymesh.store.result import result_map
 from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef
@@ -135,6 +136,11 @@ def commit_reports(
         read_output=read_output,
     )
     completed = finish_tasks(conn, settled, now_ms)
+    deaths = set(dead)
+    ended = [step for step in won if id(step) not in lost] if lost else won
+    if deaths:
+        ended = [*ended, *(step for step in current if step.lease.lease_token in deaths)]
+    count_latencies(conn, ended, now_ms)
     _store_logs(conn, [step for step in steps if id(step) not in lost])
     for step in refused:
         kind = "success_commit_conflict" if step.report.kind == "succeeded" else "failure_commit_conflict"

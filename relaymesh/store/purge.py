@@ -13,7 +13,9 @@ Payload files are not touched here: ``relaymesh.store.sweep`` removes those that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -93,6 +95,9 @@ class Purge:
         self._store, self._ages, self._now_ms = store, ages, now_ms
         self._day_of = day_of or local_day
         self.purged = Purged()
+        self.worked_ns = 0
+        """How long the last piece took, its wait for other writers left out: pieces are sized by that."""
+        self._waited_ns = 0
         self._stages = list(_Stage)
         self._at = (-1, 0)
 
@@ -104,13 +109,17 @@ class Purge:
         Raises:
             StoreError, RootError: nothing of this piece was removed; call it again.
         """
-        while self._stages:
-            done = self._step(self._stages[0], max(1, rows))
-            if done is not None:
-                return done
-            self._stages.pop(0)
-            self._at = (-1, 0)
-        return None
+        began_ns, self._waited_ns = time.monotonic_ns(), 0
+        try:
+            while self._stages:
+                done = self._step(self._stages[0], max(1, rows))
+                if done is not None:
+                    return done
+                self._stages.pop(0)
+                self._at = (-1, 0)
+            return None
+        finally:
+            self.worked_ns = time.monotonic_ns() - began_ns - self._waited_ns
 
     def count(self) -> Purged:
         """Return what a round would remove, without removing it: reads in pieces, and holds no writer."""
@@ -124,6 +133,13 @@ class Purge:
                 if self._goes(task, key_live=bool(task.key_live) and not key_goes):
                     self._add(found, task)
         return found
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        asked_ns = time.monotonic_ns()
+        with self._store.write():
+            self._waited_ns += time.monotonic_ns() - asked_ns
+            yield
 
     # -- stages: each does one piece and returns its size, or None when nothing is left of it
 
@@ -145,7 +161,7 @@ class Purge:
 
     def _keys(self, rows: int) -> int | None:
         assert self._ages.keys_before_ms is not None
-        with self._store.write():
+        with self._writing():
             seen, forgotten = forget_keys_from(self._store.conn, before_ms=self._ages.keys_before_ms, limit=rows)
         self.purged.keys += forgotten
         return seen or None
@@ -154,7 +170,7 @@ class Purge:
         store = self._store
         half_gone = purging(store.conn)
         if half_gone is not None:
-            with store.write():
+            with self._writing():
                 return self._remove(half_gone, rows)
         limit = self._task_limit()
         if limit is None:
@@ -165,7 +181,7 @@ class Purge:
         left, looked = rows, 0
         old = [task for task in page if self._goes(task, key_live=bool(task.key_live))]
         if old:
-            with store.write():
+            with self._writing():
                 if purging(store.conn) is not None:
                     return 1  # another process has begun with a large task meanwhile: that one comes first
                 for task in old:
@@ -252,7 +268,7 @@ class Purge:
         if before_ms is None:
             return None
         conn = self._store.conn
-        with self._store.write():
+        with self._writing():
             row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key=?", (state_key,)).fetchone()
             at = tuple(int(part) for part in row[0].split()) if row is not None else (-1, 0)
             page = self._page((at[0], at[1]), before_ms, min(rows, _READ_MAX))
@@ -292,7 +308,7 @@ class Purge:
         return dropped
 
     def _conflicts(self, rows: int) -> int | None:
-        with self._store.write():
+        with self._writing():
             gone = self._store.conn.execute(
                 "DELETE FROM lease_conflicts WHERE id IN (SELECT id FROM lease_conflicts"
                 " INDEXED BY lease_conflicts_time WHERE occurred_at_ms<? ORDER BY occurred_at_ms LIMIT ?)",

@@ -7,20 +7,19 @@ from collections import Counter
 from pathlib import Path
 
 from relaymesh.core.disk import short_of_disk
-from relaymesh.core.percentile import percentiles
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.counter import OF_STATS, conflicts_by_type, counters
 from relaymesh.store.disk import free_disk_bytes
+from relaymesh.store.latency import latencies
 from relaymesh.store.progress import oldest_ready_ms
 from relaymesh.store.row_count import attempts_by_outcome, row_counts, total
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
 from relaymesh.view import StatsOutcome
 
-__all__ = ["dead_letter_growth_1h", "latencies", "queue_lag_ms", "stats", "waiting"]
+__all__ = ["dead_letter_growth_1h", "queue_lag_ms", "stats", "waiting"]
 
 _WAITING = f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} GROUP BY priority"
 _WAITING_KEYED = f"SELECT priority, count(*) FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} GROUP BY priority"
-_LATENCY_SAMPLE = 5_000
 _HOUR_MS = 3_600_000
 _MEMBERS = ("ALIVE", "SUSPECT", "DEAD")
 
@@ -181,21 +180,3 @@ def queue_lag_ms(conn: sqlite3.Connection, now_ms: int) -> int:
     if retrying is not None:
         times.append(int(retrying))
     return max(0, now_ms - min(times)) if times else 0
-
-
-def latencies(conn: sqlite3.Connection) -> tuple[int, int]:
-    """Return the 95th and 99th nearest-rank percentile, in ms, from making to end of the latest 5,000 ended steps.
-
-    Reads a window of that many rows, whatever the history.
-    """
-    sample = [
-        row[0]
-        for row in conn.execute(
-            "SELECT s.updated_at_ms-s.created_at_ms FROM"
-            " (SELECT task_id FROM tasks INDEXED BY tasks_updated ORDER BY updated_at_ms DESC LIMIT ?) t"
-            " JOIN steps s ON s.task_id=t.task_id WHERE s.status IN ('SUCCESS','DEAD_LETTER','CANCELLED') LIMIT ?",
-            (_LATENCY_SAMPLE, _LATENCY_SAMPLE),
-        )
-    ]
-    p95, p99 = percentiles(sample, (95, 99))
-    return p95, p99

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from relaymesh.core.clock_guard import ClockState
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.ident import Ids
+from relaymesh.core.latency import SPAN_MS
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.template import render_stored
@@ -30,6 +31,7 @@ from relaymesh.store.counter import DEAD_OWNER_RECLAIMED, add_counter
 from relaymesh.store.database import Database
 from relaymesh.store.direct import submit_and_claim
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
+from relaymesh.store.latency import forget_latencies
 from relaymesh.store.log_file import LOG_KEPT_BYTES, log_bytes, make_room
 from relaymesh.store.payload import PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
@@ -56,6 +58,7 @@ class Store(Database):
     _state_of = -1
     _epoch_read = 0
     _rules_read = ""
+    _latencies_kept = -1
     _rules = Rules()
     _cursors: KeyCursors | None = None
     _fresh_ids: Ids | None = None
@@ -156,6 +159,12 @@ class Store(Database):
         """Remove buckets of rates that are full again; return how many."""
         self._read_state()
         return forget_buckets(self.conn, self._rules, now_ms=now_ms, limit=limit)
+
+    def forget_latencies(self, *, now_ms: int) -> None:
+        """Remove counts of latencies that are older than the window; looks once in a span of time."""
+        if now_ms // SPAN_MS != self._latencies_kept:
+            self._latencies_kept = now_ms // SPAN_MS
+            forget_latencies(self.conn)
 
     # -- claim and commit --------------------------------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ A root without limits, pauses and keys has no ``Throttle`` at all, and its claim
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from relaymesh.core.fairness import Candidate, Lane
@@ -71,13 +71,19 @@ WITH RECURSIVE k(key) AS (
 )
 SELECT key FROM k WHERE key IS NOT NULL
 """
-# The same columns as the heads of a lane (relaymesh.store.claim), and the key.
+# No more than the plan needs: it is given more than it picks, and an input may be long.
 _HEADS = f"""
-SELECT s.id, s.queued_at_ms, s.step_id, s.task_id, s.attempt, s.lease_epoch, s.shape, s.payload, s.payload_path,
-       s.template, s.map_item, s.map_index, s.traceparent, s.concurrency_key
+SELECT s.id, s.queued_at_ms, k.value
 FROM json_each(?3) k JOIN steps s ON s.id IN (
     SELECT id FROM steps INDEXED BY steps_keyed
     WHERE {KEYED_READY} AND agent_id=?1 AND priority=?2 AND concurrency_key=k.value ORDER BY queued_at_ms LIMIT ?4)
+"""
+# Both in one look: a statement gives up the interpreter lock, which costs more than what it finds.
+_KEY_STATE = """
+SELECT k.value, (SELECT count(*) FROM steps s INDEXED BY steps_keyed_running
+                 WHERE s.status='RUNNING' AND s.concurrency_key IS NOT NULL AND s.concurrency_key=k.value),
+       b.level, b.at_ms
+FROM json_each(?) k LEFT JOIN rate_buckets b ON b.scope='key' AND b.name=k.value
 """
 _RUNNING_KEYS = """
 SELECT concurrency_key, count(*) FROM steps INDEXED BY steps_keyed_running
@@ -89,10 +95,9 @@ SELECT agent_id, count(*) FROM steps INDEXED BY steps_running
 WHERE status='RUNNING' AND agent_id IN (SELECT value FROM json_each(?)) GROUP BY agent_id
 """
 _RUNNING = "SELECT count(*) FROM (SELECT 1 FROM steps INDEXED BY steps_running WHERE status='RUNNING' LIMIT ?)"
-_BUCKETS = """
-SELECT scope, name, level, at_ms FROM rate_buckets WHERE (scope, name) IN
-    (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
-"""
+# Those of the root and of all agents that have a rate: as many as people have set.
+_WIDE_BUCKETS = "SELECT scope, name, level, at_ms FROM rate_buckets WHERE scope IN ('overall','agent')"
+_FIRST_COME = itemgetter(1, 0)
 _KEEP = """
 INSERT INTO rate_buckets(scope, name, level, at_ms) VALUES (?1,?2,?3,?4)
 ON CONFLICT(scope, name) DO UPDATE SET level=excluded.level, at_ms=excluded.at_ms WHERE level=?5 AND at_ms=?6
@@ -171,7 +176,9 @@ class Throttle:
         self._now_ms = now_ms
         self._cursors = cursors
         self._buckets: dict[tuple[str, str], Bucket] = {}
-        self._asked: set[tuple[str, str]] = set()
+        self._wide_read = False
+        self._running: tuple[int, int] | None = None
+        self._groups: list[tuple[str, str]] | None = None
         self.key_room: dict[str, int] = {}
 
     def open(self, groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -202,7 +209,7 @@ class Throttle:
             return wanted
         running = 0
         if limit.max_concurrency is not None:
-            (running,) = self._conn.execute(_RUNNING, (limit.max_concurrency,)).fetchone()
+            running = self._running_at_most(limit.max_concurrency)
         bucket = self._bucket((LimitScope.OVERALL, ""), limit)
         return min(wanted, self._room(room_of(limit, running, bucket, self._now_ms), wanted))
 
@@ -217,23 +224,46 @@ class Throttle:
                 limit = Limit(of_code[agent], limit.rate)
             if limit is not None:
                 limits[agent] = limit
-        counted = [agent for agent, limit in limits.items() if limit.max_concurrency is not None]
-        running = dict(self._conn.execute(_RUNNING_AGENTS, (id_list(counted),)).fetchall()) if counted else {}
-        self._read_buckets((LimitScope.AGENT, agent) for agent, limit in limits.items() if limit.rate is not None)
+        counted = {agent: limit.max_concurrency for agent, limit in limits.items() if limit.max_concurrency is not None}
+        running = self._running_of_agents(counted, wanted) if counted else {}
         room = {}
         for agent, limit in limits.items():
             bucket = self._bucket((LimitScope.AGENT, agent), limit)
             room[agent] = self._room(room_of(limit, running.get(agent, 0), bucket, self._now_ms), wanted)
         return room
 
+    def _running_of_agents(self, counted: Mapping[str, int], wanted: int) -> dict[str, int]:
+        """Count what runs of each agent, or, when all of them together leave room for ``wanted``, at most that."""
+        enough = min(counted.values()) - wanted
+        if enough > 0:
+            # Counted in the index alone; of which agent a row is stands in the row.
+            all_of_them = self._running_at_most(enough + 1)
+            if all_of_them <= enough:
+                return dict.fromkeys(counted, all_of_them)
+        return dict(self._conn.execute(_RUNNING_AGENTS, (id_list(counted),)).fetchall())
+
+    def _running_at_most(self, bound: int) -> int:
+        """Return how many steps run, or ``bound`` when there are more."""
+        if self._running is not None:
+            counted, up_to = self._running
+            if counted < up_to or bound <= up_to:
+                return min(counted, bound)
+        (counted,) = self._conn.execute(_RUNNING, (bound,)).fetchone()
+        self._running = counted, bound
+        return int(counted)
+
+    def has_keyed(self) -> bool:
+        """Whether any ready step has a key."""
+        if self._groups is None:
+            self._groups = keyed_groups(self._conn) if self._rules.keyed else []
+        return bool(self._groups)
+
     def keyed(self) -> list[tuple[str, str]]:
         """Return the agents and lanes that have a ready step with a key and are not paused."""
-        return self.open(keyed_groups(self._conn)) if self._rules.keyed else []
+        return self.open(self._groups or ()) if self.has_keyed() else []
 
-    def heads(
-        self, agent_id: str, priority: str, pool: str, wanted: int
-    ) -> tuple[list[Candidate], dict[int, tuple[Any, ...]]]:
-        """Return up to about ``wanted`` ready steps whose keys have room, first come first, and their rows by id.
+    def heads(self, agent_id: str, priority: str, pool: str, wanted: int) -> list[Candidate]:
+        """Return up to about twice ``wanted`` ready steps whose keys have room, first come first.
 
         However many steps wait behind a key without room, they are not read.
         """
@@ -259,9 +289,8 @@ class Throttle:
         if len(self._cursors) >= _CURSORS_MAX:
             self._cursors.clear()
         self._cursors[agent_id, priority] = after
-        rows.sort(key=lambda row: (row[1], row[0]))
-        candidates = [Candidate(row[0], agent_id, pool, row[1], row[-1]) for row in rows]
-        return candidates, {row[0]: row[:-1] for row in rows}
+        rows.sort(key=_FIRST_COME)
+        return [Candidate(row_id, agent_id, pool, at_ms, key) for row_id, at_ms, key in rows]
 
     def spend(self, picks: Sequence[Candidate]) -> None:
         """Take the starts of what was picked out of the buckets.
@@ -306,12 +335,12 @@ class Throttle:
     def _read_key_room(self, keys: Sequence[str], wanted: int) -> None:
         if not keys:
             return
-        running = dict(self._conn.execute(_RUNNING_KEYS, (id_list(keys),)).fetchall())
-        limits = {key: self._rules.of_key(key) for key in keys}
-        self._read_buckets((LimitScope.KEY, key) for key, limit in limits.items() if limit.rate is not None)
-        for key, limit in limits.items():
-            bucket = self._bucket((LimitScope.KEY, key), limit)
-            self.key_room[key] = self._room(room_of(limit, running.get(key, 0), bucket, self._now_ms), wanted)
+        for key, running, level, at_ms in self._conn.execute(_KEY_STATE, (id_list(keys),)).fetchall():
+            limit = self._rules.of_key(key)
+            bucket = None
+            if limit.rate is not None and level is not None:
+                bucket = self._settle(LimitScope.KEY, key, level, at_ms)
+            self.key_room[key] = self._room(room_of(limit, running, bucket, self._now_ms), wanted)
 
     def _room(self, room: Room, wanted: int) -> int:
         """Note what a limit holds back."""
@@ -326,19 +355,19 @@ class Throttle:
         self.due_in_ms = in_ms if self.due_in_ms is None else min(in_ms, self.due_in_ms)
 
     def _bucket(self, of: tuple[LimitScope, str], limit: Limit) -> Bucket | None:
+        """Return the bucket of the root or of an agent; of a key it was read with the key's room."""
         if limit.rate is None:
             return None
-        if of not in self._asked:
-            self._read_buckets([of])
+        if not self._wide_read and of[0] is not LimitScope.KEY:
+            self._wide_read = True
+            for scope, name, level, at_ms in self._conn.execute(_WIDE_BUCKETS).fetchall():
+                self._settle(LimitScope(scope), name, level, at_ms)
         return self._buckets.get(of)
 
-    def _read_buckets(self, wanted: Iterable[tuple[LimitScope, str]]) -> None:
-        missing = [of for of in wanted if of not in self._asked]
-        if not missing:
-            return
-        self._asked.update(missing)
-        for scope, name, level, at_ms in self._conn.execute(_BUCKETS, (json.dumps(missing),)).fetchall():
-            seen = Bucket(level, at_ms)
-            bucket = self._buckets[LimitScope(scope), name] = settled(seen, self._now_ms)
-            if bucket is not seen:
-                self._conn.execute(_KEEP, (scope, name, bucket.level, bucket.at_ms, seen.level, seen.at_ms))
+    def _settle(self, scope: LimitScope, name: str, level: int, at_ms: int) -> Bucket:
+        """Keep a bucket that was read; one that is ahead of the clock is put right where it is stored."""
+        seen = Bucket(level, at_ms)
+        bucket = self._buckets[scope, name] = settled(seen, self._now_ms)
+        if bucket is not seen:
+            self._conn.execute(_KEEP, (str(scope), name, bucket.level, bucket.at_ms, seen.level, seen.at_ms))
+        return bucket

@@ -33,7 +33,7 @@ from relaymesh.store.store import Store
 from relaymesh.wire.store import FinishedStep
 from relaymesh.wire.work import StepReport
 
-__all__ = ["CLAIM", "WARM_UP", "in_turns", "now_ms", "open_store", "progress", "run"]
+__all__ = ["CLAIM", "WARM_UP", "Turns", "in_turns", "now_ms", "open_store", "progress", "run"]
 
 CLAIM = 64
 RATIO_MAX = 1.2
@@ -71,8 +71,8 @@ def run(folder: Path, *, finished: int, delayed: int, turns: int, durability: st
 def in_turns(filled: Path, empty: Path, *, turns: int, durability: str) -> dict[str, Any]:
     """Return what so many turns of each of two roots took, and the ratios."""
     bench = {
-        "empty": _Bench(open_store(empty, durability)),
-        "filled": _Bench(open_store(filled, durability)),
+        "empty": Turns(open_store(empty, durability)),
+        "filled": Turns(open_store(filled, durability)),
     }
     for one in bench.values():
         for _ in range(WARM_UP):
@@ -95,7 +95,7 @@ def in_turns(filled: Path, empty: Path, *, turns: int, durability: str) -> dict[
     return {**figures, "filled_over_empty": ratios}
 
 
-class _Bench:
+class Turns:
     """One store, and what its turns took, in ns by what was done."""
 
     def __init__(self, store: Store) -> None:

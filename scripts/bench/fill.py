@@ -1,7 +1,8 @@
 """Fill a store with history and with delayed tasks, quickly: by SQL, without waiting for the disk.
 
-The rows are those of single-step tasks as the store itself leaves them, ids in order of time. Safe only because nobody
-needs the database when this fails half-way.
+The rows are those of single-step tasks as the store itself leaves them, ids in order of time. In an empty store the
+index of the keys, which are hashes, is taken away and made again at the end by its own statement: sorted at once it is
+written once. All others grow at their end. Safe only because nobody needs the database when this fails half-way.
 """
 
 from __future__ import annotations
@@ -52,8 +53,15 @@ def fill(database: Path, *, finished: int, delayed: int, now_ms: int, progress: 
     """Add so many finished and so many delayed tasks to the database, whose tables are there already."""
     conn = sqlite3.connect(database, isolation_level=None)
     with contextlib.closing(conn):
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", "cache_size=-524288"):
+        for pragma in (
+            "journal_mode=OFF",
+            "synchronous=OFF",
+            "locking_mode=EXCLUSIVE",
+            "cache_size=-524288",
+            "threads=2",
+        ):
             conn.execute(f"PRAGMA {pragma}").fetchall()
+        of_keys = _without_index_of_keys(conn)
         first = 0
         for name, count, statements in (
             ("finished", finished, (_FINISHED_TASKS, _FINISHED_STEPS)),
@@ -72,3 +80,14 @@ def fill(database: Path, *, finished: int, delayed: int, now_ms: int, progress: 
                 conn.execute("COMMIT")
                 progress(f"{name}: {min(low + CHUNK, count):,} of {count:,} tasks stored")
             first += count
+        if of_keys is not None:
+            conn.execute(of_keys)
+
+
+def _without_index_of_keys(conn: sqlite3.Connection) -> str | None:
+    """Drop the index of the idempotency keys; return the statement that makes it, None where there are rows already."""
+    if conn.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is not None:
+        return None
+    (statement,) = conn.execute("SELECT sql FROM sqlite_master WHERE name='tasks_live_key'").fetchone()
+    conn.execute("DROP INDEX tasks_live_key")
+    return str(statement)

@@ -88,6 +88,14 @@ def test_limits_prints_the_rates_with_and_without_them(tmp_path: Path) -> None:
     assert set(result["ratio"]) == set(result["ratio_keyed"]) == SPREAD
 
 
+def test_blocked_prints_the_cost_of_a_claim_behind_few_and_many_blocked_steps(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "blocked")
+
+    check_common(result, "blocked")
+    assert all(set(result["claim"][name]) == QUANTILES for name in ("few", "many"))
+    assert result["settings"]["steps_of_a_key"]["many"] > result["settings"]["steps_of_a_key"]["few"]
+
+
 def test_history_prints_the_cost_of_a_claim_and_of_each_command_that_looks(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "history")
 
@@ -95,6 +103,11 @@ def test_history_prints_the_cost_of_a_claim_and_of_each_command_that_looks(tmp_p
     assert set(result["filled_over_empty"]["claim"]) == {"p50", "p99"}
     assert {"tasks", "tasks --after, half-way", "tasks --label", "task", "stats"} <= set(result["answers"])
     assert all(set(took) == QUANTILES for took in result["answers"].values())
+    assert set(result["open_store"]) == QUANTILES
+    assert result["node_up_ms"] > 0
+    assert result["purge"]["tasks"] > 0
+    for figures in (result["purge"]["before"], result["purge"]["beside"]):
+        assert all(set(took) == QUANTILES for took in figures.values())
     assert result["settings"]["finished"] == 2_000
 
 
@@ -172,7 +185,8 @@ def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
     results = bench(tmp_path / "data", "all")
 
     assert {result["benchmark"] for result in results} == {
-        "throughput", "latency", "backlog", "history", "limits", "dag", "inbox", "idle", "cli", "audit", "peers",
+        "throughput", "latency", "backlog", "blocked", "history", "limits", "dag", "inbox", "idle", "cli", "audit",
+        "peers",
     }  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -389,3 +391,25 @@ def test_the_client_refuses_an_age_below_nought(tmp_path: Path) -> None:
         client.init()
         with pytest.raises(InputError):
             client.purge(done_retention_days=-1)
+
+
+def test_a_piece_is_measured_without_its_wait_for_other_writers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.submit(*(bench.new_task() for _ in range(3)))
+    bench.run_all()
+    work = Purge(bench.store, Ages(keys_before_ms=bench.now_ms + 1), now_ms=lambda: bench.now_ms)
+    clock = [0]
+    monkeypatch.setattr("relaymesh.store.purge.time.monotonic_ns", lambda: clock[0])
+    write = bench.store.write
+
+    @contextlib.contextmanager
+    def write_after_a_wait() -> Iterator[None]:
+        clock[0] += 700  # somebody else has the lock
+        with write():
+            yield
+            clock[0] += 20
+
+    monkeypatch.setattr(bench.store, "write", write_after_a_wait)
+
+    work.piece(10)
+
+    assert work.worked_ns == 20
