@@ -135,6 +135,7 @@ def alerts(store: Database, *, limit: int) -> AlertsOutcome:
 def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> HealthOutcome:
     """Return whether the root can be used; does not raise for what it is there to find."""
     from relaymesh.agents.agent_file import load_retry_file, load_script_file
+    from relaymesh.auth.file import auth_problem
     from relaymesh.store.health import check
 
     min_free_bytes, problems = 0, []
@@ -147,6 +148,9 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
             load(root)
         except RelayMeshError as error:
             problems.append(str(error))
+    auth = auth_problem(root)
+    if auth is not None:
+        problems.append(auth)
     return check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
 
 
