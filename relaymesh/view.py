@@ -483,6 +483,8 @@ class HealthOutcome(View, frozen=True, kw_only=True):
     live: the database answers and nothing stands still; where it is false, starting the node anew may help.
     stalled_ms: for how long work was ready and slots were free while nothing moved. problems: a sentence for each thing
     that is wrong.
+    inbox_files: that lie in the lanes, at most 20,000 of each. inbox_gate: the code of what keeps them there, or "".
+    notes: a sentence for each thing that is worth knowing and not wrong.
     """
 
     ok: bool
@@ -501,6 +503,9 @@ class HealthOutcome(View, frozen=True, kw_only=True):
     stalled: bool = False
     stalled_ms: int = 0
     problems: tuple[str, ...] = ()
+    inbox_files: int = 0
+    inbox_gate: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class SloAlert(View, frozen=True, kw_only=True):
