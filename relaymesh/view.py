@@ -369,6 +369,8 @@ class StatsOutcome(View, frozen=True, kw_only=True):
     """Counts and ages of one namespace. Mappings go from a state to its number of rows; empty states are absent.
 
     The two fields ending in ``1h`` carry their JSON name because the camel rule would print ``1H``.
+    counts_age_ms: how old the numbers of tasks, steps and messages are; 0 but for very many that are open or did not
+    succeed.
     """
 
     task_status: dict[str, int]
@@ -417,6 +419,7 @@ class StatsOutcome(View, frozen=True, kw_only=True):
     replication_sync_total: int = 0
     slo_alert_fire_total: int = 0
     submit_rejected_total: int = 0
+    counts_age_ms: int = 0
     namespace: str = "default"
 
 

@@ -72,6 +72,7 @@ def metrics_text(conn: sqlite3.Connection, root: Path, stats: StatsOutcome, *, n
     """Return the exposition of one scoped root. ``stats`` is of the same moment."""
     samples = of_root(stats)
     samples["relaymesh_queue_stalled_seconds"] = [Sample((), stalled_ms(conn, root / "run", now_ms=now_ms) / 1000)]
+    samples["relaymesh_counts_age_seconds"] = [Sample((), stats.counts_age_ms / 1000)]
     samples["relaymesh_alert_active"] = _alerts(conn)
     samples["relaymesh_store_database_bytes"] = [Sample((), _size(root / DATABASE))]
     samples["relaymesh_store_wal_bytes"] = [Sample((), log_bytes(root / DATABASE))]

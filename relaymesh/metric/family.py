@@ -105,6 +105,7 @@ _OURS: Final = (
     ),
     _gauge("queue_stalled_seconds", "For how long work was ready and slots were free while nothing moved."),
     _gauge("alert_active", "1 while the alert fires, else 0.", "rule", "severity", bound="7 rules, 2 severities"),
+    _gauge("counts_age_seconds", "Age of the numbers of tasks, steps and messages; 0 but for very many of them."),
     _gauge("store_database_bytes", "Size of the database file."),
     _gauge("store_wal_bytes", "Size of the file of the write-ahead log; it is made in advance and kept."),
     _histogram("store_commit_seconds", "How long commits took, from BEGIN to COMMIT.", "node", bound=_NODE),
