@@ -23,6 +23,7 @@ from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
 from relaymesh.errors import ActorError, RelayMeshError
 from relaymesh.inbox.intake import Batch, Intake
+from relaymesh.inbox_gate import InboxGate
 from relaymesh.store.inbox_files import InboxFiles
 from relaymesh.store.message_files import MessageFiles
 from relaymesh.store.node_row import live_nodes
@@ -85,7 +86,8 @@ class InboxActor(Actor):
         facts = self._facts
         self._reads = Store.open(facts.root, namespace=facts.namespace, now_ms=self._now_ms())
         self._ids = Ids(self._now_ms, random.Random(random.SystemRandom().getrandbits(128)))
-        self._intake = Intake(InboxFiles(facts.root, facts.node_id), self._reads, self, self._audit)
+        gate = InboxGate(self._reads, self.now_ms, self.mono_ns)
+        self._intake = Intake(InboxFiles(facts.root, facts.node_id), self._reads, self, self._audit, gate=gate)
         self._intake.recover()
         if self._keeps_messages:
             self._messages = MessageFiles(self._reads)
@@ -165,8 +167,11 @@ class InboxActor(Actor):
         if self._messages is not None and self._ticks % REPAIR_TICKS == 0:
             self._messages.repair()
             self._messages_due = True
+        was_shut = self._intake.shut
         self._intake.look()
         self._work()
+        if self._intake.shut and not was_shut:
+            log.warning("files wait in the inbox, the admission gate is shut: `relaymesh health` says why")
 
     def _work(self) -> None:
         self._take_answers()

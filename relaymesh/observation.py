@@ -135,6 +135,7 @@ def alerts(store: Database, *, limit: int) -> AlertsOutcome:
 def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> HealthOutcome:
     """Return whether the root can be used; does not raise for what it is there to find."""
     from relaymesh.agents.agent_file import load_retry_file, load_script_file
+    from relaymesh.auth.file import auth_problem
     from relaymesh.store.health import check
 
     min_free_bytes, problems = 0, []
@@ -147,7 +148,33 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
             load(root)
         except RelayMeshError as error:
             problems.append(str(error))
-    return check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
+    auth = auth_problem(root)
+    if auth is not None:
+        problems.append(auth)
+    found = check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
+    return _with_inbox(found, root, now_ms) if found.db_ok else found
+
+
+def _with_inbox(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
+    """Add whether files wait for the admission gate: no fault of the root, so it stays as well as it is."""
+    from relaymesh.inbox_gate import files_waiting, why_shut
+    from relaymesh.store.database import Database
+
+    files = sum(files_waiting(root).values())
+    if not files:
+        return found
+    shut = None
+    with contextlib.suppress(RelayMeshError):
+        store = Database.open(root, now_ms=now_ms, create=False)
+        try:
+            with store.snapshot():
+                shut = why_shut(store.conn, root, now_ms=now_ms)
+        finally:
+            store.close()
+    notes = (f"{files} files wait in the inbox: {shut.sentence}",) if shut is not None else ()
+    return msgspec.structs.replace(
+        found, inbox_files=files, inbox_gate=shut.code if shut is not None else "", notes=notes
+    )
 
 
 # -- service levels --------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ __all__ = [
 def explain(
     store: Database, task_id: str, *, settings: Callable[[], Settings], now_ms: Callable[[], int]
 ) -> list[Explanation]:
-    """Return, for each step that has not ended, the first reason why.
+    """Return, for each step that has not ended, the first reason why; for a name of the inbox, why that file waits.
 
     Raises:
         TaskNotFoundError
@@ -57,6 +57,15 @@ def explain(
     from relaymesh.store.why import explanations
 
     with store.snapshot():
+        if not task_id.startswith("tsk_"):
+            from relaymesh.inbox_gate import explain_file
+            from relaymesh.store.node_row import live_nodes
+
+            at_ms = now_ms()
+            nodes = len(live_nodes(store.conn, store.root / "run", now_ms=at_ms))
+            waiting = explain_file(store.conn, store.root, task_id, now_ms=at_ms, nodes=nodes)
+            if waiting is not None:
+                return [waiting]
         if read.task_status(store.conn, task_id) is None:
             raise TaskNotFoundError(task_id)
         return explanations(

@@ -369,6 +369,8 @@ class StatsOutcome(View, frozen=True, kw_only=True):
     """Counts and ages of one namespace. Mappings go from a state to its number of rows; empty states are absent.
 
     The two fields ending in ``1h`` carry their JSON name because the camel rule would print ``1H``.
+    counts_age_ms: how old the numbers of tasks, steps and messages are; 0 but for very many that are open or did not
+    succeed.
     """
 
     task_status: dict[str, int]
@@ -417,6 +419,7 @@ class StatsOutcome(View, frozen=True, kw_only=True):
     replication_sync_total: int = 0
     slo_alert_fire_total: int = 0
     submit_rejected_total: int = 0
+    counts_age_ms: int = 0
     namespace: str = "default"
 
 
@@ -483,6 +486,8 @@ class HealthOutcome(View, frozen=True, kw_only=True):
     live: the database answers and nothing stands still; where it is false, starting the node anew may help.
     stalled_ms: for how long work was ready and slots were free while nothing moved. problems: a sentence for each thing
     that is wrong.
+    inbox_files: that lie in the lanes, at most 20,000 of each. inbox_gate: the code of what keeps them there, or "".
+    notes: a sentence for each thing that is worth knowing and not wrong.
     """
 
     ok: bool
@@ -501,6 +506,9 @@ class HealthOutcome(View, frozen=True, kw_only=True):
     stalled: bool = False
     stalled_ms: int = 0
     problems: tuple[str, ...] = ()
+    inbox_files: int = 0
+    inbox_gate: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class SloAlert(View, frozen=True, kw_only=True):

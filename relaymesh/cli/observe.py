@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from relaymesh.metric.serve import MetricsServer
+    from relaymesh.view import HealthOutcome
 
 __all__ = ["alerts", "cluster_epoch_bump", "cluster_state", "metrics", "serve_metrics", "slo_evaluate"]
 
@@ -35,17 +37,40 @@ def metrics(call: Call) -> None:
 @click.option("--port", type=WholeNumber(min=0), default=9464, help="TCP port; 0 takes a free one.")
 @click.option("--path", default="/metrics", help="Where the page is; anything else is 404.")
 @click.option("--bind", default="127.0.0.1", metavar="HOST", help="Address to listen at; by default this machine only.")
+@click.option("--auth-file", metavar="FILE", help="Who may read, as JSON; without it everybody who gets there.")
+@click.option("--allow-anonymous", is_flag=True, help="Other machines may read without a token.")
 @pass_call
-def serve_metrics(call: Call, port: int, path: str, bind: str) -> int:
-    """It prints its address and runs until it is stopped, whether nodes run or not."""
+def serve_metrics(call: Call, port: int, path: str, bind: str, auth_file: str | None, allow_anonymous: bool) -> int:
+    """It prints its address and runs until it is stopped, whether nodes run or not. /live and /ready are for probes and
+    need no token, /health says as much as `relaymesh health`.
+    """
+    import time
+
+    from relaymesh.auth.file import AuthFile
+    from relaymesh.auth.guard import Guard, is_loopback
     from relaymesh.metric.serve import MetricsServer
 
     if not path.startswith("/"):
         raise click.BadParameter(f"{path!r} does not begin with a slash", param_hint="'--path'")
+    if auth_file is None and not allow_anonymous and not is_loopback(bind):
+        raise click.BadParameter(
+            f"{bind or 'every address'} can be reached from other machines: say who may read with --auth-file FILE,"
+            " or that everybody may with --allow-anonymous",
+            param_hint="'--bind'",
+        )
+
+    def look() -> HealthOutcome:
+        with call.client() as fresh:  # that of the page keeps settings that were good once
+            return fresh.health()
+
     with call.client() as client:
-        server = MetricsServer(client.render_metrics, host=bind, port=port, path=path)
         # Once here, so that what is wrong with the root is an error of this call, and one record says who looked.
         client.metrics()
+        guard = None
+        if auth_file is not None:
+            knows = AuthFile(Path(os.path.abspath(auth_file)), client.root, client.audit)
+            guard = Guard(knows, client.audit, namespace=client.namespace, now_ms=lambda: time.time_ns() // 1_000_000)
+        server = MetricsServer(client.render_metrics, host=bind, port=port, path=path, health=look, guard=guard)
         click.echo(f"metrics are at {server.address}; Ctrl-C stops it")
         _until_signal(server)
     return 0

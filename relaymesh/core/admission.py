@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["MINUTE_MS", "Bounds", "Load", "RefusalCode", "Window", "judge"]
+__all__ = ["MINUTE_MS", "Bounds", "Load", "RefusalCode", "Room", "Window", "judge", "room"]
 
 MINUTE_MS: Final = 60_000
 
@@ -77,3 +77,28 @@ def judge(bounds: Bounds, load: Load, steps: int) -> RefusalCode | None:
     if bounds.per_minute and load.window.admitted + steps > bounds.per_minute:
         return RefusalCode.RATE
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many new steps may come in now, None for any number. code: the bound that lets none in, else None."""
+
+    steps: int | None = None
+    code: RefusalCode | None = None
+
+    def within(self, most: int) -> int:
+        """Return how many of ``most`` steps may come in."""
+        return most if self.steps is None else min(most, self.steps)
+
+
+def room(bounds: Bounds, load: Load) -> Room:
+    """Return how many new steps may come in, for work that waits outside where a submit would be refused."""
+    code = judge(bounds, load, 1)
+    if code is not None:
+        return Room(0, code)
+    left = []
+    if bounds.queue_depth is not None:
+        left.append(bounds.queue_depth - load.queue_depth)
+    if bounds.per_minute:
+        left.append(bounds.per_minute - load.window.admitted)
+    return Room(min(left)) if left else Room()

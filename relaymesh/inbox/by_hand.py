@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
 from relaymesh.inbox.intake import Intake
+from relaymesh.inbox_gate import InboxGate
 from relaymesh.store.error import StoreIOError
 from relaymesh.store.inbox_files import FileOps, InboxFiles
 from relaymesh.store.message_files import MessageFiles
@@ -46,7 +47,9 @@ def inbox_round(
     store_tasks = commit or (lambda tasks: _commit(store, tasks, now_ms()))
     presence = take_presence(store.root / "run", None, default="maintenance")
     try:
-        intake = Intake(InboxFiles(store.root, presence.node_id, ops), store, _Needs(ids, now_ms, known_agents), audit)
+        needs = _Needs(ids, now_ms, known_agents)
+        gate = InboxGate(store, now_ms, needs.mono_ns)
+        intake = Intake(InboxFiles(store.root, presence.node_id, ops), store, needs, audit, gate=gate)
         intake.recover()
         while intake.adopt(lambda owner: _is_gone(store, owner, now_ms())):
             continue
@@ -55,7 +58,8 @@ def inbox_round(
             batch = intake.batch()
             if batch.entries:
                 intake.committed(batch, store_tasks(batch.tasks))
-            intake.look()
+            if not intake.shut:
+                intake.look()
         while intake.deliver():
             continue
         if keeps_messages:

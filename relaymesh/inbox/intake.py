@@ -26,7 +26,7 @@ from relaymesh.audit import AuditTrail
 from relaymesh.audit.event import submit_bodies
 from relaymesh.core import inbox
 from relaymesh.core.inbox import LANES, FolderWatch, Held, Lane, Look
-from relaymesh.errors import InputError
+from relaymesh.errors import InputError, StoreError
 from relaymesh.inbox.answer import (
     ACTOR,
     AFTER_A_CRASH,
@@ -42,7 +42,7 @@ from relaymesh.store.inbox_files import Content, InboxFiles, Sight
 from relaymesh.wire.handed import BadFileError
 from relaymesh.wire.store import NewTask
 
-__all__ = ["BATCH_BYTES_MAX", "BATCH_FILES_MAX", "OPEN_MAX", "Batch", "Intake", "IntakeNeeds"]
+__all__ = ["BATCH_BYTES_MAX", "BATCH_FILES_MAX", "OPEN_MAX", "Batch", "Gate", "Intake", "IntakeNeeds"]
 
 log = logging.getLogger("relaymesh.inbox")
 
@@ -57,6 +57,13 @@ _LATER_MAX = 1_000
 """Files that may still be being written and are looked at again; beyond it they are refused at once."""
 _TROUBLES_MAX = 10
 """Files that the disk may refuse before a round ends: it may be full, or there may be something wrong with one file."""
+
+
+class Gate(Protocol):
+    """How many new steps may come in (``relaymesh.inbox_gate``); while it is none, files stay in their lanes."""
+
+    def take(self, most: int, *, on_the_way: int) -> int: ...
+    def settle(self, granted: int, used: int) -> None: ...
 
 
 class IntakeNeeds(DraftNeeds, Protocol):
@@ -85,16 +92,31 @@ class Batch:
     def tasks(self) -> tuple[NewTask, ...]:
         return tuple(entry.task for entry in self.entries)
 
+    @property
+    def steps(self) -> int:
+        return sum(len(entry.task.steps) for entry in self.entries)
+
 
 class Intake:
     """The files of one root, for one process. Not thread-safe. Keep it as long as the process works under its owner id.
 
-    reads: a connection of its own to look things up with. open_max: stored files that are watched.
+    reads: a connection of its own to look things up with. gate: None lets everything in. open_max: stored files that
+    are watched.
     """
 
     def __init__(
-        self, files: InboxFiles, reads: Database, needs: IntakeNeeds, audit: AuditTrail, *, open_max: int = OPEN_MAX
+        self,
+        files: InboxFiles,
+        reads: Database,
+        needs: IntakeNeeds,
+        audit: AuditTrail,
+        *,
+        gate: Gate | None = None,
+        open_max: int = OPEN_MAX,
     ) -> None:
+        self._gate = gate
+        self._shut = False
+        self._on_the_way = 0  # steps of batches whose commit is not known yet
         self._files = files
         self._reads = reads
         self._needs = needs
@@ -146,6 +168,7 @@ class Intake:
 
     def look(self) -> bool:
         """Look for new files, at the cost of one stat a lane when nothing has changed; return whether there are any."""
+        self._shut = False  # asked again with the next batch
         look = Look(self._needs.now_ms() * 1_000_000, self._needs.mono_ns())
         for lane, seen in self._seen.items():
             if seen:
@@ -159,9 +182,14 @@ class Intake:
 
     def has_more(self, mono_ns: int | None = None) -> bool:
         """Whether ``batch`` has something to do now."""
-        if self._uncertain or any(self._seen.values()):
+        if self._uncertain or (not self._shut and any(self._seen.values())):
             return True
         return bool(self._later) and self._later[0][0] <= (self._needs.mono_ns() if mono_ns is None else mono_ns)
+
+    @property
+    def shut(self) -> bool:
+        """Whether the gate let nothing in when it was last asked, although there are files."""
+        return self._shut
 
     @property
     def troubled(self) -> bool:
@@ -184,20 +212,31 @@ class Intake:
         entries: list[Entry] = []
         again = self._again()
         taken: Held | None = None
-        size = tried = troubles = 0
+        size = tried = troubles = steps = 0
+        try:
+            granted = self._admitted()
+        except BaseException:
+            self._uncertain.extend(again)
+            raise
         try:
             while tried < BATCH_FILES_MAX and size < BATCH_BYTES_MAX and troubles < _TROUBLES_MAX:
                 tried += 1
                 taken = None
                 try:
+                    known = len(entries)
                     if again:
                         taken = again.popleft()
+                        let_in = True  # when it was taken
+                    elif steps >= granted:
+                        break
                     elif (sight := self._next_sight()) is not None:
                         taken = self._take(sight)
+                        let_in = False
                     else:
                         break
                     if taken is not None:
                         size += self._read(taken, entries)
+                        steps += 0 if let_in else sum(len(entry.task.steps) for entry in entries[known:])
                 except OSError as error:
                     troubles += 1
                     self._trouble = error
@@ -205,7 +244,23 @@ class Intake:
             self._uncertain.extend([*(entry.held for entry in entries), *again, *([taken] if taken else ())])
             raise
         self._uncertain.extendleft(reversed(again))
-        return Batch(tuple(entries))
+        batch = Batch(tuple(entries))
+        self._on_the_way += batch.steps
+        if self._gate is not None and granted != steps:
+            try:
+                self._gate.settle(granted, steps)
+            except StoreError as error:
+                log.warning("the count of this minute is too high by %d steps: %s", granted - steps, error)
+        return batch
+
+    def _admitted(self) -> int:
+        """Return how many steps of files in the lanes may come in with this batch."""
+        waiting = sum(map(len, self._seen.values()))
+        if self._gate is None or not waiting:
+            return BATCH_FILES_MAX
+        granted = self._gate.take(min(waiting, BATCH_FILES_MAX), on_the_way=self._on_the_way)
+        self._shut = not granted
+        return granted
 
     def _again(self) -> deque[Held]:
         """Return files of ours that are to be read, under new tickets; go on with those that need not be."""
@@ -294,6 +349,7 @@ class Intake:
 
     def committed(self, batch: Batch, results: Sequence[tuple[str, bool]]) -> None:
         """The batch is on disk; results: ``(task id, deduplicated)`` of each of its tasks."""
+        self._on_the_way -= batch.steps
         # First of all: who sees an answer beside a file finds its record.
         bodies = submit_bodies(
             batch.tasks, results, namespace=self._reads.namespace, actor=ACTOR, now_ms=self._needs.now_ms()
@@ -305,6 +361,7 @@ class Intake:
 
     def uncertain(self, batch: Batch) -> None:
         """The batch may be on disk or not: its files are looked up before anything else is done with them."""
+        self._on_the_way -= batch.steps
         self._uncertain.extend(entry.held for entry in batch.entries)
 
     def _mark(self, held: Held, task_id: str) -> None:

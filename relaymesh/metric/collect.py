@@ -8,6 +8,7 @@ from pathlib import Path
 
 from relaymesh.core.alert import Phase
 from relaymesh.core.status import StepStatus, TaskStatus
+from relaymesh.inbox_gate import GATE_CODES, files_waiting, why_shut
 from relaymesh.metric.family import FAMILIES
 from relaymesh.metric.text import Sample, exposition
 from relaymesh.store.alert import load_alerts
@@ -71,9 +72,15 @@ def metrics_text(conn: sqlite3.Connection, root: Path, stats: StatsOutcome, *, n
     """Return the exposition of one scoped root. ``stats`` is of the same moment."""
     samples = of_root(stats)
     samples["relaymesh_queue_stalled_seconds"] = [Sample((), stalled_ms(conn, root / "run", now_ms=now_ms) / 1000)]
+    samples["relaymesh_counts_age_seconds"] = [Sample((), stats.counts_age_ms / 1000)]
     samples["relaymesh_alert_active"] = _alerts(conn)
     samples["relaymesh_store_database_bytes"] = [Sample((), _size(root / DATABASE))]
     samples["relaymesh_store_wal_bytes"] = [Sample((), log_bytes(root / DATABASE))]
+    shut = why_shut(conn, root, now_ms=now_ms)
+    samples["relaymesh_inbox_files"] = [Sample((lane,), count) for lane, count in files_waiting(root).items()]
+    samples["relaymesh_inbox_gate_shut"] = [
+        Sample((code,), int(shut is not None and shut.code == code)) for code in GATE_CODES
+    ]
     samples |= of_nodes(read_reports(root / "run", now_ms=now_ms), now_ms=now_ms)
     return exposition(samples, FAMILIES, namespace=stats.namespace)
 

@@ -96,8 +96,16 @@ FIXED: Final = (
 )
 
 _OURS: Final = (
+    _gauge("inbox_files", "Files that lie in the lanes of the inbox, at most 20,000 of each.", "priority", bound="3"),
+    _gauge(
+        "inbox_gate_shut",
+        "1 while files wait in the inbox for this reason, else 0.",
+        "reason",
+        bound="disk_pressure, queue_depth_limit, running_step_limit, submit_rate_limit",
+    ),
     _gauge("queue_stalled_seconds", "For how long work was ready and slots were free while nothing moved."),
     _gauge("alert_active", "1 while the alert fires, else 0.", "rule", "severity", bound="7 rules, 2 severities"),
+    _gauge("counts_age_seconds", "Age of the numbers of tasks, steps and messages; 0 but for very many of them."),
     _gauge("store_database_bytes", "Size of the database file."),
     _gauge("store_wal_bytes", "Size of the file of the write-ahead log; it is made in advance and kept."),
     _histogram("store_commit_seconds", "How long commits took, from BEGIN to COMMIT.", "node", bound=_NODE),

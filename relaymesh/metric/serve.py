@@ -1,4 +1,8 @@
-"""The metrics over HTTP, for a scraper: one page, made anew for each request.
+"""The metrics over HTTP, for a scraper: one page, made anew for each request; and whether the root is live and ready.
+
+    /metrics          the page (or another path)                   by the guard, for readers
+    /health           what the command says, as JSON; 200, 503     by the guard, for readers
+    /live, /ready     one word; 200 or 503                         open: a probe has no token, and learns nothing else
 
 Requests are answered side by side, each in a thread of its own, at most ``ANSWERED_AT_ONCE_MAX`` of them; one more gets
 503 at once. A client that says nothing is dropped after ``SILENT_S``. Making the page is done by one thread at a time:
@@ -14,15 +18,25 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic_ns
 from typing import ClassVar
 
+import msgspec
+
+from relaymesh.auth.guard import RETRY_AFTER_S, Guard, Request
+from relaymesh.core.principal import Access, Denied
 from relaymesh.errors import RelayMeshError, RootError
 from relaymesh.metric.text import CONTENT_TYPE
+from relaymesh.view import HealthOutcome
 
 __all__ = ["ANSWERED_AT_ONCE_MAX", "MetricsServer", "PortTakenError"]
 
 ANSWERED_AT_ONCE_MAX = 16
 SILENT_S = 10.0
+HEALTH_AGE_NS_MAX = 2_000_000_000
+"""A look at the health of a root costs a write: those who ask within this time get the same answer."""
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json; charset=utf-8"
 
 
 class PortTakenError(RootError):
@@ -39,28 +53,68 @@ class PortTakenError(RootError):
         return f"{self.address} cannot be listened at ({self.cause}): choose another {option}"
 
 
+class _Health:
+    """What was last found, and when. Asked by one thread at a time."""
+
+    def __init__(self, look: Callable[[], HealthOutcome]) -> None:
+        self._look = look
+        self._found: HealthOutcome | None = None
+        self._found_ns = 0
+        self._turn = threading.Lock()
+
+    def __call__(self) -> HealthOutcome:
+        with self._turn:
+            if self._found is None or monotonic_ns() - self._found_ns > HEALTH_AGE_NS_MAX:
+                self._found, self._found_ns = self._look(), monotonic_ns()
+            return self._found
+
+
 class MetricsServer:
-    """Serves what ``render`` returns at ``path``, and 404 elsewhere. Listens from construction on.
+    """Serves what ``render`` returns at ``path``, the probes, and 404 elsewhere. Listens from construction on.
 
     render: called by one thread at a time; an error of ours is answered with 503 and its sentence.
+    health: what the probes and ``/health`` are answered from; None: there are none.
+    guard: who may read; None: everybody.
 
     Raises:
         PortTakenError
     """
 
-    def __init__(self, render: Callable[[], str], *, host: str = "127.0.0.1", port: int, path: str) -> None:
+    def __init__(
+        self,
+        render: Callable[[], str],
+        *,
+        host: str = "127.0.0.1",
+        port: int,
+        path: str,
+        health: Callable[[], HealthOutcome] | None = None,
+        guard: Guard | None = None,
+    ) -> None:
         turn = threading.Lock()
         seats = threading.BoundedSemaphore(ANSWERED_AT_ONCE_MAX)
+        look = _Health(health) if health is not None else None
 
         class Handler(_Handler):
-            def page(self) -> tuple[HTTPStatus, str, str]:
-                if self.path.partition("?")[0] != path:
-                    return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", f"metrics are at {path}\n"
+            def page(self) -> _Page:
+                route = self.path.partition("?")[0]
+                if route != path and (look is None or route not in _PROBES):
+                    return HTTPStatus.NOT_FOUND, _TEXT, f"metrics are at {path}\n"
                 try:
+                    if route != path and route != "/health":
+                        assert look is not None
+                        return _probe(look(), route)
+                    denied = self.denied(guard)
+                    if denied is not None:
+                        return denied
+                    if route != path:
+                        assert look is not None
+                        found = look()
+                        status = HTTPStatus.OK if found.ok else HTTPStatus.SERVICE_UNAVAILABLE
+                        return status, _JSON, msgspec.json.encode(found).decode() + "\n"
                     with turn:
                         return HTTPStatus.OK, CONTENT_TYPE, render()
                 except RelayMeshError as error:
-                    return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", f"{error}\n"
+                    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n"
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -105,14 +159,35 @@ class MetricsServer:
         self._server.shutdown()
 
 
+_Page = tuple[HTTPStatus, str, str]
+_PROBES = ("/live", "/ready", "/health")
+
+
+def _probe(found: HealthOutcome, route: str) -> _Page:
+    if found.live if route == "/live" else found.ready:
+        return HTTPStatus.OK, _TEXT, f"{route[1:]}\n"
+    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"not {route[1:]}\n"
+
+
 class _Handler(BaseHTTPRequestHandler):
     timeout: ClassVar[float] = SILENT_S
     protocol_version = "HTTP/1.1"
     server_version = "relaymesh"
     sys_version = ""
 
-    def page(self) -> tuple[HTTPStatus, str, str]:
+    def page(self) -> _Page:
         raise NotImplementedError
+
+    def denied(self, guard: Guard | None) -> _Page | None:
+        """Return the answer to a request that may not go on, or None."""
+        if guard is None:
+            return None
+        request = Request(self.command, self.path, self.headers, str(self.client_address[0]))  # type: ignore[arg-type]
+        answer = guard.judge(request, Access.READ)
+        if not isinstance(answer, Denied):
+            return None
+        body = answer.members() | ({"route": request.route} if answer.status == HTTPStatus.TOO_MANY_REQUESTS else {})
+        return HTTPStatus(answer.status), _JSON, msgspec.json.encode(body).decode() + "\n"
 
     def do_GET(self) -> None:
         status, kind, text = self.page()
@@ -120,6 +195,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
+        elif status == HTTPStatus.TOO_MANY_REQUESTS:
+            self.send_header("Retry-After", str(RETRY_AFTER_S))
         # One request each: a scraper that keeps its connection would keep a thread.
         self.send_header("Connection", "close")
         self.close_connection = True

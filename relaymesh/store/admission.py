@@ -10,14 +10,14 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relaymesh.core.admission import Bounds, Load, RefusalCode, Window, judge
+from relaymesh.core.admission import Bounds, Load, RefusalCode, Room, Window, judge, room
 from relaymesh.store.bulk import id_list
 from relaymesh.store.counter import SUBMIT_REJECTED, add_counter
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY
 from relaymesh.store.unique import is_duplicate
 from relaymesh.wire.store import NewTask
 
-__all__ = ["Refusal", "admit", "load_of"]
+__all__ = ["Refusal", "admit", "give_back", "load_of", "reserve"]
 
 _WINDOW = "submit_window"
 _WAITING = f"SELECT count(*) FROM (SELECT 1 FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} LIMIT ?)"
@@ -88,13 +88,35 @@ def admit(conn: sqlite3.Connection, tasks: Sequence[NewTask], bounds: Bounds, *,
     if refused:
         add_counter(conn, SUBMIT_REJECTED, refused)
     if bounds.per_minute and load.window != before.window:
-        conn.execute(
-            "INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES (?,?,1,?)"
-            " ON CONFLICT(state_key) DO UPDATE SET state_value=excluded.state_value, version=version+1,"
-            " updated_at_ms=excluded.updated_at_ms",
-            (_WINDOW, f"{load.window.minute} {load.window.admitted}", now_ms),
-        )
+        _write_window(conn, load.window, now_ms)
     return refusals
+
+
+def reserve(conn: sqlite3.Connection, bounds: Bounds, most: int, *, now_ms: int) -> Room:
+    """Count up to ``most`` steps as admitted in this minute, before they are stored; the caller holds the write
+    transaction. Returns how many came in. What was not used is given back by ``give_back``.
+    """
+    load = load_of(conn, bounds, now_ms)
+    found = room(bounds, load)
+    granted = found.within(most)
+    if granted:
+        _write_window(conn, load.with_admitted(granted).window, now_ms)
+    return Room(granted, found.code)
+
+
+def give_back(conn: sqlite3.Connection, bounds: Bounds, steps: int, *, now_ms: int) -> None:
+    """Take steps that were reserved, and are not stored, out of this minute's count; negative: add some."""
+    window = load_of(conn, Bounds(per_minute=bounds.per_minute), now_ms).window
+    _write_window(conn, Window(window.minute, max(0, window.admitted - steps)), now_ms)
+
+
+def _write_window(conn: sqlite3.Connection, window: Window, now_ms: int) -> None:
+    conn.execute(
+        "INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES (?,?,1,?)"
+        " ON CONFLICT(state_key) DO UPDATE SET state_value=excluded.state_value, version=version+1,"
+        " updated_at_ms=excluded.updated_at_ms",
+        (_WINDOW, f"{window.minute} {window.admitted}", now_ms),
+    )
 
 
 def _count(conn: sqlite3.Connection, query: str, limit: int) -> int:

@@ -19,6 +19,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from relaymesh.core.inbox import FILE_BYTES_MAX, LANES, Held, Kind, Lane, is_being_written, may_be_unfinished
@@ -111,7 +112,7 @@ class InboxFiles:
         self._root = os.fspath(root)
         self._lanes: dict[Lane, str] = {lane: os.path.join(self._root, "inbox", lane) for lane in LANES}
         self._processing = os.path.join(self._root, "processing")
-        self._own = os.path.join(self._processing, owner)
+        self._own = os.path.join(self._processing, self.owner)
         self._made: set[str] = set()
 
     # -- lanes -------------------------------------------------------------------------------------------------------
@@ -136,6 +137,14 @@ class InboxFiles:
         except OSError:
             return [], True
         return sorted(found, key=_by_name), True
+
+    def waiting(self, lane: Lane, files_max: int = LIST_MAX) -> int:
+        """Return how many entries of a lane wait to be taken, counted no further than ``files_max``."""
+        try:
+            with os.scandir(self._lanes[lane]) as entries:
+                return sum(1 for _ in islice((one for one in entries if not is_being_written(one.name)), files_max))
+        except OSError:
+            return 0
 
     def take(self, sight: Sight, held: Held) -> bool:
         """Take an entry; False when it is not there any more.

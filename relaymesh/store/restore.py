@@ -28,7 +28,7 @@ import msgspec
 
 from relaymesh.audit import AuditTrail
 from relaymesh.core.restoration import epoch_after_import
-from relaymesh.errors import RootError
+from relaymesh.errors import InputError, RootError
 from relaymesh.outcome import SnapshotImportOutcome
 from relaymesh.store import adapt
 from relaymesh.store.durable import remove_tree, sync_tree
@@ -43,7 +43,7 @@ from relaymesh.store.swap import Swap, begin, finish
 from relaymesh.store.verify import read_manifest, stage
 from relaymesh.wire.manifest import Manifest
 
-__all__ = ["KEPT_MAX", "RootInUseError", "finish_import", "import_snapshot"]
+__all__ = ["KEPT_MAX", "RootInUseError", "SnapshotNamespaceError", "finish_import", "import_snapshot"]
 
 KEPT_MAX: Final = 3
 """How many replaced roots are kept; an import drops older ones after it has ended."""
@@ -66,11 +66,28 @@ class RootInUseError(RootError):
         return f"the data root {self.path} is in use by {self.user}: stop that and try again; nothing was changed"
 
 
+class SnapshotNamespaceError(InputError):
+    """A snapshot of one namespace is to replace another one, whose rows it would not be."""
+
+    code = "snapshot_namespace"
+
+    def __init__(self, path: str, theirs: str, ours: str) -> None:
+        super().__init__(path, theirs, ours)
+        self.path, self.theirs, self.ours = path, theirs, ours
+
+    def __str__(self) -> str:
+        return (
+            f"the snapshot in {self.path} is of the namespace {self.theirs}, and this is {self.ours}: import it with"
+            f" --namespace {self.theirs}, into another --root if need be; nothing was changed"
+        )
+
+
 def import_snapshot(root: Path, source: Path, *, namespace: str = "default", now_ms: int) -> SnapshotImportOutcome:
     """Replace what a root holds by a snapshot; what it held is kept below ``replaced/``.
 
     Raises:
         SnapshotPlaceError, SnapshotDamagedError, SnapshotMissingError: the snapshot cannot be used.
+        SnapshotNamespaceError: it is of another namespace.
         SchemaTooNewError: a later release wrote it.
         RootInUseError: a node or another command works on the root.
         StoreFullError, RootReadOnlyError: the disk refused.
@@ -79,6 +96,8 @@ def import_snapshot(root: Path, source: Path, *, namespace: str = "default", now
     if is_within(source, root) or is_within(root, source / COPY):
         raise SnapshotPlaceError(str(source), str(root))
     manifest = read_manifest(source)
+    if manifest.namespace != namespace:
+        raise SnapshotNamespaceError(str(source), manifest.namespace, namespace)
     create_layout(root)
     try:
         with _guarded(root) as work:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 from pathlib import Path
 
-from relaymesh.errors import RootError
+from relaymesh.core.namespace import namespace_fault, normalize_namespace
+from relaymesh.errors import RootError, UsageError
 from relaymesh.store.error import DatabaseGoneError, RootReadOnlyError
 
 __all__ = [
     "DATABASE",
     "IMPORTS",
     "REPLACED",
+    "NamespaceError",
     "RootIsFileError",
     "create_layout",
     "has_database",
@@ -68,16 +69,29 @@ class RootIsFileError(RootError):
         return f"{self.path} is a file, and a data root is a folder: choose another --root"
 
 
-def normalize_namespace(name: str) -> str:
-    """Return the name as it is used: lower case, ``a-z 0-9 _ - .``, never a path."""
-    cleaned = re.sub(r"-+", "-", re.sub(r"[^a-z0-9_.-]", "-", name.strip().lower()))
-    if cleaned.startswith("."):
-        cleaned = f"ns{cleaned}"
-    return cleaned or "default"
+class NamespaceError(UsageError):
+    """A namespace cannot have this name."""
+
+    code = "bad_namespace"
+
+    def __init__(self, namespace: str, fault: str) -> None:
+        super().__init__(namespace, fault)
+        self.namespace, self.fault = namespace, fault
+
+    def __str__(self) -> str:
+        shown = self.namespace if len(self.namespace) <= 40 else f"{self.namespace[:40]}…"
+        return f'the namespace "{shown}" {self.fault}: choose another --namespace'
 
 
 def scoped_root(root: Path, namespace: str) -> Path:
-    """Return the folder that holds the namespace's data."""
+    """Return the folder that holds the namespace's data. namespace: as it is normalized.
+
+    Raises:
+        NamespaceError: some system that we run on has no folder of that name.
+    """
+    fault = namespace_fault(namespace)
+    if fault is not None:
+        raise NamespaceError(namespace, fault)
     base = root.absolute()
     return base if namespace == "default" else base / "namespaces" / namespace
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from pathlib import Path
 
 from relaymesh.core.disk import short_of_disk
 from relaymesh.store.admin import cluster_epoch
+from relaymesh.store.count_cache import Counts, is_large, keep_counts, kept_counts
 from relaymesh.store.counter import OF_STATS, conflicts_by_type, counters
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.latency import latencies
 from relaymesh.store.progress import oldest_ready_ms
+from relaymesh.store.root import DATABASE
 from relaymesh.store.row_count import attempts_by_outcome, row_counts, total
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
 from relaymesh.view import StatsOutcome
 
-__all__ = ["dead_letter_growth_1h", "queue_lag_ms", "stats", "waiting"]
+__all__ = ["GROWTH_MAX", "dead_letter_growth_1h", "queue_lag_ms", "stats", "waiting"]
 
 _WAITING = f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} GROUP BY priority"
 _WAITING_KEYED = f"SELECT priority, count(*) FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} GROUP BY priority"
+GROWTH_MAX = 50_000
+"""An alert is about thousands; more are not counted."""
 _HOUR_MS = 3_600_000
 _MEMBERS = ("ALIVE", "SUSPECT", "DEAD")
 
@@ -34,10 +39,8 @@ def stats(
     gossip_signing: bool = False,
 ) -> StatsOutcome:
     """Return the counts of one scoped root. min_free_disk_bytes: the setting, 0 when nobody cares."""
-    rows = row_counts(conn)
-    task_status = _task_counts(conn, rows)
-    step_status = _step_counts(conn, rows)
-    lanes = waiting(conn)
+    counts = _counts(conn, root / DATABASE, now_ms)
+    task_status, step_status, messages, lanes = counts.tasks, counts.steps, counts.messages, counts.lanes
     p95, p99 = latencies(conn)
     counted = counters(conn)
     conflicts = conflicts_by_type(conn, counted)
@@ -48,7 +51,6 @@ def stats(
             " ON n.node_id=s.lease_owner WHERE s.status='RUNNING' GROUP BY 1"
         ).fetchall()
     )
-    messages = _message_states(conn, attempts_by_outcome(rows), step_status, lanes)
     free_bytes = free_disk_bytes(root)
     dead_since_ms, spread_ms = _membership(conn)
     return StatsOutcome(
@@ -85,8 +87,31 @@ def stats(
         min_free_disk_bytes=min_free_disk_bytes,
         disk_pressure=int(short_of_disk(free_bytes, min_free_disk_bytes)),
         namespace=namespace,
+        counts_age_ms=max(0, now_ms - counts.at_ms),
         **{field: counted.get(name, 0) for field, name in OF_STATS.items()},
     )
+
+
+def _counts(conn: sqlite3.Connection, database: Path, now_ms: int) -> Counts:
+    """Return how many rows there are by state: of this moment, or where that is very much, of a while ago."""
+    large = is_large(conn)
+    kept = kept_counts(database, now_ms) if large else None
+    if kept is not None:
+        return kept
+    began_ns = time.monotonic_ns()
+    rows = row_counts(conn)
+    lanes, steps = waiting(conn), _step_counts(conn, rows)
+    counts = Counts(
+        tasks=_task_counts(conn, rows),
+        steps=steps,
+        messages=_message_states(conn, attempts_by_outcome(rows), steps, lanes),
+        lanes=lanes,
+        at_ms=now_ms,
+        took_ms=(time.monotonic_ns() - began_ns) // 1_000_000,
+    )
+    if large:
+        keep_counts(database, counts)
+    return counts
 
 
 def waiting(conn: sqlite3.Connection) -> dict[str, int]:
@@ -98,8 +123,9 @@ def waiting(conn: sqlite3.Connection) -> dict[str, int]:
 
 
 def dead_letter_growth_1h(conn: sqlite3.Connection, now_ms: int) -> int:
-    """Return how many tasks in DEAD_LETTER changed within the last hour."""
-    return _count(conn, f"tasks WHERE {RARE} AND status='DEAD_LETTER' AND updated_at_ms>=?", now_ms - _HOUR_MS)
+    """Return how many tasks in DEAD_LETTER changed within the last hour, counted no further than ``GROWTH_MAX``."""
+    recent = f"SELECT 1 FROM tasks WHERE {RARE} AND status='DEAD_LETTER' AND updated_at_ms>=? LIMIT ?"
+    return _count(conn, f"({recent})", now_ms - _HOUR_MS, GROWTH_MAX)
 
 
 def _membership(conn: sqlite3.Connection) -> tuple[int | None, int]:

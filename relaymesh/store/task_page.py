@@ -53,8 +53,8 @@ def task_page(
         index = "tasks_rare"
         where += [RARE, "status=?"]
         values.append(status)
-    elif status not in (None, "SUCCESS"):
-        index = "tasks_open"
+    elif status not in (None, "SUCCESS") and not _many_are_open(conn):
+        index = "tasks_open"  # to be sorted, so only where they are few
         where += ["finished_at_ms IS NULL", "status=?"]
         values.append(status)
     if after is not None:
@@ -63,11 +63,12 @@ def task_page(
         values += [at_ms, at_ms, task_id]
     fits = "1"
     asked: list[object] = []
-    if status == "SUCCESS":
-        fits = "status='SUCCESS'"
+    if status is not None and index == "tasks_updated":
+        fits = "status=?"
+        asked = [status]
     if label is not None:
         fits += " AND json_extract(labels, ?)=?"
-        asked = [f'$."{label[0]}"', label[1]]
+        asked += [f'$."{label[0]}"', label[1]]
     look_at = limit + offset if fits == "1" else max(LOOKED_AT_MAX, limit + offset)
     rows = conn.execute(
         f"SELECT {fits}, task_id, status, trace_id, last_error, created_at_ms, updated_at_ms FROM tasks"
@@ -87,6 +88,14 @@ def task_page(
         elif fit:
             found.append(_summary(*row))
     return TaskPage(tasks=tuple(found), after=None)
+
+
+def _many_are_open(conn: sqlite3.Connection) -> bool:
+    (count,) = conn.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_open WHERE finished_at_ms IS NULL LIMIT ?)",
+        (LOOKED_AT_MAX + 1,),
+    ).fetchone()
+    return bool(count > LOOKED_AT_MAX)
 
 
 def _summary(

@@ -136,3 +136,12 @@ def test_a_path_without_a_slash_is_a_usage_error(terminal) -> None:
 
     assert (ended.status, ended.out) == (2, "")
     assert "does not begin with a slash" in ended.err
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "", "192.0.2.7"])
+def test_what_other_machines_reach_needs_principals_or_a_clear_word(terminal, bind: str) -> None:
+    ended = terminal.run("serve-metrics", "--bind", bind)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert "--auth-file FILE" in ended.err
+    assert "--allow-anonymous" in ended.err

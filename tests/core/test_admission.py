@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.core.admission import MINUTE_MS, Bounds, Load, RefusalCode, Window, judge
+from relaymesh.core.admission import MINUTE_MS, Bounds, Load, RefusalCode, Room, Window, judge, room
 
 steps = st.lists(st.integers(1, 40), max_size=30)
 
@@ -48,3 +48,27 @@ def test_what_is_admitted_one_after_another_never_exceeds_a_bound(
     admitted = load.queue_depth - waiting
     assert admitted == load.window.admitted <= per_minute
     assert admitted == 0 or load.queue_depth <= depth_max
+
+
+def test_room_is_what_the_narrowest_bound_leaves_and_none_while_one_is_reached() -> None:
+    load = Load(queue_depth=6, running_steps=2, window=Window(1, 7))
+
+    assert room(Bounds(10, 5, 20), load) == Room(4)
+    assert room(Bounds(100, 5, 9), load) == Room(2)
+    assert room(Bounds(running_steps=3), load) == Room()
+    assert room(Bounds(running_steps=2), load) == Room(0, RefusalCode.RUNNING_STEPS)
+    assert (Room().within(7), Room(3).within(7)) == (7, 3)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 50), st.integers(0, 50))
+def test_whatever_fits_into_the_room_would_be_admitted_and_nothing_more(
+    depth: int, admitted: int, depth_max: int, per_minute: int
+) -> None:
+    bounds = Bounds(queue_depth=depth_max, per_minute=per_minute)
+    load = Load(depth, 0, Window(3, admitted))
+
+    steps = room(bounds, load).steps
+
+    assert steps is not None
+    assert steps == 0 or judge(bounds, load, steps) is None
+    assert judge(bounds, load, steps + 1) is not None

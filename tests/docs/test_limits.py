@@ -37,6 +37,7 @@ NOT_LIMITS = {
     "relaymesh.core.limit:INSTANT_MS_MAX",
     "relaymesh.core.lease_change:_RECENT_MAX",
     "relaymesh.settings.record:_BYTES_MAX",
+    "relaymesh.store.count_cache:_BYTES_MAX",
     "relaymesh.core.setting:INT_MAX",
     "relaymesh.core.setting:_PATH_CHARS_MAX",
     "relaymesh.core.setting:LONG_MAX",

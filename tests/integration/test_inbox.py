@@ -322,3 +322,38 @@ def test_a_node_keeps_a_file_for_each_message_and_maintenance_mends_them(make_si
     assert {(e["fromAgent"], e["toAgent"], e["priority"], e["attempt"]) for e in envelopes} == {
         ("system", "echo", "NORMAL", 1)
     }
+
+
+@pytest.mark.slow
+def test_files_wait_while_the_gate_is_shut_and_are_taken_when_it_opens_also_over_a_kill(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site("gate", settings={"maxIngressQueueDepth": 2})
+    with site.client() as client:
+        client.init()
+        client.pause_queue(reason="so that what is taken in stays")
+    for number in range(5):
+        drop(site.root, "normal", f"f{number}.json", task())
+
+    def waiting() -> list[str]:
+        return sorted(path.name for path in (site.root / "inbox" / "normal").iterdir())
+
+    node = site.node().wait_up()
+    eventually(lambda: len(waiting()) == 3)
+    health = json.loads(site.run("health").stdout)
+    metrics = site.run("metrics").stdout.decode()
+    why = json.loads(site.run("explain", "f4.json").stdout)
+    node.kill()
+    node = site.node().wait_up()
+    with site.client() as client:
+        client.set_setting("maxIngressQueueDepth", "1000")
+        client.resume_queue()
+    eventually(lambda: len(list((site.root / "done").rglob("f?.json.result.json"))) == 5)
+
+    assert (health["ok"], health["inboxFiles"], health["inboxGate"]) == (True, 3, "queue_depth_limit")
+    assert "3 files wait in the inbox: the queue would be deeper than 2 steps" in health["notes"][0]
+    assert 'relaymesh_inbox_files{priority="normal"} 3\n' in metrics
+    assert 'relaymesh_inbox_gate_shut{reason="queue_depth_limit"} 1\n' in metrics
+    assert why[0]["reason"] == "queue_depth_limit"
+    assert list((site.root / "dead").iterdir()) == []
+    assert node.terminate() == 0

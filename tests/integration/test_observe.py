@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,6 +82,74 @@ def test_metrics_are_served_beside_a_node_to_many_at_once_and_stop_cleanly_on_a_
     assert server.wait(PATIENCE_S) == 0
     assert node.terminate() == 0
     assert 'node="a"' not in site.run("metrics").stdout.decode()
+
+
+def test_an_auth_file_decides_who_reads_the_metrics_and_may_change_meanwhile(site: Site, tmp_path: Path) -> None:
+    with site.client() as client:
+        client.init()
+    auth = tmp_path / "auth.json"
+
+    def known(*tokens: str) -> None:
+        content = {"principals": [{"id": "prometheus", "tokens": list(tokens), "namespaces": ["default"]}]}
+        aside = tmp_path / "aside"
+        aside.write_text(json.dumps(content), encoding="utf-8")
+        aside.chmod(0o600)
+        aside.replace(auth)
+
+    known("first-token-of-ours")
+    auth.chmod(0o644)
+    refused = site.run("serve-metrics", "--port", "0", "--auth-file", str(auth))
+    auth.chmod(0o600)
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "relaymesh",
+            "--root",
+            str(site.root),
+            "serve-metrics",
+            "--port=0",
+            "--auth-file",
+            str(auth),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=REPO,
+        env={**os.environ, **site.environment},
+        start_new_session=True,
+    )
+    site.others.append(server)
+    assert server.stdout is not None
+    url = server.stdout.readline().decode().split()[3].rstrip(";")
+
+    def status(token: str | None, path: str = "/metrics") -> int:
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        target = urllib.request.Request(url.removesuffix("/metrics") + path, headers=headers)
+        try:
+            with urllib.request.urlopen(target, timeout=PATIENCE_S) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    before = [status(token) for token in (None, "wrong-token-of-ours", "first-token-of-ours")]
+    probes = [status(None, path) for path in ("/live", "/ready", "/health")]
+    known("second-token-of-ours")
+    after = [status(token) for token in ("first-token-of-ours", "second-token-of-ours")]
+    auth.write_text("{", encoding="utf-8")
+    with_a_bad_file = status("second-token-of-ours")
+    health = site.run("health")
+    known("second-token-of-ours")
+    mended = site.run("health")
+    server.send_signal(signal.SIGTERM)
+    out, err = server.communicate(timeout=PATIENCE_S)
+
+    assert (refused.returncode, b"chmod 600 it" in refused.stderr) == (1, True)
+    assert (before, probes, after, with_a_bad_file) == ([401, 403, 200], [200, 200, 401], [403, 200], 200)
+    assert (health.returncode, mended.returncode) == (1, 0)
+    assert "not valid JSON at line 1" in json.loads(health.stdout)["problems"][0]
+    audit = "".join(path.read_text("utf-8") for path in (site.root / "audit").glob("*.log"))
+    assert audit.count('"access.refuse"') == 2  # the first of each kind in a minute
+    assert b"-token-of-ours" not in out + err + audit.encode()
 
 
 def test_counters_go_on_over_kill_9_and_a_new_start(site: Site) -> None:

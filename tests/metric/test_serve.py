@@ -8,11 +8,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from relaymesh.audit import AuditTrail
+from relaymesh.auth.guard import Guard
+from relaymesh.core.principal import Principals, parse_principals
 from relaymesh.errors import StoreError
 from relaymesh.metric.serve import ANSWERED_AT_ONCE_MAX, MetricsServer, PortTakenError
+from relaymesh.view import HealthOutcome
 
 Start = Callable[..., MetricsServer]
 
@@ -21,8 +27,8 @@ Start = Callable[..., MetricsServer]
 def start() -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def run(render: Callable[[], str], path: str = "/metrics") -> MetricsServer:
-            server = MetricsServer(render, port=0, path=path)
+        def run(render: Callable[[], str], path: str = "/metrics", **more: Any) -> MetricsServer:
+            server = MetricsServer(render, port=0, path=path, **more)
             thread = threading.Thread(target=server.serve)
             thread.start()
             stack.callback(thread.join)
@@ -139,3 +145,78 @@ def test_a_port_that_cannot_be_is_an_error_too(port: int) -> None:
 def test_an_address_that_is_not_of_this_machine_is_not_blamed_on_the_port() -> None:
     with pytest.raises(PortTakenError, match="choose another --bind"):
         MetricsServer(lambda: "", host="192.0.2.1", port=0, path="/metrics")
+
+
+class Known:
+    def principals(self, now_ms: int) -> Principals:
+        return parse_principals({"principals": [{"id": "p", "tokens": ["right"]}]})
+
+
+def health(*, live: bool, ready: bool) -> HealthOutcome:
+    return HealthOutcome(
+        ok=ready,
+        db_ok=True,
+        inbox_dir_ok=True,
+        processing_dir_ok=True,
+        meta_dir_ok=True,
+        payload_dir_ok=True,
+        audit_dir_ok=True,
+        disk_free_bytes=1,
+        min_free_disk_bytes=0,
+        disk_pressure=False,
+        checked_at="2026-01-01T00:00:00.000Z",
+        live=live,
+        ready=ready,
+        stalled=False,
+        stalled_ms=0,
+        problems=("the disk is away",),
+    )
+
+
+def test_with_principals_the_page_needs_a_token_and_the_probes_do_not(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "security").mkdir()
+    guard = Guard(Known(), AuditTrail(tmp_path), namespace="default", now_ms=lambda: 0)
+    server = start(lambda: "page\n", guard=guard, health=lambda: health(live=True, ready=False))
+    base = server.address.removesuffix("/metrics")
+
+    assert get(server.address)[::2] == (401, '{"error":"missing_token"}\n')
+    assert get(f"{server.address}?token=wrong")[::2] == (403, '{"error":"forbidden_token"}\n')
+    assert get(f"{server.address}?token=right")[::2] == (200, "page\n")
+    assert get(f"{base}/live")[::2] == (200, "live\n")
+    assert get(f"{base}/ready")[::2] == (503, "not ready\n")
+    assert get(f"{base}/health")[0] == 401
+    status, _, text = get(f"{base}/health?token=right")
+    assert (status, '"problems":["the disk is away"]' in text) == (503, True)
+
+
+def test_a_refusal_says_how_to_go_on(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "audit").mkdir()
+    guard = Guard(Known(), AuditTrail(tmp_path), namespace="default", now_ms=lambda: 0)
+    server = start(lambda: "page\n", guard=guard)
+
+    def refused(token: str) -> urllib.error.HTTPError:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{server.address}?token={token}", timeout=10)
+        return caught.value
+
+    assert refused("").headers["WWW-Authenticate"] == "Bearer"
+    for _ in range(20):
+        refused("wrong")
+    limited = refused("right")
+    assert (limited.code, limited.headers["Retry-After"]) == (429, "60")
+    assert limited.read() == b'{"error":"rate_limited","route":"/metrics"}\n'
+
+
+def test_the_health_is_looked_at_once_for_many_probes(start: Start) -> None:
+    looks: list[int] = []
+
+    def look() -> HealthOutcome:
+        looks.append(1)
+        return health(live=True, ready=True)
+
+    server = start(lambda: "", health=look)
+    base = server.address.removesuffix("/metrics")
+
+    assert {get(f"{base}/{route}")[0] for route in ("live", "ready", "health") for _ in range(3)} == {200}
+    assert len(looks) < 9

@@ -179,7 +179,7 @@ HOT = {
     ),
     "old keys": (r"SELECT updated_at_ms, id, key_live.*", ["SEARCH tasks USING INDEX tasks_updated (updated_at_ms"]),
     "dead letters of an hour": (
-        r"SELECT count\(\*\) FROM tasks WHERE \(status='RETRYING' OR .* AND updated_at_ms>=\?",
+        r"SELECT count\(\*\) FROM \(SELECT 1 FROM tasks WHERE \(status='RETRYING' OR .* AND updated_at_ms>=\? LIMIT.*",
         ["tasks_rare (status=? AND updated_at_ms>?)"],
     ),
 }

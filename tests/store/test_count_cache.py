@@ -1,0 +1,111 @@
+"""Counts of very much that is open or did not succeed are kept for a while; of little they are of the moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relaymesh.store.count_cache import COUNTED_ANEW_MAX, age_ms_max, kept_counts
+from relaymesh.store.root import DATABASE
+from relaymesh.store.stats import GROWTH_MAX, dead_letter_growth_1h, stats
+from relaymesh.store.task_page import LOOKED_AT_MAX, task_page
+from relaymesh.view import StatsOutcome
+from tests.store.bench import NOON, Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "root")
+    yield made
+    made.close()
+
+
+def fill(bench: Bench, count: int, status: str, name: str = "t") -> None:
+    """As a script would, that writes rows itself."""
+    ended = NOON if status == "DEAD_LETTER" else None
+    conn = bench.store.conn
+    with bench.store.write():
+        conn.executemany(
+            "INSERT INTO tasks(task_id, status, finished_at_ms, created_at_ms, updated_at_ms) VALUES (?,?,?,?,?)",
+            ((f"tsk_{name}{n:06d}", status, ended, NOON, NOON + n) for n in range(count)),
+        )
+        conn.execute(
+            "INSERT INTO steps(step_id, task_id, agent_id, status, created_at_ms, updated_at_ms, queued_at_ms)"
+            " SELECT 'stp_'||task_id, task_id, 'echo', status, created_at_ms, updated_at_ms, created_at_ms FROM tasks"
+            " WHERE task_id LIKE ?",
+            (f"tsk_{name}%",),
+        )
+
+
+def look(bench: Bench, now_ms: int = NOON) -> StatsOutcome:
+    with bench.store.snapshot():
+        return stats(bench.store.conn, bench.store.root, namespace="default", now_ms=now_ms)
+
+
+@pytest.mark.parametrize("status", ["DEAD_LETTER", "PENDING"])
+def test_very_many_are_counted_once_in_a_while_and_the_answer_says_how_old_it_is(bench: Bench, status: str) -> None:
+    fill(bench, COUNTED_ANEW_MAX + 1, status)
+    first = look(bench)
+    fill(bench, 5, status, "more")
+
+    kept = look(bench, NOON + 4_000)
+    anew = look(bench, NOON + age_ms_max(0) + 1_000_000)
+
+    assert (first.task_status, first.counts_age_ms) == ({status: COUNTED_ANEW_MAX + 1}, 0)
+    assert (kept.task_status, kept.step_status, kept.counts_age_ms) == (first.task_status, first.step_status, 4_000)
+    assert (anew.task_status, anew.counts_age_ms) == ({status: COUNTED_ANEW_MAX + 6}, 0)
+
+
+def test_what_is_not_very_much_is_of_the_moment_and_nothing_is_written_down(bench: Bench) -> None:
+    fill(bench, COUNTED_ANEW_MAX, "DEAD_LETTER")
+    look(bench)
+    fill(bench, 1, "PENDING", "more")
+
+    assert look(bench).task_status == {"DEAD_LETTER": COUNTED_ANEW_MAX, "PENDING": 1}
+    assert not (bench.store.root / "run" / "counts.json").exists()
+
+
+def test_kept_counts_are_none_when_damaged_of_another_database_or_of_the_future(bench: Bench) -> None:
+    fill(bench, COUNTED_ANEW_MAX + 1, "DEAD_LETTER")
+    look(bench)
+    database = bench.store.root / DATABASE
+    file = bench.store.root / "run" / "counts.json"
+    good = file.read_bytes()
+
+    assert kept_counts(database, NOON) is not None
+    assert kept_counts(database, NOON - 1) is None
+    file.write_bytes(good.replace(str(os.stat(database).st_ino).encode(), b"7"))
+    assert kept_counts(database, NOON) is None
+    for damaged in (b"", b"{", b"[]", good[:-20]):
+        file.write_bytes(damaged)
+        assert kept_counts(database, NOON) is None
+
+
+def test_how_long_a_count_is_believed_grows_with_what_it_cost_within_bounds() -> None:
+    assert [age_ms_max(took_ms) for took_ms in (0, 1_000, 60_000)] == [10_000, 20_000, 300_000]
+
+
+def test_the_growth_of_dead_letters_is_counted_no_further_than_its_bound(bench: Bench) -> None:
+    fill(bench, GROWTH_MAX + 10, "DEAD_LETTER")
+
+    assert dead_letter_growth_1h(bench.store.conn, NOON) == GROWTH_MAX
+
+
+def test_a_page_of_very_many_open_tasks_walks_by_the_latest_change_and_ends_with_a_cursor(bench: Bench) -> None:
+    fill(bench, LOOKED_AT_MAX + 10, "PENDING")
+    fill(bench, LOOKED_AT_MAX + 10, "DEAD_LETTER", "zz")  # of the same instants, so every second one looked at
+    conn = bench.store.conn
+
+    shown: list[str] = []
+    after, pages = None, 0
+    while pages == 0 or after is not None:
+        page = task_page(conn, status="PENDING", limit=4_000, after=after)
+        shown += [task.task_id for task in page.tasks]
+        after, pages = page.after, pages + 1
+
+    assert len(shown) == len(set(shown)) == LOOKED_AT_MAX + 10
+    assert pages > 2
+    assert {task.status for task in task_page(conn, status="PENDING", limit=10).tasks} == {"PENDING"}
