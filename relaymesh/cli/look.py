@@ -62,14 +62,6 @@ _MORE = "none of the tasks that were looked at fits"
 
 
 def _no_tasks(status: str | None, label: tuple[str, str] | None, offset: int) -> str:
-    if status is not None:
-        from relaymesh.core.nearest import did_you_mean, quoted
-        from relaymesh.core.status import TaskStatus
-
-        known = [str(known) for known in TaskStatus]
-        wanted = status.strip().upper()
-        if wanted not in known:
-            return f"there is no status {quoted(status)}{did_you_mean(wanted, known) or ': use ' + ', '.join(known)}"
     if status is not None or label is not None or offset:
         return "no tasks that fit; `relaymesh tasks` shows them all"
     return "no tasks here; `relaymesh submit --agent echo --input hello` makes one"

@@ -265,8 +265,6 @@ def test_a_derived_idempotency_key_is_whole_in_80_columns(terminal, monkeypatch)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--status", "deadletter"], 'there is no status "deadletter"; did you mean "DEAD_LETTER"?'),
-        (["--status", "zzz"], 'there is no status "zzz": use PENDING, RUNNING,'),
         (["--status", "RUNNING"], "no tasks that fit"),
         (["--label", "a=b", "--after", "5:tsk_1"], "no tasks that fit"),
         (["--offset", "5"], "no tasks that fit"),
