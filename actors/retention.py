@@ -23,6 +23,7 @@ from relaymesh.errors import RelayMeshError
 from relaymesh.settings import Settings, load_settings
 from relaymesh.store.cleanup import purge_files, tell
 from relaymesh.store.file_lock import Hold, holding
+from relaymesh.store.lease_report import drop_reports
 from relaymesh.store.purge import Purge, local_day
 from relaymesh.store.store import Store
 from relaymesh.store.sweep import sweep
@@ -133,6 +134,7 @@ class RetentionActor(Actor):
         ages, store = self._ages, self._store
         first_day = local_day(ages.done_before_ms) if ages.done_before_ms is not None else ""
         days, dead, retried = purge_files(store.root, first_day, (ages.dead_before_ms or 0) / 1000)
+        drop_reports(store.root, ages.conflicts_before_ms)
         self._unswept |= done.purged.named_payloads > 0
         if self._unswept:
             try:

@@ -28,6 +28,7 @@ __all__ = [
     "export_siem",
     "last_rows",
     "query",
+    "read_rows",
     "rows_of_action",
     "rows_of_task",
     "verify",
@@ -108,6 +109,15 @@ def query(trail: AuditTrail, wanted: Filter, limit: int, *, actor: str) -> list[
 def rows_of_task(trail: AuditTrail, task_id: str) -> list[str]:
     """Return the rows of a task, oldest first; the newest ``TASK_ROWS_MAX`` of them."""
     return _reading(trail, lambda place: newest(place, Filter(task_id=task_id), TASK_ROWS_MAX))[::-1]
+
+
+def read_rows(trail: AuditTrail, wanted: Filter, limit: int) -> list[str]:
+    """Return the rows that match, newest first; says nothing to the log.
+
+    Raises:
+        RootMissingError, AuditUnreadableError
+    """
+    return _reading(trail, lambda place: newest(place, wanted, limit))
 
 
 def rows_of_action(trail: AuditTrail, action: str, limit: int) -> list[str]:

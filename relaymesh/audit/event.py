@@ -159,25 +159,36 @@ def lost_records(leases: Iterable[LeaseRef], *, error: str, actor: str) -> list[
 
 
 def conflict_records(conflicts: Iterable[Conflict], *, actor: str, cluster_epoch: int) -> list[Record]:
-    """Return a record for each refused write of a fenced owner."""
-    return [
-        Record(
-            "lease.conflict",
-            found.worker_id or actor,
-            f"step/{found.step_id}",
-            found.event_type,
-            {
-                "msg_id": f"msg_{found.step_id}.{found.expected_epoch}",
-                "lease_epoch": found.expected_epoch,
-                "cluster_epoch": cluster_epoch,
-                "reason": f"the step is {found.actual_status} at lease epoch {found.actual_epoch}",
-            },
-            found.task_id,
-            found.step_id,
-            trace_of(found.task_id) if found.task_id else None,
-        )
-        for found in conflicts
-    ]
+    """Return two records for each refused write of a fenced owner: that it was, and who owns the step instead.
+
+    The owner that the step has wins (``running_owner_wins``). A step that has none is nobody's: who was refused lost it
+    and does not get it back (``nobody_owns``).
+    """
+    records = []
+    for found in conflicts:
+        step, trace_id = f"step/{found.step_id}", trace_of(found.task_id) if found.task_id else None
+        message = {"msg_id": f"msg_{found.step_id}.{found.expected_epoch}", "cluster_epoch": cluster_epoch}
+        refused = {
+            **message,
+            "lease_epoch": found.expected_epoch,
+            "reason": f"the step is {found.actual_status} at lease epoch {found.actual_epoch}",
+        }
+        decided = {
+            **message,
+            "candidate_owner": found.worker_id,
+            "current_owner": found.actual_owner,
+            "winner_owner": found.actual_owner,
+            "rule": "running_owner_wins" if found.actual_owner else "nobody_owns",
+            "actual_status": found.actual_status,
+            "actual_lease_epoch": found.actual_epoch,
+        }
+        for action, result, details in (
+            ("lease.conflict", found.event_type, refused),
+            ("ownership.conflict.decision", "decided", decided),
+        ):
+            who = found.worker_id or actor if action == "lease.conflict" else actor
+            records.append(Record(action, who, step, result, details, found.task_id, found.step_id, trace_id))
+    return records
 
 
 def expiry_records(task_ids: Iterable[str], *, cluster_epoch: int) -> list[Record]:
@@ -189,7 +200,7 @@ def expiry_records(task_ids: Iterable[str], *, cluster_epoch: int) -> list[Recor
 
 
 def recovery_record(node_id: str, *, reclaimed: int, retry_scheduled: int, dead_lettered: int) -> Record:
-    """Return the record of a node that took back what its former self ran."""
+    """Return the record of a node that took back what its former self ran, or looked and found nothing."""
     details = {
         "limit": None,
         "dead_nodes": [node_id],
@@ -197,7 +208,7 @@ def recovery_record(node_id: str, *, reclaimed: int, retry_scheduled: int, dead_
         "retry_scheduled": retry_scheduled,
         "dead_lettered": dead_lettered,
     }
-    return Record("ownership.recover", "runtime", "runtime/ownership", "recovered", details)
+    return Record("ownership.recover", "runtime", "runtime/ownership", "recovered" if reclaimed else "noop", details)
 
 
 def death_record(node_id: str, last_heard_ms: int) -> Record:

@@ -287,7 +287,9 @@ class Changes(Looks):
         )
         self._wake()
         from relaymesh.audit.event import maintenance_records
+        from relaymesh.ownership import with_hourly_report
 
+        outcome = with_hourly_report(outcome, store, self.audit, actor=self._actor, now_ms=self._now_ms())
         self.audit.record_many(maintenance_records(outcome, actor=self._actor))
         return outcome
 

@@ -15,6 +15,7 @@ from relaymesh.core.retention import Ages, Pace, next_pace, pause_ns
 from relaymesh.outcome import CompactOutcome, PurgeOutcome
 from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.durable import remove_tree
+from relaymesh.store.lease_report import drop_reports
 from relaymesh.store.log_file import log_bytes
 from relaymesh.store.purge import Purge, Purged
 from relaymesh.store.store import Store
@@ -49,6 +50,7 @@ def purge(
     work = Purge(store, ages, now_ms=lambda: now_ms)
     run_pieces(work, sleep)
     days, dead, retry = purge_files(store.root, done_before, (ages.dead_before_ms or 0) / 1000, remove=True)
+    drop_reports(store.root, ages.conflicts_before_ms)
     if work.purged.named_payloads:
         sweep(store, now_ms=now_ms)
     return tell(store, "cli", work.purged, days, dead, retry, files_are_messages=files_are_messages)
