@@ -20,9 +20,9 @@ from actors.store_needs import NodeFacts
 from actors.timer import Timers
 from relaymesh.core.retention import Ages, Pace, ages_of, next_pace, pause_ns
 from relaymesh.errors import RelayMeshError
+from relaymesh.file_lock import Hold, holding
 from relaymesh.settings import Settings, load_settings
 from relaymesh.store.cleanup import purge_files, tell
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.lease_report import drop_reports
 from relaymesh.store.purge import Purge, local_day
 from relaymesh.store.store import Store

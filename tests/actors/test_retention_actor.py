@@ -14,8 +14,8 @@ from actors.store_needs import NodeFacts
 from actors.timer import Target, Timer
 from relaymesh.core.retention import ROWS_FIRST
 from relaymesh.core.retry import RetryPolicy
+from relaymesh.file_lock import Hold, holding
 from relaymesh.settings import load_settings
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.wire.codec import Message
 from relaymesh.wire.kernel import Ping
 from tests.actors.fakes import PATIENCE_S, ManualTimers
