@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from relaymesh.audit.head import Head, read_head, write_head
 from relaymesh.audit.key import AuditKeyError, load_secret, make_secret, seal
 from relaymesh.audit.lock import AuditBusyError, locked
 from relaymesh.audit.place import Place
-from relaymesh.audit.segment import numbers, pack_waiting, read_index, read_rows
+from relaymesh.audit.segment import Index, numbers, pack_waiting, read_block, read_index, read_rows
 from relaymesh.audit.settle import LINE, Settled, rotated, settle
 from relaymesh.boot import boot_id
 from relaymesh.errors import RelayMeshError
@@ -139,10 +140,10 @@ class AuditTrail:
             _log().error("a segment of the audit log cannot be compressed (%s): it is kept as it is", error.strerror)
             return 0
 
-    def drop_before(self, before_ms: int) -> int:
+    def drop_before(self, before_ms: int, at_most: int | None = None) -> int:
         """Remove segments whose rows are all older; return how many. The chain of what is kept still verifies.
 
-        Only compressed segments, which know their ages. The caller records it.
+        Only compressed segments, which know their ages. at_most: so many, the oldest first. The caller records it.
 
         Raises:
             OSError, AuditBusyError, AuditKeyError: nothing more was removed.
@@ -151,11 +152,11 @@ class AuditTrail:
         with self._turn, locked(self.place.lock) as descriptor:
             secret = load_secret(self.place.security) or make_secret(self.place.security)
             head = settle(self.place, read_head(descriptor, secret), self._boot()).head
-            for number in numbers(self.place):
+            for number in numbers(self.place)[:at_most]:
                 found = None if self.place.plain(number).exists() else read_index(self.place, number)
                 if found is None or found.last >= instant(before_ms):
                     break
-                match = LINE.fullmatch(b"".join(deque(read_rows(self.place, number), maxlen=1)))
+                match = LINE.fullmatch(_last_line(self.place, number, found))
                 head = msgspec.structs.replace(
                     head,
                     number=head.number + 1,
@@ -282,6 +283,18 @@ class AuditTrail:
             lost_cause=head.lost_cause or cause[:64],
         )
         write_head(descriptor, noted, secret)
+
+
+def _last_line(place: Place, number: int, index: Index) -> bytes:
+    """Return the last row of a packed segment: of its last block, or of all of it where the index is no help.
+
+    Others wait for the log meanwhile, and a block is a small part of a segment.
+    """
+    with contextlib.suppress(OSError, EOFError, zlib.error, IndexError):
+        line = read_block(place.packed(number), index.blocks[-1]).splitlines(keepends=True)[-1]
+        if LINE.fullmatch(line):
+            return line
+    return b"".join(deque(read_rows(place, number), maxlen=1))
 
 
 def _extend(head: Head, bodies: Sequence[str], lines: list[str], secret: bytes, now_ms: int) -> Head:
