@@ -156,7 +156,11 @@ class AuditRowsOf:
         desk, namespace, now_ms = self._desk, self._namespace, self._now_ms
         if desk is None:
             return
-        bodies = fired_bodies(self._fired, namespace=namespace, actor="runtime", now_ms=now_ms) if self._fired else []
+        bodies = (
+            fired_bodies(self._fired, namespace=namespace, actor="runtime", now_ms=now_ms, masked=self._masked)
+            if self._fired
+            else []
+        )
         for message, results in self._submitted:
             bodies += submit_bodies(message.tasks, results, namespace=namespace, actor=message.actor, now_ms=now_ms)
         for steps, result in self._finished:

@@ -78,7 +78,7 @@ class ObserverActor(Actor):
 
     def started(self) -> None:
         facts = self._facts
-        self._audit = AuditTrail(facts.root, facts.namespace)
+        self._audit = AuditTrail(facts.root, facts.namespace, masked_fields=facts.masked_fields)
         self._reads = Database.open(facts.root, namespace=facts.namespace, now_ms=self._needs.now_ms())
         self._timers.after(FIRST_NS, self.address, ObserveTick(), key="first")
         self._timers.every(TICK_NS, self.address, ObserveTick(), key="tick")

@@ -307,7 +307,9 @@ def _opening(action: str, actor: str, namespace: str, now_ms: int) -> str:
     )
 
 
-def fired_bodies(ticks: Sequence[Fired], *, namespace: str, actor: str, now_ms: int) -> list[str]:
+def fired_bodies(
+    ticks: Sequence[Fired], *, namespace: str, actor: str, now_ms: int, masked: frozenset[str] = frozenset()
+) -> list[str]:
     """Return the rows of the tasks that ticks of schedules became, and those of what became of each tick."""
     stored = [(tick.task, tick.stored) for tick in ticks if tick.task is not None and tick.stored is not None]
     bodies = submit_bodies(
@@ -318,7 +320,7 @@ def fired_bodies(ticks: Sequence[Fired], *, namespace: str, actor: str, now_ms: 
         now_ms=now_ms,
     )
     records = fired_records(ticks, actor=actor)
-    return bodies + [body_of(record, namespace=namespace, now_ms=now_ms) for record in records]
+    return bodies + [body_of(record, namespace=namespace, now_ms=now_ms, masked=masked) for record in records]
 
 
 def fired_records(ticks: Iterable[Fired], *, actor: str) -> list[Record]:

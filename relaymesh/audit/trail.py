@@ -27,7 +27,7 @@ from relaymesh.audit.place import Place
 from relaymesh.audit.segment import Index, numbers, pack_waiting, read_block, read_index, read_rows
 from relaymesh.audit.settle import LINE, Settled, rotated, settle
 from relaymesh.boot import boot_id
-from relaymesh.errors import RelayMeshError
+from relaymesh.errors import RelayMeshError, RootError
 from relaymesh.wire.audit import Record, body_of, chain, instant
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def _wall_ms() -> int:
 class AuditTrail:
     """The door to one root's audit log. Cheap to make: nothing is opened before the first record. Thread-safe.
 
-    root: the scoped root. masked_fields: more names of fields whose values are secret.
+    root: the scoped root. masked_fields: more names of fields whose values are secret; None are those of the settings,
+    read with the first record that has details.
     segment_bytes, segment_age_ms: the log is rotated by the first batch that finds it this large, or this old.
     boot: names the boot of the machine; what an earlier one had not synced may be gone.
     """
@@ -65,7 +66,7 @@ class AuditTrail:
         root: Path,
         namespace: str = "default",
         *,
-        masked_fields: Iterable[str] = (),
+        masked_fields: Iterable[str] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_ms: int = SEGMENT_AGE_MS,
         now_ms: Callable[[], int] = _wall_ms,
@@ -75,7 +76,7 @@ class AuditTrail:
         self.namespace = namespace
         self.lost = 0
         """Records that this trail could not write."""
-        self._masked = _field_names(masked_fields)
+        self._masked = None if masked_fields is None else _field_names(masked_fields)
         self._segment_bytes = segment_bytes
         self._segment_age_ms = segment_age_ms
         self._now_ms = now_ms
@@ -105,10 +106,29 @@ class AuditTrail:
 
     def record_many(self, records: Iterable[Record]) -> None:
         """Write records in this order, in one write."""
-        now_ms = self._now_ms()
+        now_ms, namespace = self._now_ms(), self.namespace
         self.append(
-            [body_of(record, namespace=self.namespace, now_ms=now_ms, masked=self._masked) for record in records]
+            [
+                body_of(
+                    record,
+                    namespace=namespace,
+                    now_ms=now_ms,
+                    masked=self.masked_names() if record.details else frozenset(),
+                )
+                for record in records
+            ]
         )
+
+    def masked_names(self) -> frozenset[str]:
+        """Return the names of fields that are masked beside those that always are (``relaymesh.core.mask``)."""
+        if self._masked is None:
+            from relaymesh.settings import load_settings  # here: who records no details need not load it
+
+            names: tuple[str, ...] = ()
+            with contextlib.suppress(RootError):  # what needs the settings says so
+                names = load_settings(self.place.root).audit_masked_fields
+            self._masked = _field_names(names)
+        return self._masked
 
     def append(self, bodies: Sequence[str], *, lost: int = 0, lost_cause: str = "") -> None:
         """Write rows whose bodies are made (``relaymesh.wire.audit``).
