@@ -24,6 +24,7 @@ from relaymesh.core.retention import Ages, Pace, ages_of, next_pace, pause_ns
 from relaymesh.errors import RelayMeshError
 from relaymesh.file_lock import Hold, holding
 from relaymesh.settings import Settings, load_settings
+from relaymesh.store.audit_key import anchor_audit_key
 from relaymesh.store.cleanup import purge_files, tell
 from relaymesh.store.lease_report import drop_reports
 from relaymesh.store.purge import Purge, local_day
@@ -112,6 +113,7 @@ class RetentionActor(Actor):
         if not ours:
             self._round_over()
             return
+        self._look_at_key()
         self._ages = ages_of(self._settings, self._needs.now_ms())
         self._segments = 0
         self._round = Purge(self._store, self._ages, now_ms=self._needs.now_ms)
@@ -136,6 +138,14 @@ class RetentionActor(Actor):
         took_ns = time.monotonic_ns() - began_ns
         self._pace = next_pace(self._pace, rows=rows, took_ns=took_ns)
         self._timers.after(pause_ns(took_ns), self.address, RetentionPiece(), key="piece")
+
+    def _look_at_key(self) -> None:
+        try:
+            problem = anchor_audit_key(self._store, now_ms=self._needs.now_ms())
+        except (RelayMeshError, OSError, EOFError, ValueError, zlib.error) as error:
+            problem = f"the key of the audit log could not be looked at: {error}"
+        if problem:
+            log.error("%s", problem)
 
     def _drop_segment(self) -> bool:
         """Remove the oldest segment of the audit log if it is old enough; return whether."""

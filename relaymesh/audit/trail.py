@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from relaymesh.audit.head import Head, read_head, write_head
-from relaymesh.audit.key import AuditKeyError, load_secret, make_secret, seal
+from relaymesh.audit.key import AuditKeyError, fingerprint_of, load_secret, make_secret, seal
 from relaymesh.audit.lock import AuditBusyError, locked
 from relaymesh.audit.place import Place
 from relaymesh.audit.segment import Index, numbers, pack_waiting, read_block, read_index, read_rows
@@ -170,7 +170,9 @@ class AuditTrail:
         """
         dropped = 0
         with self._turn, locked(self.place.lock) as descriptor:
-            secret = load_secret(self.place.security) or make_secret(self.place.security)
+            secret = load_secret(self.place.security)
+            if secret is None:
+                return 0  # the next record makes one, and says so
             head = settle(self.place, read_head(descriptor, secret), self._boot()).head
             for number in numbers(self.place)[:at_most]:
                 found = None if self.place.plain(number).exists() else read_index(self.place, number)
@@ -211,7 +213,8 @@ class AuditTrail:
 
     def _append(self, descriptor: int, bodies: Sequence[str], lost: int, lost_cause: str) -> None:
         now_ms = self._now_ms()
-        secret = load_secret(self.place.security) or make_secret(self.place.security)
+        known = load_secret(self.place.security)
+        secret = known or make_secret(self.place.security)
         boot = self._boot()
         found = read_head(descriptor, secret)
         settled = settle(self.place, found, boot)
@@ -219,6 +222,8 @@ class AuditTrail:
             settled = Settled(self._rotate(descriptor, settled.head, secret, now_ms), settled.gap)
         head = settled.head
         gaps = self._gaps(head, settled.gap, lost, lost_cause, now_ms)
+        if known is None and head.hash:
+            gaps.append(self._new_key(secret, now_ms))
         lines: list[str] = []
         head = _extend(head, [*gaps, *bodies], lines, secret, now_ms)
         data = settled.mend + "".join(lines).encode()
@@ -276,6 +281,12 @@ class AuditTrail:
     def _gap(self, count: int, since_ms: int | None, cause: str, now_ms: int) -> str:
         details = {"lost": count, "since_ms": since_ms, "cause": cause}
         record = Record("audit.gap", "system", "runtime/audit", "lost", details)
+        return body_of(record, namespace=self.namespace, now_ms=now_ms)
+
+    def _new_key(self, secret: bytes, now_ms: int) -> str:
+        """A row that says that the records before it were sealed with a key that is not there any more."""
+        details = {"sealing_hash": fingerprint_of(secret), "cause": "no key was there"}
+        record = Record("audit.key", "system", "runtime/audit", "replaced", details)
         return body_of(record, namespace=self.namespace, now_ms=now_ms)
 
     def _give_up(self, count: int, error: Exception) -> None:
