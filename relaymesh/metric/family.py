@@ -98,6 +98,14 @@ FIXED: Final = (
 _OURS: Final = (
     _gauge("queue_stalled_seconds", "For how long work was ready and slots were free while nothing moved."),
     _gauge("alert_active", "1 while the alert fires, else 0.", "rule", "severity", bound="7 rules, 2 severities"),
+    _gauge("schedules_active", "Schedules that are neither paused nor at their end."),
+    _counter(
+        "schedule_ticks_total",
+        "Ticks of schedules by what became of them; ticks that were passed over together count once.",
+        "result",
+        bound="fired, missed, skipped, failed",
+    ),
+    _histogram("schedule_late_seconds", "How long after its tick the run of a schedule was stored."),
     _gauge("store_database_bytes", "Size of the database file."),
     _gauge("store_wal_bytes", "Size of the file of the write-ahead log; it is made in advance and kept."),
     _histogram("store_commit_seconds", "How long commits took, from BEGIN to COMMIT.", "node", bound=_NODE),

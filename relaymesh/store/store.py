@@ -393,9 +393,12 @@ class Store(Database):
         due_ms = schedule_due.next_due_ms(self.conn)
         if due_ms is None or due_ms > now_ms:
             return []
+        from relaymesh.store.schedule_count import count_fired
         from relaymesh.store.schedule_fire import fire_due
 
-        return fire_due(self.press(now_ms=now_ms))
+        fired = fire_due(self.press(now_ms=now_ms))
+        count_fired(self.conn, fired, now_ms=now_ms)
+        return fired
 
     def expire_tasks(self, *, now_ms: int, limit: int) -> list[str]:
         """Cancel what has not been started of tasks whose expiry has passed; return the tasks that changed."""
