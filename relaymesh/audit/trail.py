@@ -45,6 +45,8 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 SEGMENT_AGE_MS = 24 * 3_600_000
 PLAIN_SEGMENTS_MAX = 8
 """Segments that may wait for their compression; whoever makes one more compresses two."""
+SPAN_VARIABLE = "RELAYMESH_SPAN_FILE"
+"""Set to 1, each row is also written as a span (``relaymesh.audit.span_file``)."""
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -84,6 +86,8 @@ class AuditTrail:
         self._turn = threading.Lock()
         self._complaints = 0
         self._rotated = False
+        self._spans = os.environ.get(SPAN_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
+        self._spans_failed = False
 
     def record(
         self,
@@ -249,6 +253,20 @@ class AuditTrail:
                 synced_at_ms=now_ms,
             )
         write_head(descriptor, head, secret)
+        if self._spans:
+            self._write_spans([*gaps, *bodies])
+
+    def _write_spans(self, bodies: Sequence[str]) -> None:
+        from relaymesh.audit.span_file import SpanFile
+
+        try:
+            SpanFile(self.place.root).append(bodies)
+        except (OSError, ValueError, KeyError) as error:
+            if not self._spans_failed:  # a full disk stays full for many rows
+                _log().error("the spans of audit rows cannot be written: %s", error)
+            self._spans_failed = True
+        else:
+            self._spans_failed = False
 
     def _write(self, data: bytes, size: int, *, sync: bool) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
