@@ -30,7 +30,7 @@ SURFACE: Final[Mapping[str, Any]] = json.loads((Path(__file__).parent / "surface
 
 _KEYS = "payload encryption is not built yet"
 _CLAIM = "a claim is one statement that takes what is free, so none is ever refused"
-_SCHEMA = "our database has another history of schemas: neither those indexes nor an audit cursor are in it, so no alias"
+_SCHEMA = "our database has another history: neither those indexes nor an audit cursor are in it, so no alias"
 
 MISSING: Final[Mapping[str, str]] = {
     "audit payload.key.rotate": _KEYS,
