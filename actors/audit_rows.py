@@ -62,6 +62,7 @@ class AuditRowsOf:
         self._actor = actor
         self._masked = field_names(masked_fields)
         self._traces: dict[str, str] = {}
+        self._former_died = False
         self.begin(0)
 
     def begin(self, now_ms: int) -> None:
@@ -102,12 +103,13 @@ class AuditRowsOf:
         row = store.conn.execute(
             "SELECT last_heartbeat_ms FROM mesh_nodes WHERE node_id=? AND status='ALIVE'", (self._node_id,)
         ).fetchone()
+        self._former_died = row is not None
         if row is not None:
             self._records.append(death_record(self._node_id, int(row[0])))
 
     def took_over(self, requeued: Reclaimed) -> None:
-        """The node took back what its former self ran."""
-        if requeued.reclaimed:
+        """The node took back what its former self ran; one that had died may have left nothing."""
+        if requeued.reclaimed or self._former_died:
             self._records.append(
                 recovery_record(
                     self._node_id,
@@ -116,6 +118,7 @@ class AuditRowsOf:
                     dead_lettered=requeued.dead_lettered,
                 )
             )
+        self._former_died = False
 
     def maintained(
         self, order: RunMaintenance, expired: Reclaimed, dead: Reclaimed, expired_tasks: Sequence[str]
@@ -153,7 +156,11 @@ class AuditRowsOf:
         desk, namespace, now_ms = self._desk, self._namespace, self._now_ms
         if desk is None:
             return
-        bodies = fired_bodies(self._fired, namespace=namespace, actor="runtime", now_ms=now_ms) if self._fired else []
+        bodies = (
+            fired_bodies(self._fired, namespace=namespace, actor="runtime", now_ms=now_ms, masked=self._masked)
+            if self._fired
+            else []
+        )
         for message, results in self._submitted:
             bodies += submit_bodies(message.tasks, results, namespace=namespace, actor=message.actor, now_ms=now_ms)
         for steps, result in self._finished:

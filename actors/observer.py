@@ -3,6 +3,7 @@
 Every 5 s it writes the node's report into ``run/`` (relaymesh/wire/node_report.py), and takes one reading of each alert
 rule. The rules and the machine behind them are in ``relaymesh.core``; the state is shared by all nodes of the root, so
 the store is asked to write it over the version that was read, and only whose write was taken tells of the change.
+Once per UTC hour it writes the report of lease conflicts, unless another node has.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from relaymesh.core.alert import Change, Phase, State, evaluate
 from relaymesh.core.alert_rule import RULES, readings
 from relaymesh.core.slo import Levels
 from relaymesh.errors import RelayMeshError
+from relaymesh.ownership import hourly_report
 from relaymesh.store.alert import ALERT_LOG, Alerts, append_changes, encode_states, load_alerts
 from relaymesh.store.counter import REPLICATION_LAG_MS, counters
 from relaymesh.store.database import Database
@@ -73,10 +75,11 @@ class ObserverActor(Actor):
         self._data_version = -1
         self._latencies = (0, 0)
         self._complained = False
+        self._reported_hour = -1
 
     def started(self) -> None:
         facts = self._facts
-        self._audit = AuditTrail(facts.root, facts.namespace)
+        self._audit = AuditTrail(facts.root, facts.namespace, masked_fields=facts.masked_fields)
         self._reads = Database.open(facts.root, namespace=facts.namespace, now_ms=self._needs.now_ms())
         self._timers.after(FIRST_NS, self.address, ObserveTick(), key="first")
         self._timers.every(TICK_NS, self.address, ObserveTick(), key="tick")
@@ -102,6 +105,7 @@ class ObserverActor(Actor):
                         self._look()
                 except RelayMeshError as error:
                     log.warning("the alerts could not be looked at (%s): %s", error.code, error)
+                self._report_conflicts()
             case _:
                 assert_never(message)
 
@@ -113,6 +117,17 @@ class ObserverActor(Actor):
             if not self._complained:  # a full disk stays full for many ticks
                 log.warning("the report of this node cannot be written: %s", error)
             self._complained = True
+
+    def _report_conflicts(self) -> None:
+        now_ms = self._needs.now_ms()
+        hour = now_ms // 3_600_000
+        if hour == self._reported_hour:
+            return
+        self._reported_hour = hour  # also when it fails: a full disk is told of once an hour
+        try:
+            hourly_report(self._reads, self._audit, actor="maintenance", now_ms=now_ms)
+        except (RelayMeshError, OSError) as error:
+            log.warning("no report of lease conflicts for this hour: %s", error)
 
     # Alerts.
 

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import zlib
 from typing import Any, Protocol, assert_never
 
 from actors.base import Actor
 from actors.store_needs import NodeFacts
 from actors.timer import Timers
+from relaymesh.audit import AuditTrail
 from relaymesh.core.retention import Ages, Pace, ages_of, next_pace, pause_ns
 from relaymesh.errors import RelayMeshError
+from relaymesh.file_lock import Hold, holding
 from relaymesh.settings import Settings, load_settings
+from relaymesh.store.audit_key import anchor_audit_key
 from relaymesh.store.cleanup import purge_files, tell
-from relaymesh.store.file_lock import Hold, holding
+from relaymesh.store.lease_report import drop_reports
 from relaymesh.store.purge import Purge, local_day
 from relaymesh.store.store import Store
 from relaymesh.store.sweep import sweep
@@ -64,6 +68,8 @@ class RetentionActor(Actor):
         self._pace = Pace()
         self._held = contextlib.ExitStack()
         self._unswept = False
+        self._segments = 0
+        self._trail = AuditTrail(facts.root, facts.namespace, masked_fields=facts.masked_fields)
 
     def started(self) -> None:
         facts = self._facts
@@ -106,7 +112,9 @@ class RetentionActor(Actor):
         if not ours:
             self._round_over()
             return
+        self._look_at_key()
         self._ages = ages_of(self._settings, self._needs.now_ms())
+        self._segments = 0
         self._round = Purge(self._store, self._ages, now_ms=self._needs.now_ms)
         self._piece()
 
@@ -115,11 +123,13 @@ class RetentionActor(Actor):
             return
         try:
             rows = self._round.piece(self._pace.rows)
+            if rows is None and self._drop_segment():
+                rows = 0  # nothing about the pace of rows was learnt
             if rows is None:
                 self._finish(self._round)
                 self._round_over()
                 return
-        except (RelayMeshError, OSError) as error:
+        except (RelayMeshError, OSError, EOFError, zlib.error) as error:
             log.warning("a round of retention stopped, the next one goes on: %s", error)
             self._round_over()
             return
@@ -127,25 +137,43 @@ class RetentionActor(Actor):
         self._pace = next_pace(self._pace, rows=rows, took_ns=worked_ns)
         self._timers.after(pause_ns(worked_ns), self.address, RetentionPiece(), key="piece")
 
+    def _look_at_key(self) -> None:
+        try:
+            problem = anchor_audit_key(self._store, now_ms=self._needs.now_ms())
+        except (RelayMeshError, OSError, EOFError, ValueError, zlib.error) as error:
+            problem = f"the key of the audit log could not be looked at: {error}"
+        if problem:
+            log.error("%s", problem)
+
+    def _drop_segment(self) -> bool:
+        """Remove the oldest segment of the audit log if it is old enough; return whether."""
+        before_ms = self._ages.segments_before_ms
+        gone = 0 if before_ms is None else self._trail.drop_before(before_ms, at_most=1)
+        self._segments += gone
+        return gone > 0
+
     def _finish(self, done: Purge) -> None:
         ages, store = self._ages, self._store
         first_day = local_day(ages.done_before_ms) if ages.done_before_ms is not None else ""
         days, dead, retried = purge_files(store.root, first_day, (ages.dead_before_ms or 0) / 1000)
+        drop_reports(store.root, ages.conflicts_before_ms)
         self._unswept |= done.purged.named_payloads > 0
         if self._unswept:
             try:
                 self._unswept = sweep(store, now_ms=self._needs.now_ms(), pause=self._look_up).held_off
             except _StopWantedError:
                 log.info("unused payload files are left to the next round")
-        if done.purged.rows or done.purged.keys or days or dead or retried:
+        if done.purged.rows or done.purged.keys or days or dead or retried or self._segments:
             tell(
                 store,
+                self._trail,
                 self._facts.node_id,
                 done.purged,
                 days,
                 dead,
                 retried,
                 files_are_messages=self._settings.bus_mode == "files",
+                segments=self._segments,
             )
 
     def _look_up(self) -> None:

@@ -25,7 +25,6 @@ from relaymesh.core.demand import Standing
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.outcome import Failed
 from relaymesh.errors import InputError, RelayMeshError
-from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.alert import save_alerts
 from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.counter import LOW_STARVATION
@@ -79,7 +78,6 @@ RETRY_NS = (100_000_000, 250_000_000, 500_000_000, 1_000_000_000)
 PROMOTE_MAX = 512
 LOGGED_PER_COMMIT_MAX = 20
 """Failed attempts of one commit that are logged one by one; the rest is counted in one line."""
-KEYS_PER_HEARTBEAT = 500
 BUCKETS_PER_HEARTBEAT = 500
 ROOM_NS_MAX = 60_000_000_000
 """The longest wait for the room that a rate gives: the clock may be set meanwhile."""
@@ -396,7 +394,6 @@ class StoreActor(Actor):
             # A heartbeat that was on its way while we took over from ourselves says nothing about others.
             if node.generation == self._generation and not store.write_heartbeat(node, now_ms=now_ms):
                 self._needs.lost_generation()
-            store.forget_keys(before_ms=now_ms - KEY_TTL_MS, limit=KEYS_PER_HEARTBEAT)
             store.forget_buckets(now_ms=now_ms, limit=BUCKETS_PER_HEARTBEAT)
             store.forget_latencies(now_ms=now_ms)
         for order, reply in batch.maintenance:

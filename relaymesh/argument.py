@@ -15,6 +15,7 @@ from pathlib import Path
 from relaymesh.errors import InputError
 
 __all__ = [
+    "UnknownStatusError",
     "agent_id_of",
     "check_task_id",
     "check_text",
@@ -25,7 +26,26 @@ __all__ = [
     "labels_of",
     "root_of",
     "sources_of",
+    "status_of",
 ]
+
+
+class UnknownStatusError(InputError):
+    """No task is ever in a state of this name."""
+
+    code = "unknown_status"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.status = status
+
+    def __str__(self) -> str:
+        from relaymesh.core.nearest import did_you_mean, quoted
+        from relaymesh.core.status import TaskStatus
+
+        known = [str(known) for known in TaskStatus]
+        near = did_you_mean(self.status.strip(), known)
+        return f"there is no status {quoted(self.status)}{near or ':'} use {', '.join(known)}"
 
 
 def check_task_id(value: object) -> None:
@@ -171,3 +191,22 @@ def _label_error(sentence: str, name: str | None = None) -> InputError:
 
 def _kind(value: object) -> str:
     return type(value).__name__
+
+
+def status_of(value: object) -> str | None:
+    """Return the state of tasks that is meant, in any case; None where none is.
+
+    Raises:
+        InputError: it is no text.
+        UnknownStatusError: there is no such state, so that an answer without rows means that there are none.
+    """
+    check_text_or_none("status", value)
+    if value is None:
+        return None
+    from relaymesh.core.status import TaskStatus
+
+    assert isinstance(value, str)
+    wanted = value.strip().upper()
+    if wanted not in TaskStatus.__members__:
+        raise UnknownStatusError(value)
+    return wanted

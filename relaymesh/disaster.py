@@ -20,11 +20,11 @@ from typing import Final
 import msgspec
 
 from relaymesh.errors import InputError, RelayMeshError
+from relaymesh.file_lock import Hold, holding
 from relaymesh.outcome import DisasterReport
 from relaymesh.store.database import Database
 from relaymesh.store.durable import copy_file, remove_tree, sync_folder, sync_tree, write_file
 from relaymesh.store.error import StoreFullError
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.health import check
 from relaymesh.store.payload import NO_SPACE
 from relaymesh.store.restore import import_snapshot

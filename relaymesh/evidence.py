@@ -15,7 +15,7 @@ from relaymesh.audit.key import AuditKeyError
 from relaymesh.audit.place import Place
 from relaymesh.audit.read import Filter, newest, tail
 from relaymesh.audit.trail import AuditTrail
-from relaymesh.errors import InputError, RootError
+from relaymesh.errors import InputError, RelayMeshError, RootError
 from relaymesh.store.error import RootMissingError
 from relaymesh.store.export import file_at, write_whole
 from relaymesh.store.root import DATABASE
@@ -28,6 +28,7 @@ __all__ = [
     "export_siem",
     "last_rows",
     "query",
+    "read_rows",
     "rows_of_action",
     "rows_of_task",
     "verify",
@@ -110,36 +111,88 @@ def rows_of_task(trail: AuditTrail, task_id: str) -> list[str]:
     return _reading(trail, lambda place: newest(place, Filter(task_id=task_id), TASK_ROWS_MAX))[::-1]
 
 
+def read_rows(trail: AuditTrail, wanted: Filter, limit: int) -> list[str]:
+    """Return the rows that match, newest first; says nothing to the log.
+
+    Raises:
+        RootMissingError, AuditUnreadableError
+    """
+    return _reading(trail, lambda place: newest(place, wanted, limit))
+
+
 def rows_of_action(trail: AuditTrail, action: str, limit: int) -> list[str]:
     """Return the rows of an action, newest first."""
     return _reading(trail, lambda place: newest(place, Filter(action=action), limit))
 
 
 def verify(
-    trail: AuditTrail, limit: int, *, actor: str, on_fault: Callable[[str], None] = lambda _: None
+    trail: AuditTrail,
+    limit: int,
+    *,
+    actor: str,
+    now_ms: int,
+    accept_key: bool = False,
+    on_fault: Callable[[str], None] = lambda _: None,
 ) -> AuditIntegrityOutcome:
-    """Check the chain; ``on_fault`` is told where it is broken, in words."""
+    """Check the chain and the identity of the key; ``on_fault`` is told what is wrong, in words.
+
+    accept_key: take the key that is there for the right one first, and record that.
+    """
     from relaymesh.audit.verify import verify as check
 
+    if accept_key:
+        _accept_key(trail, actor, now_ms)
     found = _reading(trail, lambda place: check(place, limit))
+    key_problem = _reading(trail, lambda place: _key_problem(place, trail.namespace, now_ms))
     if found.reason:
         on_fault(f"record {found.broken_line} is the first that is broken ({found.reason}): {found.where}")
+    if key_problem:
+        on_fault(key_problem)
+    reason = found.reason or ("key_changed" if key_problem else "")
     details = {
         "checked_rows": found.checked,
         "legacy_rows": found.legacy,
         "broken_line": found.broken_line,
-        "reason": found.reason,
+        "reason": reason,
     }
-    _record(trail, "audit.verify", actor, result="failed" if found.reason else "ok", details=details)
+    _record(trail, "audit.verify", actor, result="failed" if reason else "ok", details=details)
     return AuditIntegrityOutcome(
-        ok=not found.reason,
+        ok=not reason,
         total_rows=found.total,
         checked_rows=found.checked,
         legacy_rows=found.legacy,
         broken_line=found.broken_line,
-        reason=found.reason,
+        reason=reason,
         tail_hash=found.tail_hash,
     )
+
+
+def _key_problem(place: Place, namespace: str, now_ms: int) -> str:
+    from relaymesh.store.audit_key import audit_key_problem
+    from relaymesh.store.database import Database
+
+    try:
+        database = Database.open(place.root, namespace=namespace, now_ms=now_ms, create=False)
+    except RelayMeshError:  # the log can be checked all the same
+        return audit_key_problem(place, None)
+    try:
+        return audit_key_problem(place, database)
+    finally:
+        database.close()
+
+
+def _accept_key(trail: AuditTrail, actor: str, now_ms: int) -> None:
+    """Record first, so that there is a key: what is gone is made with it."""
+    from relaymesh.store.audit_key import KEY_ACTION, accept_audit_key
+    from relaymesh.store.store import Store
+
+    _record(trail, KEY_ACTION, actor, result="accepted", details={"cause": "audit-verify --accept-key"})
+    store = Store.open(trail.place.root, namespace=trail.namespace, now_ms=now_ms, create=False)
+    try:
+        former, found = accept_audit_key(store, now_ms=now_ms)
+    finally:
+        store.close()
+    _record(trail, KEY_ACTION, actor, result="accepted", details={"former_hash": former, "sealing_hash": found})
 
 
 def export_siem(trail: AuditTrail, out: Path, wanted: Filter, limit: int, *, actor: str) -> SiemExportOutcome:

@@ -70,7 +70,11 @@ def poll(options: NodeOptions) -> WorkerOutcome | None:
                 from relaymesh.audit.event import fired_bodies
 
                 trail = AuditTrail(store.root, store.namespace)
-                trail.append(fired_bodies(fired, namespace=store.namespace, actor="runtime", now_ms=_now_ms()))
+                trail.append(
+                    fired_bodies(
+                        fired, namespace=store.namespace, actor="runtime", now_ms=_now_ms(), masked=trail.masked_names()
+                    )
+                )
         if not store.has_ready(lambda agent: agent in agents):
             return idle("nothing is ready for the agents of this process")
         return None

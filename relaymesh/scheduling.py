@@ -305,6 +305,8 @@ class Schedules:
     def list(self, *, state: str | None = None, limit: int = 1000, after: str = "") -> Sequence[ScheduleView]:
         """Return schedules by name, from behind the name ``after`` on."""
         check_text_or_none("state", state)
+        if state is not None and state not in rows.STATES:
+            raise InputError(f"there is no state {quoted(state)} of a schedule: use {', '.join(rows.STATES)}")
         check_whole_number("limit", limit)
         check_text("after", after)
         store = self._client._readable()

@@ -19,7 +19,7 @@ case, as in ``relaymesh.core.status``.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,11 +40,13 @@ __all__ = [
     "Explanation",
     "HealthOutcome",
     "LeaseConflict",
+    "LeaseReportOutcome",
     "LimitOutcome",
     "LimitView",
     "LogEntry",
     "MaintenanceOutcome",
     "NextTick",
+    "OwnershipEvent",
     "PauseOutcome",
     "PauseView",
     "QueueStatus",
@@ -363,6 +365,31 @@ class LeaseConflict(View, frozen=True, kw_only=True):
     actual_lease_token: str | None
     actual_lease_epoch: int | None
     occurred_at_ms: int
+
+
+class OwnershipEvent(View, frozen=True, kw_only=True):
+    """Something that happened to the ownership of steps.
+
+    source: ``lease_conflicts`` (action is the type of event, node_id who was refused) or ``audit`` (node_id the dead
+        nodes, joined by commas, or the winner).
+    """
+
+    source: str
+    action: str
+    node_id: str
+    task_id: str | None
+    step_id: str | None
+    result: str
+    occurred_at_ms: int
+    details: dict[str, Any]
+
+
+class LeaseReportOutcome(View, frozen=True, kw_only=True):
+    """A report of lease conflicts that was written."""
+
+    generated: bool
+    path: str
+    rows: int
 
 
 class StatsOutcome(View, frozen=True, kw_only=True):

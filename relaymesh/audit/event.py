@@ -169,25 +169,36 @@ def lost_records(leases: Iterable[LeaseRef], *, error: str, actor: str) -> list[
 
 
 def conflict_records(conflicts: Iterable[Conflict], *, actor: str, cluster_epoch: int) -> list[Record]:
-    """Return a record for each refused write of a fenced owner."""
-    return [
-        Record(
-            "lease.conflict",
-            found.worker_id or actor,
-            f"step/{found.step_id}",
-            found.event_type,
-            {
-                "msg_id": f"msg_{found.step_id}.{found.expected_epoch}",
-                "lease_epoch": found.expected_epoch,
-                "cluster_epoch": cluster_epoch,
-                "reason": f"the step is {found.actual_status} at lease epoch {found.actual_epoch}",
-            },
-            found.task_id,
-            found.step_id,
-            trace_of(found.task_id) if found.task_id else None,
-        )
-        for found in conflicts
-    ]
+    """Return two records for each refused write of a fenced owner: that it was, and who owns the step instead.
+
+    The owner that the step has wins (``running_owner_wins``). A step that has none is nobody's: who was refused lost it
+    and does not get it back (``nobody_owns``).
+    """
+    records = []
+    for found in conflicts:
+        step, trace_id = f"step/{found.step_id}", trace_of(found.task_id) if found.task_id else None
+        message = {"msg_id": f"msg_{found.step_id}.{found.expected_epoch}", "cluster_epoch": cluster_epoch}
+        refused = {
+            **message,
+            "lease_epoch": found.expected_epoch,
+            "reason": f"the step is {found.actual_status} at lease epoch {found.actual_epoch}",
+        }
+        decided = {
+            **message,
+            "candidate_owner": found.worker_id,
+            "current_owner": found.actual_owner,
+            "winner_owner": found.actual_owner,
+            "rule": "running_owner_wins" if found.actual_owner else "nobody_owns",
+            "actual_status": found.actual_status,
+            "actual_lease_epoch": found.actual_epoch,
+        }
+        for action, result, details in (
+            ("lease.conflict", found.event_type, refused),
+            ("ownership.conflict.decision", "decided", decided),
+        ):
+            who = found.worker_id or actor if action == "lease.conflict" else actor
+            records.append(Record(action, who, step, result, details, found.task_id, found.step_id, trace_id))
+    return records
 
 
 def expiry_records(task_ids: Iterable[str], *, cluster_epoch: int) -> list[Record]:
@@ -199,7 +210,7 @@ def expiry_records(task_ids: Iterable[str], *, cluster_epoch: int) -> list[Recor
 
 
 def recovery_record(node_id: str, *, reclaimed: int, retry_scheduled: int, dead_lettered: int) -> Record:
-    """Return the record of a node that took back what its former self ran."""
+    """Return the record of a node that took back what its former self ran, or looked and found nothing."""
     details = {
         "limit": None,
         "dead_nodes": [node_id],
@@ -207,7 +218,7 @@ def recovery_record(node_id: str, *, reclaimed: int, retry_scheduled: int, dead_
         "retry_scheduled": retry_scheduled,
         "dead_lettered": dead_lettered,
     }
-    return Record("ownership.recover", "runtime", "runtime/ownership", "recovered", details)
+    return Record("ownership.recover", "runtime", "runtime/ownership", "recovered" if reclaimed else "noop", details)
 
 
 def death_record(node_id: str, last_heard_ms: int) -> Record:
@@ -306,7 +317,9 @@ def _opening(action: str, actor: str, namespace: str, now_ms: int) -> str:
     )
 
 
-def fired_bodies(ticks: Sequence[Fired], *, namespace: str, actor: str, now_ms: int) -> list[str]:
+def fired_bodies(
+    ticks: Sequence[Fired], *, namespace: str, actor: str, now_ms: int, masked: frozenset[str] = frozenset()
+) -> list[str]:
     """Return the rows of the tasks that ticks of schedules became, and those of what became of each tick."""
     stored = [(tick.task, tick.stored) for tick in ticks if tick.task is not None and tick.stored is not None]
     bodies = submit_bodies(
@@ -317,7 +330,7 @@ def fired_bodies(ticks: Sequence[Fired], *, namespace: str, actor: str, now_ms: 
         now_ms=now_ms,
     )
     records = fired_records(ticks, actor=actor)
-    return bodies + [body_of(record, namespace=namespace, now_ms=now_ms) for record in records]
+    return bodies + [body_of(record, namespace=namespace, now_ms=now_ms, masked=masked) for record in records]
 
 
 def fired_records(ticks: Iterable[Fired], *, actor: str) -> list[Record]:

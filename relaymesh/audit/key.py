@@ -9,11 +9,23 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+from hashlib import blake2b
 from pathlib import Path
 
 from relaymesh.errors import RootError
 
-__all__ = ["KEY_FILE", "PUBLIC_FILE", "AuditKeyError", "load_public", "load_secret", "make_secret", "seal", "unsealed"]
+__all__ = [
+    "KEY_FILE",
+    "PUBLIC_FILE",
+    "AuditKeyError",
+    "fingerprint",
+    "fingerprint_of",
+    "load_public",
+    "load_secret",
+    "make_secret",
+    "seal",
+    "unsealed",
+]
 
 KEY_FILE = "audit-signing.key"
 PUBLIC_FILE = "audit-signing.pub"
@@ -41,6 +53,21 @@ def load_secret(security: Path) -> bytes | None:
         OSError: it cannot be read.
     """
     return _read(security / KEY_FILE)
+
+
+def fingerprint(security: Path) -> str | None:
+    """Return what names the secret without giving it away; None when there is none.
+
+    Raises:
+        AuditKeyError, OSError
+    """
+    secret = load_secret(security)
+    return None if secret is None else fingerprint_of(secret)
+
+
+def fingerprint_of(secret: bytes) -> str:
+    """Return the fingerprint of a secret: 32 hex digits."""
+    return blake2b(secret, digest_size=16, person=b"relaymesh-fprint").hexdigest()
 
 
 def load_public(security: Path) -> bytes | None:

@@ -1,30 +1,23 @@
 """One writer at a time, over all processes: a lock on ``audit/audit.lock``, which the system drops when a process ends.
 
-The file also holds the head (``head.py``). The byte that is locked lies far behind it, so that on Windows a lock does
-not keep others from reading.
+The file also holds the head (``head.py``). How a file is locked: ``relaymesh.file_lock``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from relaymesh.errors import StoreError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from relaymesh.file_lock import lock, unlock
 
 __all__ = ["LOCK_WAIT_S", "AuditBusyError", "locked"]
 
 LOCK_WAIT_S = 5.0
 """How long a writer waits for its turn. A turn takes well under a millisecond; a stopped process may keep it."""
-_LOCK_BYTE = 1 << 30
 
 
 class AuditBusyError(StoreError):
@@ -54,46 +47,18 @@ def locked(path: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
         try:
             yield descriptor
         finally:
-            _unlock(descriptor)
+            with contextlib.suppress(OSError):
+                unlock(descriptor)
     finally:
         os.close(descriptor)
 
 
 def _wait(descriptor: int, path: Path, wait_s: float) -> None:
-    if _try_lock(descriptor):
+    if lock(descriptor, shared=False):
         return
     deadline, pause_s = time.monotonic() + wait_s, 0.0002
-    while not _try_lock(descriptor):
+    while not lock(descriptor, shared=False):
         if time.monotonic() >= deadline:
             raise AuditBusyError(str(path))
         time.sleep(pause_s)
         pause_s = min(0.005, pause_s * 1.5)
-
-
-if sys.platform == "win32":
-
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, _LOCK_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, _LOCK_BYTE, os.SEEK_SET)
-        with contextlib.suppress(OSError):
-            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)

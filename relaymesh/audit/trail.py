@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +21,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from relaymesh.audit.head import Head, read_head, write_head
-from relaymesh.audit.key import AuditKeyError, load_secret, make_secret, seal
+from relaymesh.audit.key import AuditKeyError, fingerprint_of, load_secret, make_secret, seal
 from relaymesh.audit.lock import AuditBusyError, locked
 from relaymesh.audit.place import Place
-from relaymesh.audit.segment import numbers, pack_waiting, read_index, read_rows
+from relaymesh.audit.segment import Index, numbers, pack_waiting, read_block, read_index, read_rows
 from relaymesh.audit.settle import LINE, Settled, rotated, settle
 from relaymesh.boot import boot_id
-from relaymesh.errors import RelayMeshError
+from relaymesh.errors import RelayMeshError, RootError
 from relaymesh.wire.audit import Record, body_of, chain, instant
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 SEGMENT_AGE_MS = 24 * 3_600_000
 PLAIN_SEGMENTS_MAX = 8
 """Segments that may wait for their compression; whoever makes one more compresses two."""
+SPAN_VARIABLE = "RELAYMESH_SPAN_FILE"
+"""Set to 1, each row is also written as a span (``relaymesh.audit.span_file``)."""
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -54,7 +57,8 @@ def _wall_ms() -> int:
 class AuditTrail:
     """The door to one root's audit log. Cheap to make: nothing is opened before the first record. Thread-safe.
 
-    root: the scoped root. masked_fields: more names of fields whose values are secret.
+    root: the scoped root. masked_fields: more names of fields whose values are secret; None are those of the settings,
+    read with the first record that has details.
     segment_bytes, segment_age_ms: the log is rotated by the first batch that finds it this large, or this old.
     boot: names the boot of the machine; what an earlier one had not synced may be gone.
     """
@@ -64,7 +68,7 @@ class AuditTrail:
         root: Path,
         namespace: str = "default",
         *,
-        masked_fields: Iterable[str] = (),
+        masked_fields: Iterable[str] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_ms: int = SEGMENT_AGE_MS,
         now_ms: Callable[[], int] = _wall_ms,
@@ -74,7 +78,7 @@ class AuditTrail:
         self.namespace = namespace
         self.lost = 0
         """Records that this trail could not write."""
-        self._masked = _field_names(masked_fields)
+        self._masked = None if masked_fields is None else _field_names(masked_fields)
         self._segment_bytes = segment_bytes
         self._segment_age_ms = segment_age_ms
         self._now_ms = now_ms
@@ -82,6 +86,8 @@ class AuditTrail:
         self._turn = threading.Lock()
         self._complaints = 0
         self._rotated = False
+        self._spans = os.environ.get(SPAN_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
+        self._spans_failed = False
 
     def record(
         self,
@@ -104,10 +110,29 @@ class AuditTrail:
 
     def record_many(self, records: Iterable[Record]) -> None:
         """Write records in this order, in one write."""
-        now_ms = self._now_ms()
+        now_ms, namespace = self._now_ms(), self.namespace
         self.append(
-            [body_of(record, namespace=self.namespace, now_ms=now_ms, masked=self._masked) for record in records]
+            [
+                body_of(
+                    record,
+                    namespace=namespace,
+                    now_ms=now_ms,
+                    masked=self.masked_names() if record.details else frozenset(),
+                )
+                for record in records
+            ]
         )
+
+    def masked_names(self) -> frozenset[str]:
+        """Return the names of fields that are masked beside those that always are (``relaymesh.core.mask``)."""
+        if self._masked is None:
+            from relaymesh.settings import load_settings  # here: who records no details need not load it
+
+            names: tuple[str, ...] = ()
+            with contextlib.suppress(RootError):  # what needs the settings says so
+                names = load_settings(self.place.root).audit_masked_fields
+            self._masked = _field_names(names)
+        return self._masked
 
     def append(self, bodies: Sequence[str], *, lost: int = 0, lost_cause: str = "") -> None:
         """Write rows whose bodies are made (``relaymesh.wire.audit``).
@@ -139,23 +164,25 @@ class AuditTrail:
             _log().error("a segment of the audit log cannot be compressed (%s): it is kept as it is", error.strerror)
             return 0
 
-    def drop_before(self, before_ms: int) -> int:
+    def drop_before(self, before_ms: int, at_most: int | None = None) -> int:
         """Remove segments whose rows are all older; return how many. The chain of what is kept still verifies.
 
-        Only compressed segments, which know their ages. The caller records it.
+        Only compressed segments, which know their ages. at_most: so many, the oldest first. The caller records it.
 
         Raises:
             OSError, AuditBusyError, AuditKeyError: nothing more was removed.
         """
         dropped = 0
         with self._turn, locked(self.place.lock) as descriptor:
-            secret = load_secret(self.place.security) or make_secret(self.place.security)
+            secret = load_secret(self.place.security)
+            if secret is None:
+                return 0  # the next record makes one, and says so
             head = settle(self.place, read_head(descriptor, secret), self._boot()).head
-            for number in numbers(self.place):
+            for number in numbers(self.place)[:at_most]:
                 found = None if self.place.plain(number).exists() else read_index(self.place, number)
                 if found is None or found.last >= instant(before_ms):
                     break
-                match = LINE.fullmatch(b"".join(deque(read_rows(self.place, number), maxlen=1)))
+                match = LINE.fullmatch(_last_line(self.place, number, found))
                 head = msgspec.structs.replace(
                     head,
                     number=head.number + 1,
@@ -190,7 +217,8 @@ class AuditTrail:
 
     def _append(self, descriptor: int, bodies: Sequence[str], lost: int, lost_cause: str) -> None:
         now_ms = self._now_ms()
-        secret = load_secret(self.place.security) or make_secret(self.place.security)
+        known = load_secret(self.place.security)
+        secret = known or make_secret(self.place.security)
         boot = self._boot()
         found = read_head(descriptor, secret)
         settled = settle(self.place, found, boot)
@@ -198,6 +226,8 @@ class AuditTrail:
             settled = Settled(self._rotate(descriptor, settled.head, secret, now_ms), settled.gap)
         head = settled.head
         gaps = self._gaps(head, settled.gap, lost, lost_cause, now_ms)
+        if known is None and head.hash:
+            gaps.append(self._new_key(secret, now_ms))
         lines: list[str] = []
         head = _extend(head, [*gaps, *bodies], lines, secret, now_ms)
         data = settled.mend + "".join(lines).encode()
@@ -223,6 +253,20 @@ class AuditTrail:
                 synced_at_ms=now_ms,
             )
         write_head(descriptor, head, secret)
+        if self._spans:
+            self._write_spans([*gaps, *bodies])
+
+    def _write_spans(self, bodies: Sequence[str]) -> None:
+        from relaymesh.audit.span_file import SpanFile
+
+        try:
+            SpanFile(self.place.root).append(bodies)
+        except (OSError, ValueError, KeyError) as error:
+            if not self._spans_failed:  # a full disk stays full for many rows
+                _log().error("the spans of audit rows cannot be written: %s", error)
+            self._spans_failed = True
+        else:
+            self._spans_failed = False
 
     def _write(self, data: bytes, size: int, *, sync: bool) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -257,6 +301,12 @@ class AuditTrail:
         record = Record("audit.gap", "system", "runtime/audit", "lost", details)
         return body_of(record, namespace=self.namespace, now_ms=now_ms)
 
+    def _new_key(self, secret: bytes, now_ms: int) -> str:
+        """A row that says that the records before it were sealed with a key that is not there any more."""
+        details = {"sealing_hash": fingerprint_of(secret), "cause": "no key was there"}
+        record = Record("audit.key", "system", "runtime/audit", "replaced", details)
+        return body_of(record, namespace=self.namespace, now_ms=now_ms)
+
     def _give_up(self, count: int, error: Exception) -> None:
         self.lost += count
         if isinstance(error, OSError):
@@ -282,6 +332,18 @@ class AuditTrail:
             lost_cause=head.lost_cause or cause[:64],
         )
         write_head(descriptor, noted, secret)
+
+
+def _last_line(place: Place, number: int, index: Index) -> bytes:
+    """Return the last row of a packed segment: of its last block, or of all of it where the index is no help.
+
+    Others wait for the log meanwhile, and a block is a small part of a segment.
+    """
+    with contextlib.suppress(OSError, EOFError, zlib.error, IndexError):
+        line = read_block(place.packed(number), index.blocks[-1]).splitlines(keepends=True)[-1]
+        if LINE.fullmatch(line):
+            return line
+    return b"".join(deque(read_rows(place, number), maxlen=1))
 
 
 def _extend(head: Head, bodies: Sequence[str], lines: list[str], secret: bytes, now_ms: int) -> Head:

@@ -7,7 +7,7 @@ import os
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import INSTANT, WholeNumber, command
+from relaymesh.cli.option import INSTANT, Flag, WholeNumber, command
 
 __all__ = ["audit_query", "audit_siem_export", "audit_tail", "audit_verify"]
 
@@ -40,11 +40,16 @@ def audit_query(
 
 @command("audit-verify", example="relaymesh audit-verify || echo tampered")
 @click.option("--limit", type=WholeNumber(min=0), default=0, help="Check this many of the last records; 0 checks all.")
+@click.option("--accept-key", cls=Flag, default=False, help="The key was replaced on purpose: record that, and go on.")
 @pass_call
-def audit_verify(call: Call, limit: int) -> int:
-    """The exit status is 1 when a record was changed, removed, inserted, moved or cut off."""
+def audit_verify(call: Call, limit: int, accept_key: bool) -> int:
+    """The exit status is 1 when a record was changed, removed, inserted, moved or cut off, or when the key that seals
+    the log is not the one that it was.
+    """
     with call.client() as client:
-        outcome = client.audit_verify(limit, on_fault=lambda sentence: click.echo(sentence, err=True))
+        outcome = client.audit_verify(
+            limit, accept_key=accept_key, on_fault=lambda sentence: click.echo(sentence, err=True)
+        )
     call.show(outcome)
     return 0 if outcome.ok else 1
 

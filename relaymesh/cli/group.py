@@ -40,6 +40,8 @@ COMMANDS: dict[str, Entry] = {
     "stats": Entry("Look", "look", "Count tasks, steps and messages by state."),
     "health": Entry("Look", "look", "Check the database, the folders and the free disk space."),
     "lease-conflicts": Entry("Look", "look", "List results and heartbeats that came from a former owner."),
+    "ownership-events": Entry("Look", "look", "List what happened to the ownership of steps, newest first."),
+    "lease-report": Entry("Look", "look", "Write the lease conflicts of the last hours to a JSON file."),
     "metrics": Entry("Look", "observe", "Print the metrics of the root and its nodes as Prometheus text."),
     "serve-metrics": Entry("Look", "observe", "Serve the metrics over HTTP until it is stopped."),
     "slo-evaluate": Entry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -18,7 +19,20 @@ from relaymesh.cli.option import (
     task_argument,
 )
 
-__all__ = ["agents", "dead_list", "explain", "health", "lease_conflicts", "logs", "stats", "task", "tasks", "workflow"]
+__all__ = [
+    "agents",
+    "dead_list",
+    "explain",
+    "health",
+    "lease_conflicts",
+    "lease_report",
+    "logs",
+    "ownership_events",
+    "stats",
+    "task",
+    "tasks",
+    "workflow",
+]
 
 
 @command("agents", example="relaymesh agents --agents my_agents.py")
@@ -62,14 +76,6 @@ _MORE = "none of the tasks that were looked at fits"
 
 
 def _no_tasks(status: str | None, label: tuple[str, str] | None, offset: int) -> str:
-    if status is not None:
-        from relaymesh.core.nearest import did_you_mean, quoted
-        from relaymesh.core.status import TaskStatus
-
-        known = [str(known) for known in TaskStatus]
-        wanted = status.strip().upper()
-        if wanted not in known:
-            return f"there is no status {quoted(status)}{did_you_mean(wanted, known) or ': use ' + ', '.join(known)}"
     if status is not None or label is not None or offset:
         return "no tasks that fit; `relaymesh tasks` shows them all"
     return "no tasks here; `relaymesh submit --agent echo --input hello` makes one"
@@ -202,3 +208,31 @@ def lease_conflicts(call: Call, limit: int, since_hours: int) -> None:
         asked = {"limit": limit, "since_hours": since_hours, "count": len(rows)}
         call.looked(client, "lease.conflicts.list", "runtime/lease-conflicts", asked)
         call.show(rows, empty="no lease conflicts in that time")
+
+
+@command("ownership-events", example="relaymesh ownership-events --since-hours 1")
+@click.option("--limit", type=WholeNumber(min=1), default=100, help="At most this many, newest first; up to 100,000.")
+@click.option("--since-hours", type=WholeNumber(min=1), default=24, help="Not older than this many hours.")
+@pass_call
+def ownership_events(call: Call, limit: int, since_hours: int) -> None:
+    """They come from the table of lease conflicts and from the audit log."""
+    with call.client() as client:
+        rows = client.ownership_events(limit, since_hours)
+        asked = {"limit": limit, "since_hours": since_hours, "count": len(rows)}
+        call.looked(client, "ownership.events.list", "runtime/ownership", asked)
+        call.show(rows, empty="nothing happened to the ownership of steps in that time")
+
+
+@command("lease-report", example="relaymesh lease-report --hours 48 --out conflicts.json")
+@click.option("--hours", type=WholeNumber(min=1), default=24, help="Not older than this many hours.")
+@click.option("--limit", type=WholeNumber(min=10), default=5000, help="At most this many, the newest; up to 100,000.")
+@click.option(
+    "--out", metavar="FILE", help="File to write.  [default: reports/lease-conflicts-manual.json in the root]"
+)
+@pass_call
+def lease_report(call: Call, hours: int, limit: int, out: str | None) -> None:
+    """Counts by type, the steps and nodes with most of them, and the conflicts themselves, as JSON. Nodes and
+    `maintenance` write such a file once an hour.
+    """
+    with call.client() as client:
+        call.show(client.lease_report(hours, limit, out=None if out is None else os.path.abspath(out)))

@@ -27,6 +27,7 @@ from relaymesh.view import (
     Explanation,
     LeaseConflict,
     LogEntry,
+    OwnershipEvent,
     QueueStatus,
     ReplayBatchOutcome,
     ReplayOutcome,
@@ -66,6 +67,7 @@ _COLUMNS: Mapping[type[View], tuple[str, ...]] = {
     DeadLetterView: ("task_id", "step_id", "error_class", "updated_at_ms", "last_error"),
     ScheduleView: ("name", "state", "next_tick", "last_task_id"),
     ScheduleRun: ("tick", "kind", "task_id", "status"),
+    OwnershipEvent: ("action", "node_id", "step_id", "result", "occurred_at_ms"),
     LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
 }
 # What gives way when a table is too wide, in this order, and the characters that it keeps. Ids of tasks are not among

@@ -64,6 +64,7 @@ class Ages:
     results_before_ms: int | None = None
     messages_before_ms: int | None = None
     logs_before_ms: int | None = None
+    segments_before_ms: int | None = None
 
 
 class Kept(Protocol):
@@ -83,6 +84,8 @@ class Kept(Protocol):
     def log_retention_ms(self) -> int: ...
     @property
     def idempotency_key_retention_ms(self) -> int: ...
+    @property
+    def audit_segment_retention_ms(self) -> int: ...
 
 
 def ages_of(kept: Kept, now_ms: int) -> Ages:
@@ -99,6 +102,7 @@ def ages_of(kept: Kept, now_ms: int) -> Ages:
         results_before_ms=before_ms(kept.result_retention_ms),
         messages_before_ms=before_ms(kept.message_retention_ms),
         logs_before_ms=before_ms(kept.log_retention_ms),
+        segments_before_ms=before_ms(kept.audit_segment_retention_ms),
     )
 
 

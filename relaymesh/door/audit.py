@@ -59,9 +59,11 @@ class Audits(Door):
         return query(self.audit, Filter(task, action, from_ms, to_ms), limit, actor=self._actor)
 
     def audit_verify(
-        self, limit: int = 0, *, on_fault: Callable[[str], None] = lambda _: None
+        self, limit: int = 0, *, accept_key: bool = False, on_fault: Callable[[str], None] = lambda _: None
     ) -> AuditIntegrityOutcome:
         """Check the chain of the audit log, or its last ``limit`` records; ``on_fault`` is told in words.
+
+        accept_key: take the sealing key that is there for the right one, and record that.
 
         Raises:
             RootMissingError, AuditUnreadableError, AuditBusyError, AuditKeyError: it could not be checked.
@@ -69,7 +71,8 @@ class Audits(Door):
         from relaymesh.evidence import verify
 
         check_whole_number("limit", limit)
-        return verify(self.audit, limit, actor=self._actor, on_fault=on_fault)
+        now_ms, actor = self._now_ms(), self._actor
+        return verify(self.audit, limit, actor=actor, now_ms=now_ms, accept_key=accept_key, on_fault=on_fault)
 
     def audit_siem_export(
         self, out: str | Path, limit: int = 200, *, action: str | None = None, task: str | None = None

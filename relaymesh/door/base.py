@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from relaymesh.argument import check_text, root_of, sources_of
-from relaymesh.errors import RootError, UnknownAgentError
+from relaymesh.errors import UnknownAgentError
 from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
 
@@ -112,10 +111,7 @@ class Door:
         if self._trail is None:
             from relaymesh.audit import AuditTrail
 
-            masked: tuple[str, ...] = ()
-            with contextlib.suppress(RootError):  # what needs the settings says so; a look at the log does not
-                masked = self._config().audit_masked_fields
-            self._trail = AuditTrail(self.root, self.namespace, masked_fields=masked, now_ms=self._now_ms)
+            self._trail = AuditTrail(self.root, self.namespace, now_ms=self._now_ms)
         return self._trail
 
     def _record_fired(self, ticks: Sequence[Fired]) -> None:
@@ -123,7 +119,9 @@ class Door:
             from relaymesh.audit.event import fired_bodies
 
             now_ms = self._now_ms()
-            self.audit.append(fired_bodies(ticks, namespace=self.namespace, actor=self._actor, now_ms=now_ms))
+            trail, actor = self.audit, self._actor
+            masked = trail.masked_names()
+            trail.append(fired_bodies(ticks, namespace=self.namespace, actor=actor, now_ms=now_ms, masked=masked))
 
     def _writable(self, *, create: bool = True) -> Store:
         from relaymesh.store.connection import Durability

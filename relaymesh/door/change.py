@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from relaymesh.argument import check_task_id, check_text, check_text_or_none, check_time, check_whole_number
+from relaymesh.argument import (
+    check_task_id,
+    check_text,
+    check_text_or_none,
+    check_time,
+    check_whole_number,
+    status_of,
+)
 from relaymesh.door.look import Looks
 from relaymesh.errors import InputError
 from relaymesh.view import (
@@ -127,10 +134,11 @@ class Changes(Looks):
         The filters, which are those of ``dead_letters``, narrow DEAD_LETTER to tasks that have such a step.
 
         Raises:
+            UnknownStatusError: there is no such status.
             InputError: a filter with another status; nothing was changed.
         """
         wanted = self._dead_filter(agent, error_class, text, older_than_ms, newer_than_ms)
-        check_text("status", status)
+        status = status_of(status) or "DEAD_LETTER"
         check_whole_number("limit", limit)
         if wanted.narrows:
             from relaymesh.operation import dead_task_ids
@@ -279,7 +287,9 @@ class Changes(Looks):
         )
         self._wake()
         from relaymesh.audit.event import maintenance_records
+        from relaymesh.ownership import with_hourly_report
 
+        outcome = with_hourly_report(outcome, store, self.audit, actor=self._actor, now_ms=self._now_ms())
         self.audit.record_many(maintenance_records(outcome, actor=self._actor))
         return outcome
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from relaymesh.argument import check_task_id, check_text_or_none, check_time, check_whole_number
+from relaymesh.argument import check_task_id, check_text_or_none, check_time, check_whole_number, status_of
 from relaymesh.door.base import Door
 from relaymesh.errors import TaskFailedError, TaskNotFoundError
 from relaymesh.store import read
@@ -68,9 +68,10 @@ class Looks(Door):
         after: the cursor of the page before.
 
         Raises:
+            UnknownStatusError: there is no such status.
             InputError: the offset is too large, or ``after`` is no cursor.
         """
-        check_text_or_none("status", status)
+        status = status_of(status)
         check_text_or_none("after", after)
         check_whole_number("limit", limit)
         check_whole_number("offset", offset)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from relaymesh.argument import check_task_id, check_text, check_whole_number
 from relaymesh.door.base import Door
 from relaymesh.errors import RootError
-from relaymesh.view import Explanation, LeaseConflict, StatsOutcome
+from relaymesh.view import Explanation, LeaseConflict, LeaseReportOutcome, OwnershipEvent, StatsOutcome
 
 if TYPE_CHECKING:
     from relaymesh.view import (
@@ -112,6 +112,24 @@ class Observes(Door):
         check_whole_number("limit", limit)
         check_whole_number("since_hours", since_hours)
         return lease_conflicts(self._readable(), limit=limit, since_hours=since_hours, now_ms=self._now_ms)
+
+    def ownership_events(self, limit: int = 100, since_hours: int = 24) -> list[OwnershipEvent]:
+        """Return refused writes, recoveries and decisions about who owns a step, newest first."""
+        from relaymesh.ownership import events
+
+        return events(self._readable(), self.audit, limit=limit, since_hours=since_hours, now_ms=self._now_ms)
+
+    def lease_report(self, hours: int = 24, limit: int = 5000, *, out: str | Path | None = None) -> LeaseReportOutcome:
+        """Write the conflicts of the last hours, and what they come to, to a file below ``reports/`` or to ``out``.
+
+        Raises:
+            OutputFileError: it cannot be written; what was there is left as it was.
+        """
+        from relaymesh.ownership import report
+
+        path = None if out is None else Path(out)
+        store, now_ms, actor = self._readable(), self._now_ms, self._actor
+        return report(store, self.audit, hours=hours, limit=limit, out=path, actor=actor, now_ms=now_ms)
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """Return the rows of a read-only query, for reports that no method gives. Column names are the reference's."""

@@ -16,8 +16,9 @@ from relaymesh.store.log_file import log_bytes
 from relaymesh.store.node_report import read_reports
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.root import DATABASE
+from relaymesh.store.schedule_count import LATE_BOUNDS_S, active_schedules, late_counts, tick_counts
 from relaymesh.view import StatsOutcome
-from relaymesh.wire.node_report import OTHERS, NodeReport
+from relaymesh.wire.node_report import OTHERS, Distribution, NodeReport
 
 __all__ = ["metrics_text", "of_nodes", "of_root"]
 
@@ -74,6 +75,11 @@ def metrics_text(conn: sqlite3.Connection, root: Path, stats: StatsOutcome, *, n
     samples["relaymesh_queue_stalled_seconds"] = [Sample((), stalled_ms(conn, root / "run", now_ms=now_ms) / 1000)]
     samples["relaymesh_counts_age_seconds"] = [Sample((), stats.counts_age_ms / 1000)]
     samples["relaymesh_alert_active"] = _alerts(conn)
+    samples["relaymesh_schedules_active"] = [Sample((), active_schedules(conn))]
+    samples["relaymesh_schedule_ticks_total"] = [Sample((word,), n) for word, n in tick_counts(conn).items()]
+    counts, late_s = late_counts(conn)
+    late = Distribution(bounds=LATE_BOUNDS_S, counts=counts, total=late_s)
+    samples["relaymesh_schedule_late_seconds"] = [Sample((), late)]
     samples["relaymesh_store_database_bytes"] = [Sample((), _size(root / DATABASE))]
     samples["relaymesh_store_wal_bytes"] = [Sample((), log_bytes(root / DATABASE))]
     shut = why_shut(conn, root, now_ms=now_ms)

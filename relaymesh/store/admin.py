@@ -25,7 +25,7 @@ __all__ = [
 
 
 KEY_TTL_MS = 7 * 24 * 3_600_000
-"""How long the idempotency key of a task is held after its end."""
+"""How long the idempotency key of an ended task is held, unless ``idempotencyKeyRetentionMs`` says otherwise."""
 
 
 class CancelMode(Enum):

@@ -15,6 +15,7 @@ from relaymesh.core.retention import Ages, Pace, next_pace, pause_ns
 from relaymesh.outcome import CompactOutcome, PurgeOutcome
 from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.durable import remove_tree
+from relaymesh.store.lease_report import drop_reports
 from relaymesh.store.log_file import log_bytes
 from relaymesh.store.purge import Purge, Purged
 from relaymesh.store.store import Store
@@ -35,6 +36,7 @@ def purge(
     key_days: int,
     now_ms: int,
     files_are_messages: bool = False,
+    trail: AuditTrail | None = None,
     sleep: Sleep = time.sleep,
 ) -> PurgeOutcome:
     """Remove done and dead work of former days, and keys whose time is over; return what went.
@@ -49,17 +51,28 @@ def purge(
     work = Purge(store, ages, now_ms=lambda: now_ms)
     run_pieces(work, sleep)
     days, dead, retry = purge_files(store.root, done_before, (ages.dead_before_ms or 0) / 1000, remove=True)
+    drop_reports(store.root, ages.conflicts_before_ms)
     if work.purged.named_payloads:
         sweep(store, now_ms=now_ms)
-    return tell(store, "cli", work.purged, days, dead, retry, files_are_messages=files_are_messages)
+    trail = trail or AuditTrail(store.root, store.namespace)
+    return tell(store, trail, "cli", work.purged, days, dead, retry, files_are_messages=files_are_messages)
 
 
 def tell(
-    store: Store, actor: str, purged: Purged, days: set[str], dead: int, retry: int, *, files_are_messages: bool
+    store: Store,
+    trail: AuditTrail,
+    actor: str,
+    purged: Purged,
+    days: set[str],
+    dead: int,
+    retry: int,
+    *,
+    files_are_messages: bool,
+    segments: int = 0,
 ) -> PurgeOutcome:
-    """Write down what a purge removed, rows and files, and return it."""
+    """Write down what a purge removed, rows, files and segments of the audit log, and return it."""
     outcome = _outcome(purged, days, dead, retry, files_are_messages)
-    AuditTrail(store.root, store.namespace).record(
+    trail.record(
         "storage.purge",
         actor=actor,
         resource="runtime/storage",
@@ -72,6 +85,7 @@ def tell(
             "tasks": purged.tasks,
             "steps": purged.steps,
             "conflicts": purged.conflicts,
+            "audit_segments": segments,
         },
     )
     return outcome

@@ -28,6 +28,7 @@ class Conflict(NamedTuple):
     worker_id: str | None
     expected_epoch: int | None
     actual_status: str | None
+    actual_owner: str | None
     actual_epoch: int | None
 
 
@@ -58,7 +59,8 @@ def record_conflict(
 def conflicts_at(conn: sqlite3.Connection, now_ms: int) -> list[Conflict]:
     """Return the conflicts that were recorded at this instant, which is that of a transaction of the caller's."""
     rows = conn.execute(
-        "SELECT event_type, task_id, step_id, worker_id, expected_lease_epoch, actual_status, actual_lease_epoch"
+        "SELECT event_type, task_id, step_id, worker_id, expected_lease_epoch, actual_status,"
+        " actual_lease_owner, actual_lease_epoch"
         " FROM lease_conflicts WHERE occurred_at_ms=? ORDER BY id LIMIT ?",
         (now_ms, _ROWS_MAX),
     ).fetchall()

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane
+from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.claim import Choice, Claim, Claimant, ClaimedRow, Slots, choose, claim, take
 from relaymesh.store.submit import insert_claimed, insert_claimed_one, insert_tasks, is_direct, is_plain
 from relaymesh.store.throttle import Throttle
@@ -32,10 +33,12 @@ def submit_and_claim(
     namespace: str,
     now_ms: int,
     throttle: Callable[[], Throttle | None] = lambda: None,
+    key_age_ms: Callable[[], int] = lambda: KEY_TTL_MS,
 ) -> tuple[list[tuple[str, bool]], Claim]:
     """Insert single-step tasks and claim ready steps; return what each alone would return.
 
-    throttle: makes what holds for one claim. The caller holds the write transaction.
+    throttle: makes what holds for one claim. key_age_ms: as for ``insert_tasks``.
+    The caller holds the write transaction.
     """
     fresh: dict[Lane, list[Candidate]] = {}
     for number, task in enumerate(tasks, 1):
@@ -47,12 +50,14 @@ def submit_and_claim(
             fresh.setdefault(lane, []).append(Candidate(-number, step.agent_id, pool, now_ms, key))
     held = throttle()
     if held is not None and not all(map(is_plain, tasks)) and held.has_keyed():
-        results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms)
+        results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms, key_age_ms=key_age_ms)
         return results, claim(conn, slots, state, claimant, now_ms, throttle=throttle())
     choice = choose(conn, slots, state, fresh, throttle=held)
     picks = choice.planned.picks
     if len(tasks) == len(picks) == 1 and picks[0].row_id < 0 and is_plain(tasks[0]):
-        return _submit_and_claim_one(conn, tasks, choice, state, claimant, namespace=namespace, now_ms=now_ms)
+        return _submit_and_claim_one(
+            conn, tasks, choice, state, claimant, namespace=namespace, now_ms=now_ms, key_age_ms=key_age_ms
+        )
     running = [-pick.row_id - 1 for pick in picks if pick.row_id < 0]
     chosen = set(running)
     first = insert_claimed(
@@ -64,7 +69,7 @@ def submit_and_claim(
         now_ms=now_ms,
     )
     if first is None:
-        results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms)
+        results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms, key_age_ms=key_age_ms)
         return results, claim(conn, slots, state, claimant, now_ms, throttle=throttle())
     rows = take(conn, choice, claimant, now_ms)
     claimed: list[ClaimedRow] = []
@@ -88,12 +93,13 @@ def _submit_and_claim_one(
     *,
     namespace: str,
     now_ms: int,
+    key_age_ms: Callable[[], int],
 ) -> tuple[list[tuple[str, bool]], Claim]:
     """The same for one task that is all there is to claim, in two statements instead of five."""
     (task,), planned = tasks, choice.planned
     row_id = insert_claimed_one(conn, task, claimant, namespace=namespace, now_ms=now_ms)
     if row_id is None:
-        return insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms), Claim((), state, 0)
+        return insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms, key_age_ms=key_age_ms), Claim((), state, 0)
     running = _born_running(task, row_id, planned.picks[0].pool, claimant)
     return [(task.task_id, False)], choice.claim_of([running])
 

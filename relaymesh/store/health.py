@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from relaymesh.audit.key import load_secret
+from relaymesh.audit.key import AuditKeyError, load_secret
 from relaymesh.core.disk import short_of_disk
 from relaymesh.core.stall import STALL_MS
 from relaymesh.errors import RelayMeshError
+from relaymesh.store.audit_key import anchor_audit_key
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.root import DATABASE, refuse_emptied
@@ -147,10 +148,18 @@ def _database(root: Path, now_ms: int) -> _Database:
             with store.snapshot():
                 stalled = stalled_ms(store.conn, root / "run", now_ms=now_ms)
             reads = True
+            key_problem = _key_identity(store, now_ms)
             with store.write():  # the write lock can be had, and the disk takes a write
                 store.add_counter("health_checks", 1)
-            return _Database(reads=True, writes=True, stalled_ms=stalled)
+            return _Database(reads=True, writes=True, stalled_ms=stalled, problem=key_problem)
         finally:
             store.close()
     except RelayMeshError as error:
         return _Database(reads=reads, stalled_ms=stalled, problem=str(error))
+
+
+def _key_identity(store: Store, now_ms: int) -> str:
+    try:
+        return anchor_audit_key(store, now_ms=now_ms)
+    except (AuditKeyError, OSError, ValueError):
+        return ""  # it cannot be read: that has a sentence of its own

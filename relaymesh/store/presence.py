@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from relaymesh.errors import InputError, UsageError
+from relaymesh.file_lock import lock, unlock
 from relaymesh.store.error import RootReadOnlyError
-from relaymesh.store.file_lock import lock, unlock
 
 __all__ = ["BadNodeIdError", "NodeIdTakenError", "Presence", "host_name", "is_alive", "living_nodes", "take_presence"]
 

@@ -29,11 +29,11 @@ import msgspec
 from relaymesh.audit import AuditTrail
 from relaymesh.core.restoration import epoch_after_import
 from relaymesh.errors import InputError, RootError
+from relaymesh.file_lock import Hold, holding
 from relaymesh.outcome import SnapshotImportOutcome
 from relaymesh.store import adapt
 from relaymesh.store.durable import remove_tree, sync_tree
 from relaymesh.store.error import RootReadOnlyError, StoreFullError
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.payload import NO_SPACE
 from relaymesh.store.presence import living_nodes
 from relaymesh.store.root import DATABASE, IMPORTS, REPLACED, create_layout

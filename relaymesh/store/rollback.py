@@ -38,12 +38,14 @@ class NotReversibleError(InputError):
 
     code = "not_reversible"
 
-    def __init__(self, version: str, first: str = "") -> None:
-        super().__init__(version, first)
-        self.version, self.first = version, first
+    def __init__(self, version: str, first: str = "", full: str = "") -> None:
+        super().__init__(version, first, full)
+        self.version, self.first, self.full = version, first, full
 
     def __str__(self) -> str:
         what = f"take back {self.first} before it" if self.first else "import a snapshot of before it"
+        if self.full:
+            what = f"it would lose rows of {self.full}; delete them first, or {what}"
         return f"the migration {self.version} cannot be taken back now: {what}; nothing was changed"
 
 
@@ -72,7 +74,7 @@ def roll_back(root: Path, version: str, migrations: Sequence[Migration] = MIGRAT
 
     Raises:
         UnknownMigrationError: this release has none of this version.
-        NotReversibleError: it has no way back, or a later one must go first.
+        NotReversibleError: it has no way back, or a later one must go first, or there are rows that it would lose.
         RootInUseError: a node works on the root.
         RootMissingError, RootError, StoreError
     """
@@ -92,6 +94,9 @@ def roll_back(root: Path, version: str, migrations: Sequence[Migration] = MIGRAT
                 raise NotReversibleError(version, later)
             if migration.down is None:
                 raise NotReversibleError(version)
+            for table in migration.empty:
+                if conn.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None:
+                    raise NotReversibleError(version, full=table)
             statements = statements_of(migration.down)
             for statement in statements:
                 conn.execute(statement)

@@ -22,6 +22,7 @@ from relaymesh.store.zone import zone_of
 
 __all__ = [
     "SCHEDULES_MAX",
+    "STATES",
     "TICKS_KEPT",
     "ScheduleExistsError",
     "ScheduleLimitError",
@@ -35,6 +36,8 @@ __all__ = [
     "recent_ticks",
     "resume_schedule",
 ]
+
+STATES: Final = ("ACTIVE", "PAUSED", "ENDED")
 
 SCHEDULES_MAX: Final = 10_000
 """Schedules of one root."""

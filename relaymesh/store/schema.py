@@ -34,7 +34,8 @@ class Migration(NamedTuple):
 
     checksum: SHA-256 of ``up``, hex; written down, because every command that opens a root compares it, and to load
         the library that computes it takes longer than to look a task up.
-    down: statements that take it back without losing data; None where that cannot be.
+    down: statements that take it back without losing data; None where that cannot be. empty: tables that must have no
+        rows for that.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Migration(NamedTuple):
     checksum: str
     up: str
     down: str | None = None
+    empty: tuple[str, ...] = ()
 
 
 _BASE = f"""
@@ -354,6 +356,13 @@ ALTER TABLE tasks DROP COLUMN unique_key;
 ALTER TABLE steps DROP COLUMN concurrency_key;
 """
 
+# Only while there is no schedule (the ticks that are left then are of none) and nothing was ever discarded.
+_NO_SCHEDULES = """
+DROP TABLE discards;
+DROP TABLE schedule_ticks;
+DROP TABLE schedules;
+"""
+
 MIGRATIONS = (
     Migration(
         1,
@@ -376,6 +385,8 @@ MIGRATIONS = (
         "schedules, their ticks, and discarded dead letters",
         "365a236c1678722221f53b9fc7326cadcd18c18cb0adcc4ad8f492c0d4bf0fca",
         _SCHEDULES,
+        _NO_SCHEDULES,
+        empty=("schedules", "discards"),
     ),
     Migration(
         4,

@@ -27,12 +27,12 @@ from typing import Final
 from relaymesh import __version__
 from relaymesh.audit import AuditTrail
 from relaymesh.errors import InputError
+from relaymesh.file_lock import Hold, holding
 from relaymesh.outcome import SnapshotExportOutcome
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.database import Database
 from relaymesh.store.durable import hash_file, remove_tree, sync_folder, sync_tree, write_file
 from relaymesh.store.error import RootCorruptError, StoreFullError, translate
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.migration import schema_number
 from relaymesh.store.payload import NO_SPACE, payload_name
 from relaymesh.store.root import DATABASE

@@ -23,6 +23,7 @@ from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.template import render_stored
 from relaymesh.core.throttle import Limit, LimitScope, PauseScope, Rules
 from relaymesh.core.workflow_error import StepInputError
+from relaymesh.errors import RootError
 from relaymesh.store import admin, control, recover, schedule_due
 from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.clock import save_clock
@@ -72,7 +73,7 @@ class Store(Database):
         if any(task.unique is not None for task in tasks):
             results = self._submit_unique(tasks, now_ms)
         else:
-            results = insert_tasks(self.conn, tasks, namespace=self.namespace, now_ms=now_ms)
+            results = self._insert(tasks, now_ms)
         spread = [
             task.task_id
             for task, (_, deduplicated) in zip(tasks, results, strict=True)
@@ -82,6 +83,18 @@ class Store(Database):
             settled = spread_roots(self.conn, spread, now_ms=now_ms, read_output=self.payloads.read)
             finish_tasks(self.conn, settled, now_ms)
         return results
+
+    def _insert(self, tasks: Sequence[NewTask], now_ms: int) -> list[tuple[str, bool]]:
+        return insert_tasks(self.conn, tasks, namespace=self.namespace, now_ms=now_ms, key_age_ms=self._key_age_ms)
+
+    def _key_age_ms(self) -> int:
+        from relaymesh.core.retention import KEEP
+        from relaymesh.settings import load_settings
+
+        try:
+            return load_settings(self.root).idempotency_key_retention_ms
+        except RootError:
+            return KEEP  # rather a duplicate that is refused than a task that runs twice
 
     def _expect_keys(self, tasks: Sequence[NewTask], now_ms: int) -> None:
         """Let claims look for keys from now on, when one of these has the first."""
@@ -95,7 +108,7 @@ class Store(Database):
         from relaymesh.store.unique import submit_unique
 
         def insert(some: Sequence[NewTask]) -> list[tuple[str, bool]]:
-            return insert_tasks(self.conn, some, namespace=self.namespace, now_ms=now_ms)
+            return self._insert(some, now_ms)
 
         return submit_unique(self.conn, tasks, insert, now_ms=now_ms)
 
@@ -215,6 +228,7 @@ class Store(Database):
             namespace=self.namespace,
             now_ms=now_ms,
             throttle=lambda: self._throttle(node_id, now_ms),
+            key_age_ms=self._key_age_ms,
         )
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
@@ -388,9 +402,12 @@ class Store(Database):
         due_ms = schedule_due.next_due_ms(self.conn)
         if due_ms is None or due_ms > now_ms:
             return []
+        from relaymesh.store.schedule_count import count_fired
         from relaymesh.store.schedule_fire import fire_due
 
-        return fire_due(self.press(now_ms=now_ms))
+        fired = fire_due(self.press(now_ms=now_ms))
+        count_fired(self.conn, fired, now_ms=now_ms)
+        return fired
 
     def expire_tasks(self, *, now_ms: int, limit: int) -> list[str]:
         """Cancel what has not been started of tasks whose expiry has passed; return the tasks that changed."""

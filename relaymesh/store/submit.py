@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from relaymesh.core.retention import KEEP
 from relaymesh.store.admin import KEY_TTL_MS, let_go_of_key
 from relaymesh.store.bulk import write_rows
 from relaymesh.store.claim import Claimant
@@ -71,15 +72,22 @@ _DEPENDENCIES = (
 
 
 def insert_tasks(
-    conn: sqlite3.Connection, tasks: Sequence[NewTask], *, namespace: str, now_ms: int
+    conn: sqlite3.Connection,
+    tasks: Sequence[NewTask],
+    *,
+    namespace: str,
+    now_ms: int,
+    key_age_ms: Callable[[], int] = lambda: KEY_TTL_MS,
 ) -> list[tuple[str, bool]]:
     """Insert tasks with their steps; return ``(task_id, deduplicated)`` for each, in order.
+
+    key_age_ms: how long a key is held after the end of its task, 0 for ever; asked for keys of old tasks only.
 
     A task whose key is live names the task that holds it and stores nothing. The caller holds the write transaction.
     """
     rows = [_task_row(task) for task in tasks]
     shared = (namespace, now_ms)
-    fresh, results = _insert_fresh(conn, tasks, rows, (*shared, "PENDING"))
+    fresh, results = _insert_fresh(conn, tasks, rows, (*shared, "PENDING"), key_age_ms)
     sole = [_waiting_step_row(task) for task in fresh if is_plain(task)]
     write_rows(conn, _SOLE_STEPS, sole, shared, one=_SOLE_STEP)
     write_rows(conn, _STEPS, [row for task in fresh if not is_plain(task) for row in _step_rows(task)], shared)
@@ -101,10 +109,11 @@ def _insert_fresh(
     tasks: Sequence[NewTask],
     rows: Sequence[Sequence[object]],
     shared: tuple[str, int, str],
+    key_age_ms: Callable[[], int],
 ) -> tuple[Sequence[NewTask], list[tuple[str, bool]]]:
     """Insert the rows of tasks whose keys are not taken; return these tasks, and what became of each."""
     if len(tasks) == 1:
-        return _insert_one_by_one(conn, tasks, rows, shared)
+        return _insert_one_by_one(conn, tasks, rows, shared, key_age_ms)
     conn.execute("SAVEPOINT submit")
     if write_rows(conn, _TASKS, rows, shared) == len(rows):
         conn.execute("RELEASE submit")
@@ -112,7 +121,7 @@ def _insert_fresh(
     # Some key is taken, perhaps by an earlier task of this very batch: find out which, one at a time.
     conn.execute("ROLLBACK TO submit")
     conn.execute("RELEASE submit")
-    return _insert_one_by_one(conn, tasks, rows, shared)
+    return _insert_one_by_one(conn, tasks, rows, shared, key_age_ms)
 
 
 def insert_claimed(
@@ -167,13 +176,14 @@ def _insert_one_by_one(
     tasks: Sequence[NewTask],
     rows: Sequence[Sequence[object]],
     shared: tuple[str, int, str],
+    key_age_ms: Callable[[], int],
 ) -> tuple[list[NewTask], list[tuple[str, bool]]]:
     fresh: list[NewTask] = []
     results: list[tuple[str, bool]] = []
     for task, row in zip(tasks, rows, strict=True):
         stored = write_rows(conn, _TASKS, [row], shared, one=_TASK)
         # A key whose time is over may not have been let go yet: that happens in rounds, of a node or by hand.
-        if not stored and let_go_of_key(conn, task.idempotency_key, before_ms=shared[1] - KEY_TTL_MS):
+        if not stored and _let_go(conn, task.idempotency_key, shared[1], key_age_ms):
             stored = write_rows(conn, _TASKS, [row], shared, one=_TASK)
         if stored:
             fresh.append(task)
@@ -184,6 +194,17 @@ def _insert_one_by_one(
         ).fetchone()
         results.append((holder, True))
     return fresh, results
+
+
+def _let_go(conn: sqlite3.Connection, key: str | None, now_ms: int, key_age_ms: Callable[[], int]) -> bool:
+    """Let go of a key whose time is over; return whether it was. A duplicate of a new task costs one look."""
+    before_ms = now_ms - KEY_TTL_MS
+    old = conn.execute(
+        "SELECT 1 FROM tasks WHERE idempotency_key=? AND key_live=1 AND finished_at_ms<? AND updated_at_ms<?",
+        (key, before_ms, before_ms),
+    ).fetchone()
+    age_ms = key_age_ms() if old is not None else KEEP
+    return age_ms != KEEP and let_go_of_key(conn, key, before_ms=now_ms - age_ms)
 
 
 def _task_row(task: NewTask) -> tuple[object, ...]:

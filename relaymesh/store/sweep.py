@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from relaymesh.file_lock import Hold, holding
 from relaymesh.store.database import Database
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.payload import payload_name
 from relaymesh.store.snapshot import PAYLOAD_GUARD
 

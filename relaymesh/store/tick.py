@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
+from relaymesh.core.retention import KEEP
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.settings import Settings
-from relaymesh.store.admin import KEY_TTL_MS
 from relaymesh.store.clock import boot_id, load_clock, save_clock
 from relaymesh.store.presence import host_name, is_alive
 from relaymesh.store.store import Store
@@ -58,7 +58,8 @@ def maintenance_tick(
             store.restart_waits(now_ms=now_ms)
         fired = store.fire_due(now_ms=now_ms)
         store.expire_tasks(now_ms=now_ms, limit=limit)
-        store.forget_keys(before_ms=now_ms - KEY_TTL_MS, limit=_KEYS_PER_TICK)
+        if settings.idempotency_key_retention_ms != KEEP:
+            store.forget_keys(before_ms=now_ms - settings.idempotency_key_retention_ms, limit=_KEYS_PER_TICK)
     on_fired(fired)
     return MaintenanceOutcome(
         node_id=node_id,

@@ -19,6 +19,7 @@ from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.slo import Levels
 from relaymesh.store.alert import load_alerts, recent_changes, save_alerts
 from relaymesh.store.counter import counters
+from relaymesh.store.lease_report import hourly_path
 from relaymesh.store.node_report import read_reports
 from relaymesh.store.store import Store
 from relaymesh.wire import codec
@@ -149,7 +150,8 @@ def test_a_queue_that_lags_for_the_sustain_window_fires_one_alert_with_counter_r
     assert counters(desk.writes.conn)["slo_alert_fire"] == 1
     assert [(line["rule"], line["event"]) for line in recent_changes(desk.root, 10)] == [("queue_lag", "fired")]
     rows = [json.loads(line) for line in (desk.root / "audit" / "audit.log").read_text().splitlines()]
-    assert [(row["action"], row["actor"], row["result"]) for row in rows] == [("slo.evaluate", "runtime", "alert")]
+    told = [(row["action"], row["actor"], row["result"]) for row in rows if row["action"] != "lease.report.generate"]
+    assert told == [("slo.evaluate", "runtime", "alert")]
 
 
 def test_it_is_over_once_the_queue_has_been_empty_for_the_recovery_window(desk: Desk) -> None:
@@ -221,3 +223,16 @@ def test_an_alert_is_logged_with_its_rule(desk: Desk, caplog) -> None:
     (record,) = [record for record in caplog.records if record.name == "relaymesh.alerts"]
     assert (record.levelno, record.rule) == (logging.WARNING, "queue_lag")
     assert "queue_lag fired" in record.getMessage()
+
+
+def test_a_node_writes_the_report_of_lease_conflicts_once_an_hour(desk: Desk) -> None:
+    desk.tick()
+    first = hourly_path(desk.root, desk.now_ms())
+    written_ns = first.stat().st_mtime_ns
+    desk.tick()
+    assert first.stat().st_mtime_ns == written_ns
+
+    desk.tick(3_600_000_000_000)
+
+    assert hourly_path(desk.root, desk.now_ms()).exists()
+    assert len(list(first.parent.glob("lease-conflicts-*.json"))) == 2

@@ -12,10 +12,12 @@ from actors.address import Address
 from actors.retention import FIRST_NS, GUARD, OFF_NS, RetentionActor
 from actors.store_needs import NodeFacts
 from actors.timer import Target, Timer
+from relaymesh.audit import AuditTrail
+from relaymesh.audit.verify import verify
 from relaymesh.core.retention import ROWS_FIRST
 from relaymesh.core.retry import RetryPolicy
+from relaymesh.file_lock import Hold, holding
 from relaymesh.settings import load_settings
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.wire.codec import Message
 from relaymesh.wire.kernel import Ping
 from tests.actors.fakes import PATIENCE_S, ManualTimers
@@ -174,3 +176,40 @@ def test_a_settings_file_that_is_broken_meanwhile_keeps_the_old_ages(desks: list
         desk.pass_ns(1_000_000_000)
 
     assert desk.tasks == MANY
+
+
+def test_old_segments_of_the_audit_log_go_one_a_piece_and_the_rest_still_verifies(
+    desks: list[Desk], tmp_path: Path
+) -> None:
+    at_ms = [NOON]
+    trail = AuditTrail(tmp_path / "root", segment_bytes=1, now_ms=lambda: at_ms[0])
+    desk = desk_of(desks, tmp_path, auditSegmentRetentionMs=3 * DAY, doneRetentionMs=0, idempotencyKeyRetentionMs=0)
+    for _ in range(8):
+        trail.record("a", actor="cli", resource="r", result="ok")
+        at_ms[0] += DAY
+    trail.pack()
+
+    desk.pass_ns(FIRST_NS)
+    for _ in range(50):
+        desk.pass_ns(1_000_000_000)
+
+    left = sorted(path.name for path in trail.place.segments.glob("*.gz"))
+    assert left == ["audit-00000006.jsonl.gz", "audit-00000007.jsonl.gz"]
+    assert desk.timers.pieces >= 5
+    assert verify(trail.place).reason == ""
+    (purged,) = [row for row in desk.rows() if row["action"] == "storage.purge"]
+    assert purged["details"]["audit_segments"] == 5  # type: ignore[index]
+
+
+def test_an_age_of_nought_keeps_the_audit_log_for_ever(desks: list[Desk], tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path / "root", segment_bytes=1, now_ms=lambda: 1_000)
+    desk = desk_of(desks, tmp_path, auditSegmentRetentionMs=0)
+    for _ in range(3):
+        trail.record("a", actor="cli", resource="r", result="ok")
+    trail.pack()
+
+    desk.pass_ns(FIRST_NS)
+    for _ in range(20):
+        desk.pass_ns(1_000_000_000)
+
+    assert len(list(trail.place.segments.glob("*.gz"))) == 2

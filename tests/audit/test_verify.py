@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -289,3 +290,39 @@ def test_details_deeper_than_the_bound_do_not_keep_a_row_from_being_written(root
     AuditTrail(root).record("a", actor="cli", resource="r", result="ok", details=deep)
 
     assert check(root).checked == 1
+
+
+DROP = (
+    "import os, signal, sys; from pathlib import Path; from relaymesh.audit import AuditTrail\n"
+    "left = int(sys.argv[2])\n"
+    "def watch(event, args):\n"
+    "    global left\n"
+    "    if event in ('open', 'os.remove') and 'audit' in str(args[0]):\n"
+    "        left -= 1\n"
+    "        if left == 0:\n"
+    "            os.kill(os.getpid(), getattr(signal, 'SIGKILL', signal.SIGTERM))\n"
+    "sys.addaudithook(watch)\n"
+    "AuditTrail(Path(sys.argv[1])).drop_before(5_000_000, at_most=2)\n"
+)
+
+
+def test_a_removal_of_segments_that_is_killed_at_any_file_is_finished_by_the_next(root: Path, tmp_path: Path) -> None:
+    now = [1_000_000]
+    trail = AuditTrail(root, segment_bytes=1, now_ms=lambda: now[0])
+    for _ in range(4):
+        trail.record("a", actor="cli", resource="r", result="ok")
+        now[0] += 1_000_000
+    trail.pack()
+    copy, killed = tmp_path / "copy", 0
+    for step in range(1, 40):
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(root, copy)
+        ended = subprocess.run([sys.executable, "-c", DROP, str(copy), str(step)], check=False).returncode
+
+        assert check(copy).reason == ""
+        AuditTrail(copy).drop_before(5_000_000)
+        assert (check(copy).reason, list((copy / "audit" / "segments").glob("*.gz"))) == ("", [])
+        if ended == 0:
+            break
+        killed += 1
+    assert killed >= 8

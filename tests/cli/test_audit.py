@@ -56,7 +56,7 @@ def test_a_whole_chain_is_told_with_all_fields_in_order(terminal) -> None:
 
 
 def test_a_broken_chain_ends_with_status_1_and_says_where(terminal) -> None:
-    def broken(limit: int, *, on_fault) -> AuditIntegrityOutcome:  # type: ignore[no-untyped-def]
+    def broken(limit: int, *, accept_key, on_fault) -> AuditIntegrityOutcome:  # type: ignore[no-untyped-def]
         on_fault("record 2 is the first that is broken")
         return AuditIntegrityOutcome(
             ok=False,

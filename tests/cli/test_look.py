@@ -8,6 +8,7 @@ from relaymesh.view import (
     Explanation,
     HealthOutcome,
     LeaseConflict,
+    LeaseReportOutcome,
     LogEntry,
     StatsOutcome,
     TaskPage,
@@ -265,8 +266,6 @@ def test_a_derived_idempotency_key_is_whole_in_80_columns(terminal, monkeypatch)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--status", "deadletter"], 'there is no status "deadletter"; did you mean "DEAD_LETTER"?'),
-        (["--status", "zzz"], 'there is no status "zzz": use PENDING, RUNNING,'),
         (["--status", "RUNNING"], "no tasks that fit"),
         (["--label", "a=b", "--after", "5:tsk_1"], "no tasks that fit"),
         (["--offset", "5"], "no tasks that fit"),
@@ -410,3 +409,14 @@ def test_the_commands_that_look_are_recorded_with_what_was_asked_and_found(termi
     assert (listed["action"], listed["actor"], listed["resource"]) == ("tasks.list", "cli", "runtime/tasks")
     assert listed["details"] == {"status": "PENDING", "limit": 7, "offset": 0, "count": 0}
     assert conflicts["details"] == {"limit": 100, "since_hours": 2, "count": 0}
+
+
+def test_ownership_events_and_the_lease_report_take_the_options_of_their_names(terminal) -> None:
+    terminal.answers(ownership_events=[], lease_report=LeaseReportOutcome(generated=True, path="p", rows=2))
+
+    assert terminal.run("ownership-events", "--limit", "7", "--since-hours", "2").document == []
+    assert terminal.asked("ownership_events") == ((7, 2), {})
+    assert terminal.client.audit.records[0]["details"] == {"limit": 7, "since_hours": 2, "count": 0}
+    assert terminal.run("lease-report", "--hours", "3").document == {"generated": True, "path": "p", "rows": 2}
+    assert terminal.asked("lease_report") == ((3, 5000), {"out": None})
+    assert terminal.run("lease-report", "--limit", "9").status == 2

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relaymesh import Client
+from relaymesh.audit import AuditTrail
 from relaymesh.errors import RootError
 from relaymesh.evidence import SpanOfTimeError
 from relaymesh.view import TaskRequest
+from tests.store.bench import NOON
 
 
 @pytest.fixture
@@ -144,3 +148,31 @@ def test_each_namespace_has_its_own_log(tmp_path: Path) -> None:
 
     assert [row["namespace"] for row in rows(blue)] == ["blue"]
     assert rows(green) == []
+
+
+def test_a_masked_field_of_the_settings_is_masked_whoever_makes_the_row(tmp_path: Path) -> None:
+    root, at_ms = tmp_path / "data", [NOON]
+    client = Client(root, now_ms=lambda: at_ms[0])
+    client.submit("echo", "1")
+    client.close()
+    client = Client(root, now_ms=lambda: at_ms[0])
+    settings = {"auditMaskedFields": ["reason", "task-label", "mode", "tick", "bytes"]}
+    (root / "relaymesh-settings.json").write_text(json.dumps(settings))
+    task_id = client.submit("echo", "1").task_id
+
+    client.cancel(task_id)  # by the client
+    client.cluster_epoch_bump(reason="told nobody")  # by what the client calls, with a trail of its own
+    client.metrics()
+    client.schedules.create("late", at_ms=NOON + 10, agent="echo")
+    at_ms[0] += 1_000
+    client.maintenance()
+    cli = [sys.executable, "-m", "relaymesh", "--root", str(root)]
+    subprocess.run([*cli, "cluster-epoch-bump", "--reason", "told nobody"], check=True, capture_output=True)
+    AuditTrail(root).record("a", actor="cli", resource="r", result="ok", details={"Task_Label": "told nobody"})
+
+    found = rows(client)
+    assert "told nobody" not in json.dumps(found)
+    masked = {row["action"]: row["details"] for row in found}
+    assert masked["task.cancel"]["mode"] == masked["cluster.epoch.bump"]["reason"] == "***"
+    assert masked["runtime.metrics"]["bytes"] == "***"
+    assert masked["schedule.fire"]["tick"] == "***"

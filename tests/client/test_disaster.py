@@ -12,7 +12,7 @@ import pytest
 from relaymesh.client import Client
 from relaymesh.disaster import KeepError, every
 from relaymesh.errors import RelayMeshError
-from relaymesh.store.file_lock import Hold, holding
+from relaymesh.file_lock import Hold, holding
 from relaymesh.store.snapshot import SnapshotBusyError
 from relaymesh.store.verify import verify_snapshot
 

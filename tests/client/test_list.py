@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from relaymesh.argument import UnknownStatusError
 from relaymesh.client import Client
 from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.store.root import DATABASE
@@ -25,7 +26,27 @@ def test_tasks_are_listed_with_the_newest_change_first_in_pages(client: Client, 
     assert [task.task_id for task in client.tasks(limit=2, offset=1)] == order[1:3]
     assert [task.task_id for task in client.tasks(status="SUCCESS")] == ids[:1]
     assert [task.task_id for task in client.tasks(status="PENDING", limit=1)] == [ids[4]]
-    assert client.tasks(status="BOGUS") == []
+    assert [task.task_id for task in client.tasks(status=" success ")] == ids[:1]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("BOGUS", 'there is no status "BOGUS": use PENDING, RUNNING, '),
+        ("deadletter", 'there is no status "deadletter"; did you mean "DEAD_LETTER"? use PENDING, '),
+        ("", 'there is no status "": use PENDING, '),
+    ],
+)
+def test_a_status_that_no_task_is_ever_in_is_refused_and_the_others_are_named(
+    client: Client, status: str, said: str
+) -> None:
+    task_id = client.submit("echo", "1").task_id
+
+    for ask in (client.tasks, client.tasks_page, client.replay_batch):
+        with pytest.raises(UnknownStatusError) as refused:
+            ask(status=status)
+        assert str(refused.value).startswith(said)
+    assert client.task(task_id).status == "PENDING"
 
 
 def test_tasks_are_found_by_a_label(client: Client) -> None:

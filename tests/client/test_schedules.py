@@ -210,3 +210,8 @@ def test_a_schedule_whose_clock_went_back_is_looked_at_by_maintenance(client: Cl
     client.maintenance()
 
     assert [run.tick_ms for run in client.schedules.show("s").runs] == [NOON + 100 * HOUR, NOON + 11 * HOUR]
+
+
+def test_a_state_that_no_schedule_is_ever_in_is_refused(client: Client) -> None:
+    with pytest.raises(InputError, match='there is no state "ASLEEP" of a schedule: use ACTIVE, PAUSED, ENDED'):
+        client.schedules.list(state="ASLEEP")

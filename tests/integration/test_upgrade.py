@@ -217,3 +217,33 @@ def test_a_migration_that_is_killed_at_any_statement_is_taken_up_by_the_next(num
         statement += 1
     assert schema_of(root) == made_anew(tmp_path / "new", SCHEMA_VERSION)
     assert statement > (40 if number == 0 else 3)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "INSERT INTO schedules(schedule_id, name, kind, payload, cursor_ms, created_at_ms, updated_at_ms)"
+        " VALUES ('s', 's', 'every', '', 0, 0, 0)",
+        "INSERT INTO discards VALUES ('t', 'why', 'who', 1, 0)",
+    ],
+    ids=["schedules", "discards"],
+)
+def test_a_migration_is_not_taken_back_while_there_are_rows_that_it_would_lose(row: str, tmp_path: Path) -> None:
+    root, version = tmp_path / "root", "20261128_003_schedules"
+    create_layout(root)
+    open_at(3, root)
+    conn = connect(root / DATABASE)
+    conn.execute(row)
+    conn.close()
+    before = schema_of(root)
+
+    with pytest.raises(NotReversibleError) as caught:
+        roll_back(root, version)
+
+    assert "would lose rows of" in str(caught.value) and "nothing was changed" in str(caught.value)
+    assert schema_of(root) == before
+    conn = connect(root / DATABASE)
+    conn.execute("DELETE FROM schedules")
+    conn.execute("DELETE FROM discards")
+    conn.close()
+    assert roll_back(root, version).removed_migration_row

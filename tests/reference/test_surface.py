@@ -30,16 +30,11 @@ SURFACE: Final[Mapping[str, Any]] = json.loads((Path(__file__).parent / "surface
 
 _KEYS = "payload encryption is not built yet"
 _CLAIM = "a claim is one statement that takes what is free, so none is ever refused"
-_REPORT = "the list and the report of the conflict table are not built yet; `lease-conflicts` prints its rows"
-_SCHEMA = "our database has another history of schemas, with names of its own"
+_SCHEMA = "our database has another history: neither those indexes nor an audit cursor are in it, so no alias"
 
 MISSING: Final[Mapping[str, str]] = {
-    "audit ownership.conflict.decision": _CLAIM,
-    "audit ownership.recover: result noop": "only `mesh-recover` writes it, and that belongs to the mesh",
     "audit payload.key.rotate": _KEYS,
     "audit worker.claim": _CLAIM,
-    "command lease-report": _REPORT,
-    "command ownership-events": _REPORT,
     "command payload-key-rotate": _KEYS,
     "command payload-key-status": _KEYS,
     "option worker --node-id: default 'node-local'": "it is node-local, or the next free one: two workers may start so",

@@ -14,8 +14,8 @@ import pytest
 
 from relaymesh.client import Client
 from relaymesh.core.retention import Ages
+from relaymesh.file_lock import Hold, holding
 from relaymesh.store.cleanup import compact, preview, purge
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.purge import Purge
 from relaymesh.store.snapshot import PAYLOAD_GUARD
 from relaymesh.store.store import Store

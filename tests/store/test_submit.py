@@ -9,12 +9,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaymesh.client import Client, default_key
 from relaymesh.core.workflow import derived_key, parse
+from relaymesh.settings import load_settings
 from relaymesh.store.admin import KEY_TTL_MS, CancelMode, forget_keys
+from relaymesh.store.tick import maintenance_tick
 from tests.store.bench import NOON, Bench
 
 
@@ -227,4 +230,32 @@ def test_a_key_whose_time_is_over_is_free_also_where_nobody_has_let_it_go(tmp_pa
     bench.now_ms += 10_000
     ((second, deduplicated), _) = bench.submit(bench.new_task(key="mine"), bench.new_task(key="another"))
     assert not deduplicated and second != first
+    bench.close()
+
+
+@pytest.mark.parametrize(("age_days", "days", "held"), [(30, 29, True), (30, 31, False), (0, 4_000, True)])
+def test_a_key_is_held_for_as_long_as_the_settings_say(tmp_path: Path, age_days: int, days: int, held: bool) -> None:
+    bench = Bench(tmp_path / "root")
+    day = 86_400_000
+    (bench.root / "relaymesh-settings.json").write_text(f'{{"idempotencyKeyRetentionMs": {age_days * day}}}')
+    ((first, _),) = bench.submit(bench.new_task(key="mine"))
+    bench.run_all()
+
+    bench.now_ms += days * day
+    maintenance_tick(bench.store, "n", load_settings(bench.root), now_ms=bench.now_ms)
+
+    ((found, deduplicated),) = bench.submit(bench.new_task(key="mine"))
+    assert (found == first, deduplicated) == (held, held)
+    bench.close()
+
+
+def test_a_key_is_held_while_the_settings_cannot_be_read(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "root")
+    ((first, _),) = bench.submit(bench.new_task(key="mine"))
+    bench.run_all()
+    (bench.root / "relaymesh-settings.json").write_text("{broken")
+
+    bench.now_ms += 2 * KEY_TTL_MS
+
+    assert bench.submit(bench.new_task(key="mine")) == [(first, True)]
     bench.close()

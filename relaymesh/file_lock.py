@@ -1,6 +1,7 @@
 """Locks on files that the operating system drops when their holder ends, however it ends.
 
 node lock      run/<node>.lock            one live node (relaymesh.store.presence)
+audit lock     audit/audit.lock           one writer of the audit log at a time (relaymesh.audit.lock)
 import lock    run/import.guard           one import into a root at a time, exclusive
 payload lock   run/payload.guard          shared by exports, exclusive for who deletes payload files
 output lock    <out>/.snapshot/guard      one export into a folder at a time, exclusive
