@@ -6,23 +6,29 @@
 Rows wait a moment, so that a node under load makes one write of many commits and an idle one does nothing twice. Nobody
 waits for them, and only the first row of a batch wakes anybody: under load two threads woken a commit would cost more
 than the rows. When more rows wait than the desk holds, new ones are given up and counted, and a row says how many.
-What a killed node had not written yet is lost with it; its next start says so in a row.
+What a killed node had not written yet is lost with it; its next start says so in a row, and records the tasks that it
+finds in the database and not in the log.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 from actors.address import Address
 from actors.base import Actor
 from actors.timer import Timers
 from relaymesh.audit.trail import AuditTrail
-from relaymesh.errors import ActorError
-from relaymesh.wire.audit_mail import FlushAudit, PackAudit, RowsWait
+from relaymesh.errors import ActorError, RelayMeshError
+from relaymesh.wire.audit import Record
+from relaymesh.wire.audit_mail import FlushAudit, PackAudit, RecoverSubmits, RowsWait
 
 __all__ = ["BATCH_ROWS", "ROWS_MAX", "AuditActor", "AuditDesk"]
+
+log = logging.getLogger("relaymesh.audit")
 
 ROWS_MAX = 65_536
 """Rows that may wait for the disk, some 30 MB."""
@@ -30,6 +36,10 @@ BATCH_ROWS = 4_096
 """Rows that are written at once, however short they have waited."""
 WAIT_NS = 25_000_000
 """How long rows wait for others."""
+SETTLE_NS = 1_000_000_000
+"""How long after the start of a node others may still be writing rows about tasks of its former self's time."""
+DEATH_MS = 15_000
+"""How long before its last heartbeat the rows of a killed node are looked through: some heartbeats, and a slow disk."""
 PACK_NS = 2_000_000_000
 """How long nothing is written before segments are compressed."""
 
@@ -71,6 +81,11 @@ class AuditDesk:
         if not heard:
             self._give_up()
 
+    def died(self, last_heard_ms: int, now_ms: int) -> None:
+        """The node's former self ended without a word; ``now_ms`` is after all that it did."""
+        with contextlib.suppress(ActorError):
+            self._address.tell(RecoverSubmits(last_heard_ms - DEATH_MS, now_ms))
+
     def take(self) -> tuple[list[str], int]:
         """Return the rows that wait, and how many were given up and not told of yet; they are the caller's now."""
         with self._turn:
@@ -97,10 +112,17 @@ class AuditDesk:
 class AuditActor(Actor):
     """See the module."""
 
-    takes = RowsWait | FlushAudit | PackAudit
+    takes = RowsWait | FlushAudit | PackAudit | RecoverSubmits
 
-    def __init__(self, trail: AuditTrail, desk: AuditDesk, timers: Timers) -> None:
+    def __init__(
+        self,
+        trail: AuditTrail,
+        desk: AuditDesk,
+        timers: Timers,
+        unrecorded: Callable[[int, int], Sequence[Record]] = lambda *_: (),
+    ) -> None:
         super().__init__()
+        self._unrecorded = unrecorded
         self._trail = trail
         self._desk = desk
         self._timers = timers
@@ -118,12 +140,18 @@ class AuditActor(Actor):
             case PackAudit():
                 if self._trail.pack(at_most=1):
                     self._timers.after(PACK_NS // 10, self.address, PackAudit(), key="pack")
+            case RecoverSubmits(since_ms, before_ms, settled) if not settled:
+                again = RecoverSubmits(since_ms, before_ms, settled=True)
+                self._timers.after(SETTLE_NS, self.address, again, key="recover")
+            case RecoverSubmits(since_ms, before_ms):
+                self._recover(since_ms, before_ms)
             case _:
                 assert_never(message)
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "flush")
         self._timers.cancel(self.address, "pack")
+        self._timers.cancel(self.address, "recover")
         self._write()
 
     def crashed(self) -> None:
@@ -137,3 +165,13 @@ class AuditActor(Actor):
             self._trail.append(bodies, lost=lost, lost_cause="overflow")
             self._in_hand = 0
             self._timers.after(PACK_NS, self.address, PackAudit(), key="pack")
+
+    def _recover(self, since_ms: int, before_ms: int) -> None:
+        try:
+            records = self._unrecorded(since_ms, before_ms)
+        except (RelayMeshError, OSError) as error:
+            log.warning("tasks that a killed node did not record could not be looked for: %s", error)
+            return
+        self._trail.record_many(records)
+        if records:
+            log.warning("%d tasks that the node's former self had not recorded are recorded now", len(records))

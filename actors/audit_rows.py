@@ -44,6 +44,7 @@ class Desk(Protocol):
     """Where finished rows go."""
 
     def offer(self, bodies: Sequence[str]) -> None: ...
+    def died(self, last_heard_ms: int, now_ms: int) -> None: ...
 
 
 class AuditRowsOf:
@@ -73,6 +74,7 @@ class AuditRowsOf:
         self._records: list[Record] = []
         self._expired: list[str] = []
         self._fired: Sequence[Fired] = ()
+        self._died_ms: int | None = None
         self.conflicts = False
 
     def remember_trace(self, grant: Grant) -> None:
@@ -105,7 +107,8 @@ class AuditRowsOf:
         ).fetchone()
         self._former_died = row is not None
         if row is not None:
-            self._records.append(death_record(self._node_id, int(row[0])))
+            self._died_ms = int(row[0])
+            self._records.append(death_record(self._node_id, self._died_ms))
 
     def took_over(self, requeued: Reclaimed) -> None:
         """The node took back what its former self ran; one that had died may have left nothing."""
@@ -178,4 +181,6 @@ class AuditRowsOf:
                     self._traces.pop(step.lease.lease_token, None)
         bodies += [body_of(record, namespace=namespace, now_ms=now_ms, masked=self._masked) for record in self._records]
         desk.offer(bodies)
+        if self._died_ms is not None:
+            desk.died(self._died_ms, now_ms)
         self.begin(now_ms)

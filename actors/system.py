@@ -97,6 +97,7 @@ from relaymesh.wire.store import (
 
 if TYPE_CHECKING:
     from relaymesh.otel import Tracing
+    from relaymesh.wire.audit import Record
 
 __all__ = ["GRACE_MS", "INTENSITY", "Node", "build"]
 
@@ -259,6 +260,19 @@ class Node:
             self._tracing.committed(finished, began_ns=ended_ns - spent_ns, ended_ns=ended_ns)
             self._tracing.claimed(claimed, began_ns=ended_ns - spent_ns, ended_ns=ended_ns)
 
+    def _unrecorded(self, since_ms: int, before_ms: int) -> Sequence[Record]:
+        """Return records of tasks that nobody has recorded; called by the AuditActor, on a connection of its own."""
+        from relaymesh.store.database import Database
+        from relaymesh.store.unrecorded import unrecorded_submits
+
+        with (
+            contextlib.closing(
+                Database.open(self.root, namespace=self.facts.namespace, now_ms=self.now_ms(), create=False)
+            ) as store,
+            store.reading(),
+        ):
+            return unrecorded_submits(store.conn, self._trail, since_ms=since_ms, before_ms=before_ms)
+
     def refused(self) -> None:
         """The database refused a transaction."""
         self._measures.refused()
@@ -377,7 +391,7 @@ class Node:
     def _start_actors(self) -> bool:
         at, timers = self.addresses, self._timers
         workers = self._workers()
-        audit = Child(at["audit"], lambda: AuditActor(self._trail, self._desk, timers))
+        audit = Child(at["audit"], lambda: AuditActor(self._trail, self._desk, timers, self._unrecorded))
         children = [
             # First, so that it is stopped last, and of its own, so that its crash restarts nobody.
             Child(

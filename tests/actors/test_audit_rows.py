@@ -19,9 +19,13 @@ class Desk:
 
     def __init__(self) -> None:
         self.bodies: list[str] = []
+        self.deaths: list[tuple[int, int]] = []
 
     def offer(self, bodies: Sequence[str]) -> None:
         self.bodies += bodies
+
+    def died(self, last_heard_ms: int, now_ms: int) -> None:
+        self.deaths.append((last_heard_ms, now_ms))
 
     def rows(self, action: str) -> list[dict[str, Any]]:
         rows = [json.loads(body + '"}') for body in self.bodies]
@@ -93,5 +97,6 @@ def test_a_node_that_died_and_left_nothing_is_recorded_as_looked_after_once(benc
     rows.took_over(Reclaimed())
     rows.hand_in()
 
+    assert desk.deaths == [(5, bench.now_ms)]
     (looked,) = desk.rows("ownership.recover")
     assert (looked["result"], looked["details"]["dead_nodes"], looked["details"]["reclaimed"]) == ("noop", ["n1"], 0)
