@@ -34,7 +34,7 @@ def metrics(call: Call) -> None:
 
 
 @command("serve-metrics", example="relaymesh --root data serve-metrics --port 9464")
-@click.option("--port", type=WholeNumber(min=0), default=9464, help="TCP port; 0 takes a free one.")
+@click.option("--port", type=WholeNumber(min=0, max=65_535), default=9464, help="TCP port; 0 takes a free one.")
 @click.option("--path", default="/metrics", help="Where the page is; anything else is 404.")
 @click.option("--bind", default="127.0.0.1", metavar="HOST", help="Address to listen at; by default this machine only.")
 @click.option("--auth-file", metavar="FILE", help="Who may read, as JSON; without it everybody who gets there.")

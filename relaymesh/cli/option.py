@@ -96,6 +96,8 @@ class WholeNumber(click.IntRange):
             if self.clamp:
                 return int(self.min)
             self.fail(f"{value} is too small: the least is {self.min}", param, ctx)
+        if self.max is not None and number > self.max:
+            self.fail(f"{value} is too large: the most is {self.max}", param, ctx)
         return number
 
     def _describe_range(self) -> str:
