@@ -20,6 +20,7 @@ from relaymesh.audit.event import (
     maintenance_records,
     recovery_record,
     submit_bodies,
+    used_up_record,
 )
 from relaymesh.core.mask import field_names
 from relaymesh.store.admin import cluster_epoch
@@ -32,6 +33,7 @@ from relaymesh.wire.audit import Record, body_of
 from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, RunMaintenance, SubmitTasks
 
 if TYPE_CHECKING:
+    from relaymesh.store.budget import Row
     from relaymesh.store.schedule_fire import Fired
 
 __all__ = ["TRACES_MAX", "AuditRowsOf", "Desk"]
@@ -99,6 +101,10 @@ class AuditRowsOf:
         """Attempts ended with their worker process."""
         self._records += lost_records(message.leases, error=message.error, actor=self._actor)
         self.conflicts = True
+
+    def used_up(self, budgets: Sequence[Row]) -> None:
+        """Budgets have nothing left."""
+        self._records += [used_up_record(budget, actor=self._actor) for budget in budgets]
 
     def before_start(self, store: Store) -> None:
         """The node is about to take a new generation: whether its former self said goodbye is still to be seen."""

@@ -15,6 +15,7 @@ from relaymesh.agents.order import order_for
 from relaymesh.agents.spec import AgentSpec
 from relaymesh.wire.store import (
     CancelGrants,
+    CutSteps,
     FinishedStep,
     Grant,
     GrantsRefused,
@@ -37,7 +38,7 @@ _REPORT_EVERY = 128
 class InlineWorkerActor(Actor):
     """See the module. A step takes microseconds, so a cancel or revoke always comes too late and is ignored."""
 
-    takes = RunGrants | CancelGrants | RevokeGrants
+    takes = RunGrants | CancelGrants | RevokeGrants | CutSteps
 
     def __init__(self, specs: Mapping[str, AgentSpec], store: Address, queue: Address) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class InlineWorkerActor(Actor):
                 pass  # meant for the incarnation before us; the queue has given them back since
             case RunGrants(grants):
                 self._run_all(grants)
-            case CancelGrants() | RevokeGrants():
+            case CancelGrants() | RevokeGrants() | CutSteps():
                 pass
             case _:
                 assert_never(message)

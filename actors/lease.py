@@ -16,6 +16,7 @@ from actors.timer import Timers
 from relaymesh.core import lease as rules
 from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import (
+    AttemptSpent,
     LeasesEnded,
     LeasesLost,
     LeasesTaken,
@@ -23,16 +24,21 @@ from relaymesh.wire.store import (
     Renewed,
     RenewLeases,
     ResendLeases,
+    SpendSteps,
+    SpendTick,
     StoreChanged,
     VerifyLeases,
 )
 from relaymesh.wire.work import StepProgress
 
-__all__ = ["PROGRESS_MAX", "VERIFY_AGE_NS", "LeaseActor"]
+__all__ = ["PROGRESS_MAX", "SPEND_EVERY_NS", "VERIFY_AGE_NS", "LeaseActor"]
 
 VERIFY_AGE_NS = 100_000_000
 """A step that has run this long is looked at when another process commits, so that a cancel need not wait for the
 next renewal; shorter ones end before it matters."""
+
+SPEND_EVERY_NS = 500_000_000
+"""How often, at most, a node writes down what its running attempts have spent: one write for all of them."""
 
 PROGRESS_MAX = 4_096
 """Words of running steps that wait for the next renewal; more than that are dropped, they are hints."""
@@ -55,7 +61,17 @@ class _Word:
 class LeaseActor(Actor):
     """See the module."""
 
-    takes = LeasesTaken | LeasesEnded | Renewed | LeaseTick | StepProgress | StoreChanged | SettingsChanged
+    takes = (
+        LeasesTaken
+        | LeasesEnded
+        | Renewed
+        | LeaseTick
+        | StepProgress
+        | AttemptSpent
+        | SpendTick
+        | StoreChanged
+        | SettingsChanged
+    )
 
     def __init__(self, lease_timeout_ms: int, store: Address, queue: Address, timers: Timers) -> None:
         super().__init__()
@@ -67,6 +83,8 @@ class LeaseActor(Actor):
         self._tick_at_ns: int | None = None
         # The last word of each running step; goes to disk with the next renewal of its lease.
         self._progress: dict[int, _Word] = {}
+        # What attempts have spent, the last word of each; goes to the store in one write.
+        self._spent: dict[str, AttemptSpent] = {}
 
     def started(self) -> None:
         self._queue.tell(ResendLeases())
@@ -95,6 +113,10 @@ class LeaseActor(Actor):
             case StepProgress(row_id, lease_token, text):
                 if row_id in self._progress or len(self._progress) < PROGRESS_MAX:
                     self._progress[row_id] = _Word(lease_token, text, now_ns)
+            case AttemptSpent():
+                self._keep_spent(message)
+            case SpendTick():
+                self._tell_spent()
             case StoreChanged():
                 old = self._machine.held_since(now_ns - VERIFY_AGE_NS)
                 if old:
@@ -108,6 +130,18 @@ class LeaseActor(Actor):
             case _:
                 assert_never(message)
         self._set_timer(now_ns)
+
+    def _keep_spent(self, message: AttemptSpent) -> None:
+        if not self._spent:
+            self._timers.after(SPEND_EVERY_NS, self.address, SpendTick(), key="spend")
+        self._spent[message.lease.lease_token] = message
+        if len(self._spent) >= PROGRESS_MAX:
+            self._tell_spent()
+
+    def _tell_spent(self) -> None:
+        if self._spent:
+            self._store.tell(SpendSteps(tuple(self._spent.values())))
+            self._spent = {}
 
     def _set_timer(self, now_ns: int) -> None:
         wake_at_ns = self._machine.wake_at_ns

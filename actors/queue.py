@@ -22,6 +22,7 @@ from relaymesh.wire.store import (
     CancelGrants,
     Claimed,
     Committed,
+    CutSteps,
     Demand,
     DrainOver,
     DrainQueue,
@@ -36,6 +37,7 @@ from relaymesh.wire.store import (
     ResendLeases,
     RevokeGrants,
     RunGrants,
+    StepCut,
     TakeOver,
     TellLeases,
     TookOver,
@@ -83,6 +85,7 @@ class QueueActor(Actor):
         | Committed
         | GrantsRefused
         | LeasesLost
+        | CutSteps
         | ResendLeases
         | DrainQueue
         | DrainOver
@@ -167,6 +170,8 @@ class QueueActor(Actor):
                 self._tell_taken()
             case SettingsChanged(owner_lease_ms):
                 self._tell_after_ns = tell_after_ns(owner_lease_ms)
+            case CutSteps(cuts):
+                self._cut(cuts)
             case ResendLeases():
                 if self._told:
                     self._lease.tell(LeasesTaken(self._leases(self._told.items()), 0))
@@ -224,6 +229,12 @@ class QueueActor(Actor):
         return tuple(
             row_id for row_id, epoch in leases if row_id in grants and grants[row_id].lease.lease_epoch == epoch
         )
+
+    def _cut(self, cuts: tuple[StepCut, ...]) -> None:
+        """Pass on which steps have to end because of a budget; they stay in the books until their reports."""
+        for name in {cut.worker for cut in cuts} & self._workers.keys():
+            its = tuple(cut for cut in cuts if cut.worker == name)
+            self._workers[name].address.tell(CutSteps(its))
 
     def _forget(self, row_ids: Iterable[int]) -> None:
         for row_id in row_ids:

@@ -35,6 +35,7 @@ from relaymesh.wire.store import (
     AttemptLost,
     Claimed,
     Committed,
+    CutSteps,
     Demand,
     FinishedStep,
     FinishSteps,
@@ -47,6 +48,7 @@ from relaymesh.wire.store import (
     Renewed,
     RenewLeases,
     RunMaintenance,
+    SpendSteps,
     StoreAnswer,
     StoreChanged,
     SubmitTasks,
@@ -95,6 +97,7 @@ class StoreActor(Actor):
         | ReleaseSteps
         | AttemptLost
         | RenewLeases
+        | SpendSteps
         | PollStore
         | TakeOver
         | WriteNode
@@ -187,6 +190,8 @@ class StoreActor(Actor):
                 self._take_demand(message)
             case RenewLeases():
                 batch.renewals.append(message)
+            case SpendSteps(attempts):
+                batch.spent.extend(attempts)
             case PollStore(hint):
                 if hint:
                     self._maybe_ready = self._hinted = True  # the rest has time until the next look of our own
@@ -356,6 +361,8 @@ class StoreActor(Actor):
         audit = self._audit
         audit.begin(now_ms)
         store, facts = self._store, self._facts
+        if store.used_up:
+            store.take_used_up()  # of a transaction that failed
         tasks = [task for message, _ in batch.submits for task in message.tasks]
         straight = bool(tasks) and all(map(is_direct, tasks)) and self._may_claim()
         if tasks and not straight:
@@ -390,6 +397,12 @@ class StoreActor(Actor):
             lost_leases = tuple((lease[0], lease[2]) for lease in renewal.leases if lease[0] in gone)
             cancelled = store.cancel_reasons(gone) if gone else ()
             done.tells.append((self._lease, Renewed(kept, lost_leases, renewal.asked_at_ns, cancelled=cancelled)))
+        if batch.spent:
+            cuts = store.spend(batch.spent, now_ms=now_ms)
+            if cuts:
+                done.tells.append((self._queue, CutSteps(cuts)))
+        if store.used_up:
+            audit.used_up(store.take_used_up())
         for node in batch.nodes:
             # A heartbeat that was on its way while we took over from ourselves says nothing about others.
             if node.generation == self._generation and not store.write_heartbeat(node, now_ms=now_ms):
@@ -629,6 +642,7 @@ class StoreActor(Actor):
         kept.finished[:0] = batch.finished
         kept.released[:0] = batch.released
         kept.lost[:0] = batch.lost
+        kept.spent[:0] = batch.spent
         kept.take_over |= batch.take_over
 
     def _leave_out(self, batch: Batch, error: RelayMeshError) -> None:

@@ -10,6 +10,7 @@ from actors.reply import Reply
 from relaymesh.store.claim import Claim
 from relaymesh.wire.store import (
     AttemptLost,
+    AttemptSpent,
     FinishedStep,
     LeaseRef,
     ReleaseSteps,
@@ -33,6 +34,7 @@ class Batch:
     released: list[ReleaseSteps] = field(default_factory=list)
     lost: list[AttemptLost] = field(default_factory=list)
     renewals: list[RenewLeases] = field(default_factory=list)
+    spent: list[AttemptSpent] = field(default_factory=list)
     nodes: list[WriteNode] = field(default_factory=list)
     maintenance: list[tuple[RunMaintenance, Reply]] = field(default_factory=list)
     alerts: list[tuple[WriteAlerts, Reply]] = field(default_factory=list)
@@ -45,6 +47,7 @@ class Batch:
         parts += [Batch(released=[message]) for message in self.released]
         parts += [Batch(lost=[message]) for message in self.lost]
         parts += [Batch(renewals=[message]) for message in self.renewals]
+        parts += [Batch(spent=[attempt]) for attempt in self.spent]
         parts += [Batch(nodes=[message]) for message in self.nodes]
         parts += [Batch(maintenance=[entry]) for entry in self.maintenance]
         parts += [Batch(alerts=[entry]) for entry in self.alerts]
@@ -59,6 +62,7 @@ class Batch:
             or self.released
             or self.lost
             or self.renewals
+            or self.spent
             or self.nodes
             or self.maintenance
             or self.alerts
@@ -74,6 +78,7 @@ class Batch:
             + sum(len(message.leases) for message in self.released)
             + len(self.lost)
             + len(self.renewals)
+            + len(self.spent)
             + len(self.nodes)
             + len(self.maintenance)
             + len(self.alerts)

@@ -11,28 +11,44 @@ from actors.base import Actor
 from relaymesh.agents.order import order_for
 from relaymesh.agents.spec import AgentSpec
 from relaymesh.agents.thread_runner import ThreadRunner
+from relaymesh.core.budget import BUDGET_EXHAUSTED
+from relaymesh.core.outcome import Failed
 from relaymesh.wire.store import (
+    AttemptSpent,
     CancelGrants,
+    CutSteps,
     FinishedStep,
     FinishSteps,
     Grant,
     GrantsRefused,
+    LeaseRef,
     RevokeGrants,
     RunGrants,
     WorkerUp,
 )
-from relaymesh.wire.work import StepProgress, StepReport, StepsRevoked, StepStarted
+from relaymesh.wire.work import StepProgress, StepReport, StepSpent, StepsRevoked, StepStarted
 
 __all__ = ["ThreadWorkerActor"]
 
 _STOP_S = 2.0
+_CANCELLED_MAX = 1_024
 
 
 class ThreadWorkerActor(Actor):
     """See the module. A thread cannot be killed: one that does not end within its grace time is given up and
     reported."""
 
-    takes = RunGrants | CancelGrants | RevokeGrants | StepStarted | StepProgress | StepReport | StepsRevoked
+    takes = (
+        RunGrants
+        | CancelGrants
+        | RevokeGrants
+        | StepStarted
+        | StepProgress
+        | StepSpent
+        | CutSteps
+        | StepReport
+        | StepsRevoked
+    )
 
     def __init__(
         self, specs: Mapping[str, AgentSpec], threads: int, store: Address, queue: Address, lease: Address
@@ -44,6 +60,7 @@ class ThreadWorkerActor(Actor):
         self._queue = queue
         self._lease = lease
         self._held: dict[int, Grant] = {}
+        self._cancelled: dict[str, LeaseRef] = {}
         self._start = 0
         self._runner: ThreadRunner | None = None
 
@@ -75,11 +92,20 @@ class ThreadWorkerActor(Actor):
                 for row_id in row_ids:
                     held = self._held.pop(row_id, None)
                     if held is not None:
+                        self._keep_cancelled(held)
                         self._runner.cancel(row_id, held.lease.lease_token, reason)
             case RevokeGrants():
                 pass  # every grant has a thread of its own, so all have begun
             case StepProgress():
                 self._lease.tell(message)
+            case StepSpent(row_id, lease_token, spent):
+                held = self._held.get(row_id)
+                if held is not None and held.lease.lease_token == lease_token:
+                    self._lease.tell(AttemptSpent(held.lease, self.address.name, spent))
+            case CutSteps(cuts):
+                for cut in cuts:
+                    failed = Failed(BUDGET_EXHAUSTED, cut.error, cut.retryable)
+                    self._runner.cut(cut.row_id, cut.lease_token, failed)
             case StepStarted():
                 pass
             case _:
@@ -93,7 +119,17 @@ class ThreadWorkerActor(Actor):
         self._held[grant.lease.row_id] = grant
         runner.start(order_for(grant, spec), self.address.tell)
 
+    def _keep_cancelled(self, grant: Grant) -> None:
+        """Remember who is charged for a cancelled step that still says what it has spent; the oldest is forgotten."""
+        if grant.allowances:
+            self._cancelled[grant.lease.lease_token] = grant.lease
+            if len(self._cancelled) > _CANCELLED_MAX:
+                del self._cancelled[next(iter(self._cancelled))]
+
     def _reported(self, report: StepReport) -> None:
+        lease = self._cancelled.pop(report.lease_token, None)
+        if lease is not None and report.spent:
+            self._lease.tell(AttemptSpent(lease, self.address.name, report.spent))
         grant = self._held.get(report.row_id)
         if grant is None or grant.lease.lease_token != report.lease_token:
             return  # an attempt that was given up before

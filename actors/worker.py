@@ -28,28 +28,35 @@ from actors.timer import Timers
 from relaymesh.agents.order import order_for
 from relaymesh.agents.process import KILL_MARGIN_MS, WorkerProcess
 from relaymesh.agents.spec import AgentSpec
+from relaymesh.core.budget import BUDGET_EXHAUSTED
 from relaymesh.core.credit import Ahead, Pace, credit, observed, overdue
+from relaymesh.core.outcome import Failed
 from relaymesh.errors import AgentError
 from relaymesh.wire.store import (
     AttemptLost,
+    AttemptSpent,
     CancelGrants,
+    CutSteps,
     FinishedStep,
     FinishSteps,
     Grant,
     GrantsRefused,
     RevokeGrants,
     RunGrants,
+    StepCut,
     WorkerCapacity,
     WorkerTick,
     WorkerUp,
 )
 from relaymesh.wire.work import (
     CancelStep,
+    CutStep,
     RevokeSteps,
     RunSteps,
     StepProgress,
     StepReport,
     StepReports,
+    StepSpent,
     StepsRevoked,
     StepStarted,
     StopWorker,
@@ -89,6 +96,8 @@ class _Held:
     first_at_ns: int | None = None
     cancelled_at_ns: int | None = None
     revoked: bool = False
+    cut_at_ns: int | None = None
+    cut: Failed | None = None
 
 
 class WorkerActor(Actor):
@@ -102,6 +111,8 @@ class WorkerActor(Actor):
         | WorkerRefused
         | StepStarted
         | StepProgress
+        | StepSpent
+        | CutSteps
         | StepReports
         | StepsRevoked
         | WorkerRetiring
@@ -170,6 +181,10 @@ class WorkerActor(Actor):
                 self._cancel(row_ids, reason)
             case StepProgress():
                 self._lease.tell(message)
+            case StepSpent():
+                self._spent(message)
+            case CutSteps(cuts):
+                self._cut(cuts)
             case StepStarted():
                 pass
             case WorkerReady(pid):
@@ -195,6 +210,8 @@ class WorkerActor(Actor):
         now_ns = self._timers.now_ns()
         unknown = tuple(g.lease.row_id for g in grants if g.lease.agent_id not in self._specs)
         known = [g for g in grants if g.lease.agent_id in self._specs]
+        if any(grant.allowances for grant in known):
+            known = self._one_at_a_time(known)
         if unknown:
             self._queue.tell(GrantsRefused(unknown))
         if not known:
@@ -211,6 +228,19 @@ class WorkerActor(Actor):
         self._send(RunSteps(tuple(orders)))
         self._mark_first()
         self._arm()
+
+    def _one_at_a_time(self, grants: list[Grant]) -> list[Grant]:
+        """Give back steps with a budget that would wait here: what they may spend is what is left when they begin.
+
+        So no more of a budget can be overspent than what the slots hold.
+        """
+        self._pace = Pace()
+        self._set_capacity(1)
+        first = 0 if self._held else 1
+        ahead = tuple(grant.lease.row_id for grant in grants[first:] if grant.allowances)
+        if ahead:
+            self._queue.tell(GrantsRefused(ahead))
+        return [*grants[:first], *(grant for grant in grants[first:] if not grant.allowances)]
 
     def _start_process(self) -> WorkerProcess | None:
         tell = self.address.tell
@@ -249,6 +279,26 @@ class WorkerActor(Actor):
                 self._send(CancelStep(row_id, held.grant.lease.lease_token, reason))
         self._arm()
 
+    def _cut(self, cuts: Iterable[StepCut]) -> None:
+        """End steps because of a budget; what they report is committed, unlike that of a cancelled one."""
+        for cut in cuts:
+            held = self._held.get(cut.row_id)
+            if held is not None and held.grant.lease.lease_token == cut.lease_token and held.cut is None:
+                self._note_cut(held, Failed(BUDGET_EXHAUSTED, cut.error, cut.retryable))
+                self._send(CutStep(cut.row_id, cut.lease_token, cut.error, cut.retryable))
+
+    def _spent(self, message: StepSpent) -> None:
+        held = self._held.get(message.row_id)
+        if held is None or held.grant.lease.lease_token != message.lease_token:
+            return
+        self._lease.tell(AttemptSpent(held.grant.lease, self.address.name, message.spent))
+        if message.cut and held.cut is None:
+            self._note_cut(held, Failed(BUDGET_EXHAUSTED, message.cut, message.retryable))
+
+    def _note_cut(self, held: _Held, failed: Failed) -> None:
+        held.cut, held.cut_at_ns = failed, self._timers.now_ns()
+        self._arm()
+
     # Answers.
 
     def _reported(self, reports: tuple[StepReport, ...]) -> None:
@@ -259,11 +309,14 @@ class WorkerActor(Actor):
             if held is None:
                 continue
             duration_ms = report.finished_at_ms - report.started_at_ms
-            self._pace = observed(self._pace, max(0, duration_ms) * _MS)
+            budgeted = held.grant.allowances  # nothing is sent ahead of it, however quick it is
+            self._pace = Pace() if budgeted else observed(self._pace, max(0, duration_ms) * _MS)
             # A success that was there before its lease was lost is for the store to judge: it is refused and recorded
             # there, or the lease stood after all.
             if held.cancelled_at_ns is None or report.kind == "succeeded":
                 finished.append(FinishedStep(held.grant.lease, report, name))
+            elif report.spent:
+                self._lease.tell(AttemptSpent(held.grant.lease, name, report.spent))
         if finished:
             self._blameless = 0
             report_finished(self._store, finished)
@@ -338,8 +391,9 @@ class WorkerActor(Actor):
 
     def _is_stuck(self, held: _Held, now_ns: int) -> bool:
         grace_ns = held.spec.grace_ms * _MS + _SLACK_NS
-        if held.cancelled_at_ns is not None and now_ns - held.cancelled_at_ns > grace_ns:
-            return True
+        for told_at_ns in (held.cancelled_at_ns, held.cut_at_ns):
+            if told_at_ns is not None and now_ns - told_at_ns > grace_ns:
+                return True
         return held.first_at_ns is not None and now_ns - held.first_at_ns > held.spec.timeout_ms * _MS + grace_ns
 
     def _kill_stuck(self, row_id: int, held: _Held) -> None:
@@ -360,13 +414,17 @@ class WorkerActor(Actor):
             assert held.first_at_ns is not None, "a step that did not begin does not run out of time"
             now_ms = _wall_ms()
             began_at_ms = now_ms - (self._timers.now_ns() - held.first_at_ns) // _MS
-            error = f"the step took longer than its limit of {held.spec.timeout_ms} ms and did not end when asked"
+            failed = held.cut or Failed(
+                "timeout",
+                f"the step took longer than its limit of {held.spec.timeout_ms} ms and did not end when asked",
+            )
             report = StepReport(
                 row_id,
                 lease.lease_token,
                 "failed",
-                code="timeout",
-                error=error,
+                code=failed.code,
+                error=failed.error,
+                retryable=failed.retryable,
                 started_at_ms=began_at_ms,
                 finished_at_ms=now_ms,
             )

@@ -17,6 +17,7 @@ from relaymesh.errors import InputError
 __all__ = [
     "UnknownStatusError",
     "agent_id_of",
+    "budget_of",
     "check_task_id",
     "check_text",
     "check_text_or_none",
@@ -70,6 +71,24 @@ def agent_id_of(value: object) -> str:
     agent_id = getattr(getattr(value, "__relaymesh_agent__", None), "agent_id", None)
     what_next = f"write {agent_id!r}" if agent_id is not None else 'write that, such as "echo"'
     raise InputError(f"an agent is named by the text of its id, and this is of type {_kind(value)}: {what_next}")
+
+
+def budget_of(value: object) -> dict[str, int | float | str]:
+    """Return the budget of a task: kinds and amounts.
+
+    Raises:
+        InputError: it is no mapping of texts to numbers.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and all(
+        isinstance(kind, str) and isinstance(amount, int | float | str) for kind, amount in value.items()
+    ):
+        return dict(value)
+    raise InputError(
+        f"a budget is a mapping of kinds to amounts, and this is of type {_kind(value)}:"
+        ' write it such as {"units:tokens": 50000}'
+    )
 
 
 def root_of(value: object) -> Path:

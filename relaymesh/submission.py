@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_BYTES",
     "BATCH_TASKS",
+    "BadBudgetError",
     "BadConcurrencyKeyError",
     "BadPayloadError",
     "BadTimeError",
@@ -86,6 +87,15 @@ class BadTimeError(InputError):
     """A delay, start or expiry that makes no sense."""
 
     code = "bad_time"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+
+
+class BadBudgetError(InputError):
+    """A budget that makes no sense; nothing was changed."""
+
+    code = "bad_budget"
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -164,7 +174,7 @@ def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: TaskIds, f
     """Return the rows of a request whose payload was checked.
 
     Raises:
-        BadTimeError, InputError: the times, the priority, the labels or the concurrency key are wrong.
+        BadTimeError, InputError: the times, the priority, the labels, the concurrency key or the budget are wrong.
     """
     derived = default_key(request.agent, payload)
     unique = None
@@ -190,6 +200,7 @@ def new_task(request: TaskRequest, payload: str, *, now_ms: int, ids: TaskIds, f
         labels=normalize_labels(request.labels) if request.labels else None,
         traceparent=_traceparent(request.traceparent),
         concurrency_key=_concurrency_key(request, payload) if request.concurrency_key else None,
+        budget=_budget(request.budget) if request.budget else (),
     )
 
 
@@ -246,11 +257,12 @@ def new_workflow(
     unique: str | None = None,
     on_duplicate: str | None = None,
     unique_key: str | None = None,
+    budget: Mapping[str, object] | None = None,
 ) -> NewTask:
-    """Return the rows of a workflow whose plan was checked.
+    """Return the rows of a workflow whose plan was checked. budget: beats that of the file, kind by kind.
 
     Raises:
-        BadTimeError, InputError: the times or the labels are wrong.
+        BadTimeError, InputError: the times, the labels or the budget are wrong.
     """
     check_text_or_none("idempotency_key", idempotency_key)
     check_text_or_none("traceparent", traceparent)
@@ -268,6 +280,7 @@ def new_workflow(
         expires_at_ms=_expires_at(now_ms, expires_in_ms),
         labels=normalize_labels(labels_of(labels)),
         traceparent=_traceparent(traceparent),
+        budget=tuple(sorted({**dict(plan.budget), **dict(_budget(budget))}.items())) if budget else None,
     )
 
 
@@ -324,6 +337,15 @@ def _store_group(
 
 def _key(key: str | None) -> str | None:
     return key if key is not None and key.strip() else None
+
+
+def _budget(amounts: object) -> tuple[tuple[str, int], ...]:
+    from relaymesh.core.budget_text import BudgetTextError, budgets_of
+
+    try:
+        return budgets_of(amounts)
+    except BudgetTextError as error:
+        raise BadBudgetError(str(error)) from None
 
 
 def _concurrency_key(request: TaskRequest, payload: str) -> str | None:

@@ -11,6 +11,7 @@ case, as in ``relaymesh.core.status``.
     run and operate   WorkerOutcome, MaintenanceOutcome, BenchmarkRunOutcome
     watch             StatsOutcome, HealthOutcome, LeaseConflict, SloAlertOutcome, AlertsOutcome
     cluster state     ClusterStateOutcome, ClusterEpochBumpOutcome
+    budgets           BudgetView, BudgetOutcome
     limits            LimitView, LimitOutcome, PauseView, PauseOutcome, QueueStatus
     settings          SettingView, SettingSetOutcome, SettingsReloadOutcome, SettingsHistoryEntry
     schedule          ScheduleView, ScheduleDetail, ScheduleRun, NextTick, ScheduleChange, BackfillOutcome
@@ -30,6 +31,8 @@ __all__ = [
     "BackfillOutcome",
     "BatchLine",
     "BenchmarkRunOutcome",
+    "BudgetOutcome",
+    "BudgetView",
     "CancelResult",
     "ClusterEpochBumpOutcome",
     "ClusterStateOutcome",
@@ -91,6 +94,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
         hash of agent and input) makes this one a duplicate; on_duplicate: ``return``, ``refuse``, ``replace`` or
         ``debounce``.
     concurrency_key: what it shares a limit with; with a slash in front, where in the input that stands (JSON pointer).
+    budget: what it may spend in all, such as ``{"units:tokens": 50000, "wall_seconds": 600}``.
     """
 
     agent: str
@@ -106,6 +110,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     unique: str | None = None
     on_duplicate: str | None = None
     unique_key: str | None = None
+    budget: dict[str, int | float | str] = {}
     line: int = 0
 
 
@@ -474,6 +479,36 @@ class LimitOutcome(View, frozen=True, kw_only=True):
     max_concurrency: int | None
     rate: str | None
     burst: int | None
+    message: str
+
+
+class BudgetView(View, frozen=True, kw_only=True):
+    """One budget. scope: ``agent``, ``key`` or ``task``; kind: ``wall_seconds``, ``cpu_seconds`` or ``units:NAME``.
+
+    Amounts are texts, exact to the millionth: amount that may be spent, spent so far, left (below 0 when more was spent
+    than that). per: the period, such as ``1d``, at whose end nothing is spent again, which is at ``turns_at_ms``; None
+    for a budget without.
+    """
+
+    scope: str
+    name: str
+    kind: str
+    amount: str
+    per: str | None
+    spent: str
+    left: str
+    turns_at_ms: int | None
+
+
+class BudgetOutcome(View, frozen=True, kw_only=True):
+    """The budget that was set or removed. message: ``set``, ``removed`` or ``not_found``."""
+
+    changed: bool
+    scope: str
+    name: str
+    kind: str
+    amount: str | None
+    per: str | None
     message: str
 
 

@@ -45,10 +45,14 @@ class Step:
 
 @dataclass(slots=True)
 class Workflow:
-    """Steps in the order in which they were added. Checked when it is submitted."""
+    """Steps in the order in which they were added. Checked when it is submitted.
+
+    budget: what it may spend in all, such as ``{"units:tokens": 50_000, "wall_seconds": 600}``.
+    """
 
     labels: dict[str, str] = field(default_factory=dict)
     priority: str | None = None
+    budget: dict[str, int | float | str] = field(default_factory=dict)
     _steps: list[dict[str, object]] = field(default_factory=list)
 
     def step(
@@ -84,6 +88,8 @@ class Workflow:
             document["labels"] = self.labels
         if self.priority is not None:
             document["priority"] = self.priority
+        if self.budget:
+            document["budget"] = self.budget
         return document
 
     def to_json(self) -> bytes:

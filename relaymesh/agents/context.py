@@ -4,6 +4,7 @@ A Python agent that takes a second parameter gets a ``Context``. ``Attempt`` is 
 (worker process, thread or node) keeps about the attempt and calls from outside.
 
     deadline reached ──┐
+    budget used up ────┤
     cancelled by node ─┴─▶ ``cancelled`` is set, once, with a reason ──▶ after the grace time: killed by the runner
 
 Once ``cancelled`` is set the attempt counts as timed out or cancelled, whatever the agent still returns: what an agent
@@ -15,7 +16,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
@@ -27,8 +28,13 @@ from relaymesh.wire.work import LogLine, StepOrder
 
 if TYPE_CHECKING:
     import logging
+    from decimal import Decimal
+
+    from relaymesh.agents.meter import Meter
+    from relaymesh.core.outcome import Failed
 
 __all__ = [
+    "BUDGET",
     "PROGRESS_CHARS_MAX",
     "PROGRESS_EVERY_MS",
     "SNOOZE_MS_MAX",
@@ -42,6 +48,7 @@ __all__ = [
 ]
 
 TIMEOUT: Final = "timeout"
+BUDGET: Final = "budget"
 PROGRESS_CHARS_MAX: Final = 1_024
 PROGRESS_EVERY_MS: Final = 100
 SNOOZE_MS_MAX: Final = 30 * 24 * 3_600_000
@@ -128,7 +135,9 @@ class Cancellation:
 class Attempt:
     """What a runner keeps about one attempt.
 
-    on_progress: takes the text of a heartbeat, at most ten a second.
+    on_progress: takes the text of a heartbeat, at most ten a second. on_spent: takes what was spent, at most two a
+        second and once when the attempt is cut.
+    meter: counts what is spent, where somebody asks or the agent says. overspent: how it fails when it is cut for that.
     announced: whether the node was told that it runs. waited_for: pids of children that the attempt itself waits for.
     """
 
@@ -136,13 +145,16 @@ class Attempt:
         "_late_progress",
         "_log",
         "_on_progress",
+        "_on_spent",
         "_progress_at_ns",
         "announced",
         "cancellation",
         "deadline_ns",
         "grace_ms",
+        "meter",
         "on_grace_over",
         "order",
+        "overspent",
         "started_at_ms",
         "started_at_ns",
         "waited_for",
@@ -154,6 +166,7 @@ class Attempt:
         *,
         grace_ms: int = DEFAULT_GRACE_MS,
         on_progress: Callable[[Attempt, str], None] | None = None,
+        on_spent: Callable[[Attempt, Mapping[str, int]], None] | None = None,
     ) -> None:
         self.order = order
         self.grace_ms = grace_ms
@@ -168,6 +181,17 @@ class Attempt:
         self._progress_at_ns = 0
         self._late_progress: str | None = None
         self._log: AttemptLog | None = None
+        self._on_spent = on_spent
+        self.overspent: Failed | None = None
+        self.meter: Meter | None = None
+        if order.allowances:
+            self._new_meter()
+
+    def _new_meter(self) -> Meter:
+        from relaymesh.agents.meter import Meter  # most attempts have none
+
+        meter = self.meter = Meter(self.order.allowances, self.started_at_ns)
+        return meter
 
     @property
     def log(self) -> AttemptLog:
@@ -183,6 +207,36 @@ class Attempt:
         """Ask the agent to end; the grace time counts from now on."""
         if self.cancellation.set(reason):
             self.deadline_ns = time.monotonic_ns() + self.grace_ms * 1_000_000
+
+    def spend(self, units: Mapping[str, int]) -> None:
+        """Count what the agent says it has spent, kinds to micros; ends the attempt when that is more than was left.
+
+        Raises:
+            TooManyUnitsError: nothing was counted.
+        """
+        meter = self.meter or self._new_meter()
+        if meter.crossed(meter.spend(units)) is not None:
+            self._judge(meter, time.monotonic_ns())
+
+    def cut(self, failed: Failed) -> None:
+        """End the attempt because a budget is used up, as a timeout would; its report is this failure."""
+        if self.overspent is None:
+            self.overspent = failed
+        self.cancel(BUDGET)
+
+    def spent(self) -> tuple[tuple[str, int], ...]:
+        """Return all that was spent, for the report; cheap when nobody counts."""
+        return () if self.meter is None else tuple(self.meter.total(time.monotonic_ns()).items())
+
+    def _judge(self, meter: Meter, now_ns: int) -> None:
+        """Cut the attempt when it has spent too much, and say what it has spent when that is due."""
+        spent = meter.total(now_ns)
+        failed = None if self.cancellation.is_set() else meter.crossed(spent)
+        if failed is not None:
+            self.cut(failed)
+        if self._on_spent is not None and (failed is not None or now_ns >= meter.beat_at_ns):
+            meter.beat(now_ns)
+            self._on_spent(self, spent)
 
     def progress(self, text: str) -> None:
         """Pass on a heartbeat, or keep the newest for the next ``pulse`` when they come too fast."""
@@ -209,8 +263,17 @@ class Attempt:
                     self.on_grace_over()
         if self._late_progress is not None:
             self.progress(self._late_progress)
+        if self.meter is not None and self.order.allowances:
+            return self._pulse_meter(self.meter, now_ns)
         late_ns = self._progress_at_ns + PROGRESS_EVERY_MS * 1_000_000
         return min(self.deadline_ns, late_ns) if self._late_progress is not None else self.deadline_ns
+
+    def _pulse_meter(self, meter: Meter, now_ns: int) -> int:
+        if now_ns >= meter.due_ns():
+            self._judge(meter, now_ns)
+        late_ns = self._progress_at_ns + PROGRESS_EVERY_MS * 1_000_000
+        due_ns = min(self.deadline_ns, meter.beat_at_ns if self.cancellation.is_set() else meter.due_ns())
+        return min(due_ns, late_ns) if self._late_progress is not None else due_ns
 
 
 class Context:
@@ -295,6 +358,22 @@ class Context:
         """
         text = progress if isinstance(progress, str) else msgspec.json.encode(progress).decode()
         self._attempt.progress(clean(text[:PROGRESS_CHARS_MAX]))
+
+    def spend(self, **units: int | float | str | Decimal) -> None:
+        """Say what the attempt has spent since it last said so: ``ctx.spend(tokens=1200, usd=0.02)``.
+
+        Names are of small letters, digits and ``_``; amounts are counted to the millionth. A budget in ``units:NAME``
+        is charged for it, also when the attempt fails or is killed later. Without such a budget it does nothing.
+
+        Raises:
+            ValueError: a name or an amount cannot be used; nothing was counted.
+            Cancelled: that was more than the budgets had left; the attempt ends as ``budget_exhausted``.
+        """
+        from relaymesh.core.budget_text import units_of
+
+        self._attempt.spend(units_of(units))
+        if self._attempt.overspent is not None:
+            raise Cancelled(self._attempt.overspent.error)
 
     def snooze(self, seconds: float) -> NoReturn:
         """End this attempt and run the step again after so many seconds; no attempt is counted.

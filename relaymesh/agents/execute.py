@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+
+from msgspec import structs
 
 from relaymesh.agents.builtin import run_builtin, run_builtin_inline
 from relaymesh.agents.context import Attempt
@@ -11,9 +13,9 @@ from relaymesh.agents.process_ref import Process
 from relaymesh.agents.python import CoroutineLoop, cancelled_outcome, run_python
 from relaymesh.agents.spec import AgentSpec, HttpTarget, Kind, PythonTarget, ScriptTarget
 from relaymesh.core.outcome import Failed, Outcome, Snoozed, Succeeded
-from relaymesh.wire.work import LogLine, StepOrder, StepReport
+from relaymesh.wire.work import LogLine, StepOrder, StepReport, StepSpent
 
-__all__ = ["report_of", "run_attempt", "run_inline"]
+__all__ = ["report_of", "run_attempt", "run_inline", "spent_message", "with_spending"]
 
 
 def run_attempt(spec: AgentSpec, attempt: Attempt, loop: CoroutineLoop, spare: Collection[Process] = ()) -> Outcome:
@@ -53,7 +55,20 @@ def run_inline(spec: AgentSpec, order: StepOrder, now_ms: int) -> StepReport:
         loop.close()
     if time.monotonic_ns() > attempt.deadline_ns and not isinstance(outcome, Failed):
         outcome = Failed("timeout", f"the step took longer than its limit of {order.timeout_ms} ms")
-    return report_of(order, outcome, attempt.log_lines(), now_ms, time.time_ns() // 1_000_000)
+    report = report_of(order, outcome, attempt.log_lines(), now_ms, time.time_ns() // 1_000_000)
+    return report if attempt.meter is None else with_spending(report, attempt)
+
+
+def with_spending(report: StepReport, attempt: Attempt) -> StepReport:
+    """Return the report with what the attempt has spent; only for those that have a meter."""
+    return structs.replace(report, spent=attempt.spent())
+
+
+def spent_message(attempt: Attempt, spent: Mapping[str, int]) -> StepSpent:
+    """Return what a running attempt says about what it has spent, and that it is ended for it if it is."""
+    order, cut = attempt.order, attempt.overspent
+    error, retryable = ("", True) if cut is None else (cut.error, cut.retryable)
+    return StepSpent(order.row_id, order.lease_token, tuple(spent.items()), error, retryable)
 
 
 def report_of(

@@ -28,12 +28,13 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from relaymesh.agents.capture import capture_prints, route_logging
 from relaymesh.agents.context import Attempt
-from relaymesh.agents.execute import report_of, run_attempt
+from relaymesh.agents.execute import report_of, run_attempt, spent_message, with_spending
 from relaymesh.agents.leftover import end_leftovers, watch_for_children
 from relaymesh.agents.memory import Memory
 from relaymesh.agents.pipe import FrameReader, import_fd, write_message
@@ -50,11 +51,13 @@ from relaymesh.agents.registry import Registry, load_registry
 from relaymesh.agents.running_mark import RunningMark
 from relaymesh.agents.spec import AgentSpec, Kind
 from relaymesh.agents.windows_job import end_with_this_process
+from relaymesh.core.budget import BUDGET_EXHAUSTED
 from relaymesh.core.outcome import Failed, Outcome
 from relaymesh.errors import MessageError, RelayMeshError
 from relaymesh.wire.work import (
     STARTED_AFTER_MS,
     CancelStep,
+    CutStep,
     RevokeSteps,
     RunSteps,
     StartWorker,
@@ -136,7 +139,10 @@ class Host:
             spec = self._registry.get(attempt.order.agent_id)
             outcome = _unknown(attempt.order) if spec is None else self._run_one(spec, attempt)
             now_ms = time.time_ns() // 1_000_000
-            self._finish(report_of(attempt.order, outcome, attempt.log_lines(), attempt.started_at_ms, now_ms), attempt)
+            report = report_of(attempt.order, outcome, attempt.log_lines(), attempt.started_at_ms, now_ms)
+            if attempt.meter is not None:
+                report = with_spending(report, attempt)
+            self._finish(report, attempt)
             if spec is not None:
                 self._retire_if_due(spec, attempt)
         self._pulse.stop()
@@ -144,6 +150,8 @@ class Host:
 
     def _run_one(self, spec: AgentSpec, attempt: Attempt) -> Outcome:
         attempt.grace_ms = spec.grace_ms
+        if attempt.meter is not None:
+            attempt.meter.measure_cpu()
         outcome = run_attempt(spec, attempt, self._loop, self._spare)
         if os.getpid() != self._pid:
             os._exit(1)  # an agent forked, and its child came back out of the agent: it is no worker
@@ -164,7 +172,7 @@ class Host:
                 self._changed.wait()
             order = self._queue.popleft()
             self._running.set(order.row_id)
-            self._current = Attempt(order, on_progress=self._send_progress)
+            self._current = Attempt(order, on_progress=self._send_progress, on_spent=self._send_spent)
             return self._current
 
     def _finish(self, report: StepReport, attempt: Attempt) -> None:
@@ -191,6 +199,13 @@ class Host:
         with self._lock:
             if attempt is self._current:
                 self._send(StepProgress(attempt.order.row_id, attempt.order.lease_token, text))
+
+    def _send_spent(self, attempt: Attempt, spent: Mapping[str, int]) -> None:
+        if attempt.overspent is not None:
+            self._pulse.poke()  # its grace time counts from now
+        with self._lock:
+            if attempt is self._current:
+                self._send(spent_message(attempt, spent))
 
     def _tick(self, now_ns: int) -> int | None:
         with self._lock:
@@ -249,6 +264,8 @@ class Host:
                     self._take(orders)
                 case CancelStep(row_id, lease_token, reason):
                     self._cancel(row_id, lease_token, reason)
+                case CutStep(row_id, lease_token, why, retryable):
+                    self._cut(row_id, lease_token, Failed(BUDGET_EXHAUSTED, why, retryable))
                 case RevokeSteps(row_ids):
                     self._revoke(row_ids)
                 case StopWorker():
@@ -274,6 +291,15 @@ class Host:
         if running and attempt is not None:
             attempt.cancel(reason)
             self._pulse.poke()  # its grace time counts from now
+
+    def _cut(self, row_id: int, lease_token: str, failed: Failed) -> None:
+        """End the attempt if it still runs: one that ended meanwhile is reported, with what it has spent."""
+        with self._lock:
+            attempt = self._current
+            running = attempt is not None and _is(attempt.order, row_id, lease_token)
+        if running and attempt is not None:
+            attempt.cut(failed)
+            self._pulse.poke()
 
     def _revoke(self, row_ids: tuple[int, ...]) -> None:
         wanted = set(row_ids)

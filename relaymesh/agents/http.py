@@ -25,7 +25,10 @@ from relaymesh.core.outcome import Failed, Outcome, Succeeded
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["run_http"]
+__all__ = ["SPEND_HEADER", "run_http"]
+
+SPEND_HEADER: Final = "x-relaymesh-spend"
+"""What a call has cost, in any answer: ``tokens=1200, usd=0.02``."""
 
 _RETRYABLE: Final = frozenset((408, 425, 429))
 _REDIRECTS: Final = frozenset((307, 308))  # those that keep the method and the body
@@ -99,6 +102,8 @@ class _Call:
 
     def _answer(self, response: httpx.Response, url: str, shown: str) -> Outcome | str:
         status = response.status_code
+        if SPEND_HEADER in response.headers:
+            self._spend(response.headers[SPEND_HEADER])
         if status in _REDIRECTS and "location" in response.headers:
             return urljoin(url, response.headers["location"])
         if 200 <= status < 300:
@@ -114,6 +119,14 @@ class _Call:
         retryable = status in _RETRYABLE or status >= 500
         wait_ms = retry_after_ms(response.headers.get("retry-after"), time.time()) if retryable else None
         return Failed(f"http_{status}", f"{shown} answered {status}", retryable, wait_ms)
+
+    def _spend(self, text: str) -> None:
+        from relaymesh.core.budget_text import spent_of
+
+        try:
+            self._attempt.spend(spent_of(text))
+        except ValueError as error:
+            self._attempt.log.add_ours("WARNING", f"what was spent is not counted: {error}")
 
     def _on_trace(self, event: str, info: dict[str, Any]) -> None:
         """Keep the connection of the request, so that it can be cut: closing it elsewhere would not wake a reader."""

@@ -30,4 +30,5 @@ def order_for(grant: Grant, spec: AgentSpec) -> StepOrder:
         trace_id=trace_of(lease.task_id, grant.traceparent),
         timeout_ms=spec.timeout_ms,
         traceparent=grant.traceparent,
+        allowances=grant.allowances,
     )

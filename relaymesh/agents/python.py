@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from relaymesh.agents.context import SNOOZE_MS_MAX, TIMEOUT, AgentFailed, Attempt, Cancelled, Context, Snooze
+from relaymesh.agents.context import BUDGET, SNOOZE_MS_MAX, TIMEOUT, AgentFailed, Attempt, Cancelled, Context, Snooze
 from relaymesh.agents.log import clean
 from relaymesh.agents.spec import PythonTarget
 from relaymesh.core.limit import PAYLOAD_BYTES_MAX
@@ -78,6 +78,8 @@ def cancelled_outcome(attempt: Attempt) -> Failed | None:
     reason = attempt.cancellation.reason
     if reason is None:
         return None
+    if reason == BUDGET and attempt.overspent is not None:
+        return attempt.overspent
     if reason == TIMEOUT:
         return Failed("timeout", f"the step took longer than its limit of {attempt.order.timeout_ms} ms")
     return Failed("cancelled", one_line(f"the attempt was stopped: {reason}"))

@@ -6,6 +6,7 @@ behind is ended with it. On stderr it may also talk to RelayMesh, in lines of th
     ::relaymesh progress 40%      a heartbeat
     ::relaymesh snooze 5          run the step again in 5 seconds, if the script ends with exit code 0
     ::relaymesh no-retry          do not run the step again, if the script fails
+    ::relaymesh spend tokens=1200 usd=0.02     what it has spent since it last said so
 
     timeout or cancel ──▶ SIGTERM to its process group ──▶ after the grace time: everything below this worker is killed
 """
@@ -190,10 +191,22 @@ class _Run:
                         self._snooze_ms = math.ceil(seconds * 1000)
                         return True
                 return False
+            case "spend":
+                return self._spend(argument)
             case "no-retry" if not argument:
                 self._retryable = False
             case _:
                 return False
+        return True
+
+    def _spend(self, argument: str) -> bool:
+        from relaymesh.core.budget_text import spent_of
+
+        try:
+            self._attempt.spend(spent_of(argument))
+        except ValueError as error:
+            self._attempt.log.add_ours("WARNING", f"what was spent is not counted: {error}")
+            return False
         return True
 
     def _terminate(self) -> None:

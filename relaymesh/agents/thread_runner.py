@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from relaymesh.agents.context import Attempt
-from relaymesh.agents.execute import report_of, run_attempt
+from relaymesh.agents.execute import report_of, run_attempt, spent_message, with_spending
 from relaymesh.agents.pulse import Pulse
 from relaymesh.agents.python import CoroutineLoop, cancelled_outcome, one_line
 from relaymesh.agents.spec import AgentSpec
@@ -23,6 +23,7 @@ from relaymesh.wire.work import (
     STARTED_AFTER_MS,
     StepOrder,
     StepProgress,
+    StepReport,
     StepsRevoked,
     StepStarted,
 )
@@ -83,7 +84,7 @@ class ThreadRunner:
         return self._given_up
 
     def start(self, order: StepOrder, on_event: OnEvent) -> None:
-        """Run the order; ``on_event`` gets ``StepStarted``, ``StepProgress`` and one ``StepReport``.
+        """Run the order; ``on_event`` gets ``StepStarted``, ``StepProgress``, ``StepSpent`` and one ``StepReport``.
 
         It is called from threads of this runner and must not block. An unknown agent is reported as a failure.
         """
@@ -116,6 +117,23 @@ class ThreadRunner:
             job.attempt.cancel(reason)
             self._pulse.poke()
         return True
+
+    def cut(self, row_id: int, lease_token: str, failed: Failed) -> None:
+        """End this attempt because a budget is used up, if it still runs."""
+        with self._changed:
+            job = self._running.get(row_id)
+            attempt = job.attempt if job is not None and job.order.lease_token == lease_token else None
+        if attempt is not None:
+            attempt.cut(failed)
+            self._pulse.poke()
+
+    def _spent_to(self, on_event: OnEvent) -> Callable[[Attempt, Mapping[str, int]], None]:
+        def pass_on(attempt: Attempt, spent: Mapping[str, int]) -> None:
+            if attempt.overspent is not None:
+                self._pulse.poke()  # its grace time counts from now
+            on_event(spent_message(attempt, spent))
+
+        return pass_on
 
     def stop(self, reason: str, *, within_s: float) -> bool:
         """Revoke what waits, cancel what runs, and wait for it; return whether all of it ended."""
@@ -168,7 +186,12 @@ class ThreadRunner:
             finally:
                 self._idle -= 1
             job = self._waiting.popleft()
-            job.attempt = Attempt(job.order, grace_ms=job.spec.grace_ms, on_progress=_progress_to(job.on_event))
+            job.attempt = Attempt(
+                job.order,
+                grace_ms=job.spec.grace_ms,
+                on_progress=_progress_to(job.on_event),
+                on_spent=self._spent_to(job.on_event),
+            )
             self._running[job.order.row_id] = job
             return job
 
@@ -185,7 +208,7 @@ class ThreadRunner:
         attempt = job.attempt
         assert attempt is not None
         now_ms = time.time_ns() // 1_000_000
-        job.on_event(report_of(job.order, outcome, attempt.log_lines(), attempt.started_at_ms, now_ms))
+        job.on_event(_report_of(attempt, outcome, now_ms))
 
     def _tick(self, now_ns: int) -> int | None:
         with self._changed:
@@ -221,7 +244,12 @@ class ThreadRunner:
             self._changed.notify_all()
         attempt.log.add_ours("ERROR", "it did not end within its grace time; its thread was given up")
         now_ms = time.time_ns() // 1_000_000
-        job.on_event(report_of(job.order, outcome, attempt.log_lines(), attempt.started_at_ms, now_ms))
+        job.on_event(_report_of(attempt, outcome, now_ms))
+
+
+def _report_of(attempt: Attempt, outcome: Outcome, now_ms: int) -> StepReport:
+    report = report_of(attempt.order, outcome, attempt.log_lines(), attempt.started_at_ms, now_ms)
+    return report if attempt.meter is None else with_spending(report, attempt)
 
 
 def _progress_to(on_event: OnEvent) -> Callable[[Attempt, str], None]:

@@ -16,6 +16,7 @@ from relaymesh.wire.audit import Record, body_of, instant, quoted
 from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef, NewTask
 
 if TYPE_CHECKING:
+    from relaymesh.core.budget import Budget, BudgetScope, Purse
     from relaymesh.store.conflict import Conflict
     from relaymesh.store.schedule_fire import Fired
 
@@ -31,6 +32,7 @@ __all__ = [
     "maintenance_records",
     "recovery_record",
     "submit_bodies",
+    "used_up_record",
 ]
 
 
@@ -49,6 +51,21 @@ class Finished(Protocol):
     def left_open(self) -> frozenset[str]: ...
     @property
     def ready(self) -> Mapping[str, int]: ...
+
+
+class UsedUp(Protocol):
+    """A budget, and what was spent of it (``relaymesh.store.budget.Row``)."""
+
+    @property
+    def scope(self) -> BudgetScope: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def purse(self) -> Purse: ...
 
 
 def submit_bodies(
@@ -148,6 +165,23 @@ def ended_bodies(
 
 def _ending(epoch: int, cluster_epoch: int, ready: int) -> str:
     return f'.{epoch}","lease_epoch":{epoch},"cluster_epoch":{cluster_epoch},"ready_steps":{ready}}},"prev_hash":"'
+
+
+def used_up_record(budget: UsedUp, *, actor: str) -> Record:
+    """Return the record of a budget that has nothing left."""
+    from relaymesh.core.budget_text import amount_text, period_text  # most roots have no budget
+
+    scope, name, kind = str(budget.scope), budget.name, budget.kind
+    details = {
+        "scope": scope,
+        "name": name,
+        "kind": kind,
+        "amount": amount_text(budget.budget.amount),
+        "spent": amount_text(budget.purse.spent),
+        "per": None if budget.budget.period_ms is None else period_text(budget.budget.period_ms),
+    }
+    task_id = name if scope == "task" else None
+    return Record("budget.used_up", actor, "runtime/budgets", "used_up", details, task_id=task_id)
 
 
 def lost_records(leases: Iterable[LeaseRef], *, error: str, actor: str) -> list[Record]:

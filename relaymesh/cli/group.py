@@ -60,6 +60,7 @@ COMMANDS: dict[str, Entry] = {
     "maintenance": Entry("Operate", "operate", "Run one maintenance tick: reclaim, retry, repair."),
     "queue": Entry("Operate", "limits", "Pause and resume the queue, drain a node, or show what is paused."),
     "limits": Entry("Operate", "limits", "Show, set or remove limits on what runs at a time and how often."),
+    "budgets": Entry("Operate", "budgets", "Show, set or remove budgets: time, tokens, money."),
     "settings": Entry("Operate", "settings", "Show the settings of the root, change one, or print their schema."),
     "reload-settings": Entry("Operate", "settings", "Read settings and retry policies again and say what changed."),
     "settings-history": Entry("Operate", "settings", "List the loads of settings and what each changed."),

@@ -23,6 +23,7 @@ __all__ = [
     "dead_letter_filters",
     "given",
     "node_id_option",
+    "split_budget",
     "split_labels",
     "split_list",
     "task_argument",
@@ -172,6 +173,17 @@ def split_list(_ctx: click.Context, _param: click.Parameter, values: Sequence[st
 def split_labels(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     """Callback of ``--label KEY=VALUE``."""
     return dict(LABEL.convert(entry, param, ctx) for entry in split_list(ctx, param, values))
+
+
+def split_budget(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Callback of ``--budget KIND=AMOUNT``."""
+    budget: dict[str, str] = {}
+    for entry in split_list(ctx, param, values):
+        kind, equals, amount = entry.partition("=")
+        if not equals or kind in budget:
+            raise click.BadParameter(f"{entry!r}: write each kind once, such as units:tokens=50000", ctx, param)
+        budget[kind] = amount
+    return budget
 
 
 def agents_option(function: F) -> F:

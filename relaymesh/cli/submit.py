@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import DURATION, INSTANT, F, Flag, agents_option, command, split_labels
+from relaymesh.cli.option import DURATION, INSTANT, F, Flag, agents_option, command, split_budget, split_labels
 
 if TYPE_CHECKING:
     from relaymesh.client import Client
@@ -61,6 +61,13 @@ def _common(function: F) -> F:
         click.option(
             "--unique-key", metavar="KEY", help="What makes two the same.  [default: derived from the content]"
         ),
+        click.option(
+            "--budget",
+            metavar="KIND=AMOUNT",
+            multiple=True,
+            callback=split_budget,
+            help="What it may spend in all, such as units:tokens=50000 or wall_seconds=600; may be repeated.",
+        ),
         click.option("--wait", cls=Flag, default=False, help="Wait for the end and print the task; exit 1 on failure."),
         click.option("--follow", cls=Flag, default=False, help="Like --wait, and print what happens as it happens."),
         click.option("--timeout", "timeout_ms", type=DURATION, help="Stop waiting after this long; the task goes on."),
@@ -110,6 +117,7 @@ def submit(
     unique: str | None,
     on_duplicate: str | None,
     unique_key: str | None,
+    budget: dict[str, str],
     wait: bool,
     follow: bool,
     timeout_ms: int | None,
@@ -117,9 +125,9 @@ def submit(
 ) -> int:
     """--agent and --input are required, unless --batch is given. A line of a batch is a JSON object with the members
     agent and input, and optionally priority, idempotencyKey, delayMs, atMs, expiresInMs, labels, traceparent,
-    concurrencyKey, unique, onDuplicate and uniqueKey. One line is printed for each, with its number and accepted,
-    duplicate or rejected, then one with the sums; the exit status is 1 if any was rejected. Running the same batch
-    again is safe: what was stored comes back as duplicate.
+    concurrencyKey, unique, onDuplicate, uniqueKey and budget. One line is printed for each, with its number and
+    accepted, duplicate or rejected, then one with the sums; the exit status is 1 if any was rejected. Running the same
+    batch again is safe: what was stored comes back as duplicate.
     """
     if batch is not None:
         _refuse_beside_batch(ctx)
@@ -147,6 +155,7 @@ def submit(
             unique=unique,
             on_duplicate=on_duplicate,
             unique_key=unique_key,
+            budget=budget,
         )
         return _finish(call, client, outcome, wait, follow, timeout_ms)
 
@@ -170,6 +179,7 @@ def submit_workflow(
     unique: str | None,
     on_duplicate: str | None,
     unique_key: str | None,
+    budget: dict[str, str],
     wait: bool,
     follow: bool,
     timeout_ms: int | None,
@@ -195,6 +205,7 @@ def submit_workflow(
             unique=unique,
             on_duplicate=on_duplicate,
             unique_key=unique_key,
+            budget=budget,
         )
         return _finish(call, client, outcome, wait, follow, timeout_ms)
 

@@ -8,6 +8,7 @@ The questions are asked in the order in which the causes stand in each other's w
     too early? ──────────── retry_backoff, delayed
     paused? ─────────────── queue_paused
     anybody to run it? ──── no_node, agent_not_registered
+    anything to spend? ──── task_budget, agent_budget, key_budget
     room for it? ────────── overall_, agent_, key_concurrency, overall_, agent_, key_rate; no_free_slot
     else ────────────────── ready (it starts within a moment)
 
@@ -19,11 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from relaymesh.core.budget import Budget, BudgetScope
+from relaymesh.core.budget_text import amount_text, period_text
 from relaymesh.core.rate_text import rate_text
 from relaymesh.core.status import StepStatus, TaskStatus
 from relaymesh.core.throttle import Limit, LimitScope, PauseScope
 
-__all__ = ["Dependency", "LimitReached", "Paused", "Reason", "StepFacts", "Why", "explain"]
+__all__ = ["BudgetSpent", "Dependency", "LimitReached", "Paused", "Reason", "StepFacts", "Why", "explain"]
 
 
 class Reason(StrEnum):
@@ -41,6 +44,9 @@ class Reason(StrEnum):
     QUEUE_PAUSED = "queue_paused"
     NO_NODE = "no_node"
     AGENT_NOT_REGISTERED = "agent_not_registered"
+    TASK_BUDGET = "task_budget"
+    AGENT_BUDGET = "agent_budget"
+    KEY_BUDGET = "key_budget"
     AGENT_CONCURRENCY = "agent_concurrency"
     OVERALL_CONCURRENCY = "overall_concurrency"
     KEY_CONCURRENCY = "key_concurrency"
@@ -83,6 +89,18 @@ class LimitReached:
     due_in_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetSpent:
+    """The first budget that is used up. spent: in the window of now, in micros. turns_in_ms: None for one for good."""
+
+    scope: BudgetScope
+    name: str
+    kind: str
+    budget: Budget
+    spent: int
+    turns_in_ms: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFacts:
     """All that is known about a step and about who could run it. Times are wall times in ms.
@@ -95,7 +113,8 @@ class StepFacts:
     agent_nodes: live nodes that have the agent, paused ones left out.
     agent_running, agent_limit: of the agent's steps on those nodes; None: no limit.
     free_slots: free slots that fit the step on those nodes.
-    paused: the pause that holds for the step; limit_reached: the limit of the root that does.
+    paused: the pause that holds for the step; limit_reached: the limit of the root that does; budget_spent: the budget
+        that is used up.
     room_since_ms: since when nobody could take it (no node, no agent, no room); None when that is not known.
     """
 
@@ -121,6 +140,7 @@ class StepFacts:
     free_slots: int = 0
     paused: Paused | None = None
     limit_reached: LimitReached | None = None
+    budget_spent: BudgetSpent | None = None
     room_since_ms: int | None = None
 
 
@@ -251,6 +271,25 @@ def _limited(facts: StepFacts) -> Why | None:
     return Why(Reason(f"{scope}_rate"), _room_since(facts), sentence, f"relaymesh limits set{option} --rate <more>")
 
 
+def _spent(facts: StepFacts) -> Why | None:
+    gone = facts.budget_spent
+    if gone is None:
+        return None
+    whose = "this task" if gone.scope is BudgetScope.TASK else f"the {gone.scope} {gone.name}"
+    spent, amount = amount_text(gone.spent), amount_text(gone.budget.amount)
+    per = "" if gone.budget.period_ms is None else f" per {period_text(gone.budget.period_ms)}"
+    if gone.scope is BudgetScope.TASK:
+        then = "the step is dead-lettered when its turn comes"
+    elif gone.turns_in_ms is None:
+        then = "it is not filled again by itself"
+    else:
+        then = f"the next period begins in {_seconds(gone.turns_in_ms)}"
+    sentence = f"{whose} has spent {spent} of {amount}{per} for {gone.kind}; {then}"
+    keep = "" if gone.budget.period_ms is None else f" --per {period_text(gone.budget.period_ms)}"
+    command = f"relaymesh budgets set --{gone.scope} {gone.name} --kind {gone.kind} --amount <more>{keep}"
+    return Why(Reason(f"{gone.scope}_budget"), _room_since(facts), sentence, command)
+
+
 def _nobody(facts: StepFacts) -> Why | None:
     since_ms = _room_since(facts)
     if facts.live_nodes <= 0:
@@ -269,7 +308,7 @@ def _nobody(facts: StepFacts) -> Why | None:
 
 
 def _no_room(facts: StepFacts) -> Why | None:
-    limited = _limited(facts)
+    limited = _spent(facts) or _limited(facts)
     if limited is not None:
         return limited
     since_ms = _room_since(facts)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "BUDGETS_MAX",
+    "BUDGETS_PER_OWNER_MAX",
+    "BUDGET_MICROS_MAX",
+    "BUDGET_PERIOD_MS_MAX",
+    "BUDGET_PERIOD_MS_MIN",
     "BURST_MAX",
     "CONCURRENCY_KEY_CHARS_MAX",
     "CONCURRENCY_MAX",
@@ -19,9 +24,12 @@ __all__ = [
     "PAYLOAD_BYTES_MAX",
     "RATE_COUNT_MAX",
     "RATE_PERIOD_MS_MAX",
+    "SPEND_MICROS_MAX",
     "SPILL_BYTES",
     "STEPS_MAX",
     "STEP_ID_CHARS_MAX",
+    "UNITS_PER_ATTEMPT_MAX",
+    "UNIT_NAME_CHARS_MAX",
     "WORKFLOW_BYTES_MAX",
 ]
 
@@ -75,3 +83,25 @@ LIMITS_MAX: Final = 10_000
 
 PAUSES_MAX: Final = 10_000
 """Pauses of one root, drained nodes included."""
+
+BUDGETS_MAX: Final = 10_000
+"""Budgets of the agents and keys of one root: every process holds their names in memory."""
+
+BUDGETS_PER_OWNER_MAX: Final = 16
+"""Budgets of one agent, of one key, or of one task."""
+
+BUDGET_MICROS_MAX: Final = 1_000_000_000_000_000_000
+"""The largest budget: a million millions, in micros. Whoever wants more wants none."""
+
+BUDGET_PERIOD_MS_MIN: Final = 1_000
+
+BUDGET_PERIOD_MS_MAX: Final = 31_622_400_000
+"""The longest period of a budget: 366 days."""
+
+SPEND_MICROS_MAX: Final = BUDGET_MICROS_MAX
+"""What one attempt can have spent of one unit; it stays there."""
+
+UNITS_PER_ATTEMPT_MAX: Final = 16
+"""Units with different names that one attempt may report."""
+
+UNIT_NAME_CHARS_MAX: Final = 32

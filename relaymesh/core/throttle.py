@@ -15,9 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relaymesh.core.token_bucket import Bucket, Rate, available, due_in_ms
+
+if TYPE_CHECKING:
+    from relaymesh.core.budget import Budgeted
 
 __all__ = [
     "DEFAULT_KEY_LIMIT",
@@ -71,13 +74,15 @@ class Rules:
     """All limits and pauses of a root at one moment.
 
     limits: by scope and name; the name is "" where the scope needs none. pauses: scope and name to since when, in ms.
+    budgets: who has any; None on a root without.
     """
 
     limits: Mapping[tuple[LimitScope, str], Limit] = field(default_factory=dict)
     pauses: Mapping[tuple[PauseScope, str], int] = field(default_factory=dict)
+    budgets: Budgeted | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.limits or self.pauses)
+        return bool(self.limits or self.pauses) or self.budgets is not None
 
     @property
     def keyed(self) -> bool:
@@ -109,7 +114,9 @@ class Rules:
         """Whether steps of an agent may wait on purpose, without a look at how far a limit is used up."""
         wide = self.overall is not None or (PauseScope.OVERALL, "") in self.pauses
         lanes = any(scope is PauseScope.PRIORITY for scope, _ in self.pauses)
-        return wide or lanes or self.of_agent(agent_id) is not None or (PauseScope.AGENT, agent_id) in self.pauses
+        spends = self.budgets is not None and agent_id in self.budgets.agents
+        held = self.of_agent(agent_id) is not None or (PauseScope.AGENT, agent_id) in self.pauses
+        return wide or lanes or spends or held
 
     def drains(self, node_id: str) -> bool:
         """Whether a node takes nothing new."""

@@ -25,6 +25,7 @@ from relaymesh.core.workflow_error import (
     BadConcurrencyKey,
     BadStepId,
     BadText,
+    BadWorkflowBudget,
     BadWorkflowLabels,
     BadWorkflowPriority,
     Cycle,
@@ -82,6 +83,8 @@ class WorkflowPlan:
     labels: Mapping[str, str]
     source: Draft = field(repr=False, compare=False)
     """The file as it was written, for the derived idempotency key."""
+    budget: tuple[tuple[str, int], ...] = ()
+    """What the workflow may spend in all, ``(kind, micros)``."""
 
 
 def parse(
@@ -112,7 +115,7 @@ def parse(
         labels = normalize_labels(draft.labels)
     except LabelError as error:
         raise BadWorkflowLabels(str(error), path="labels") from None
-    return WorkflowPlan(plan_steps, labels, draft)
+    return WorkflowPlan(plan_steps, labels, draft, _budget(draft.budget) if draft.budget is not None else ())
 
 
 def check_agents(plan: WorkflowPlan, known: Collection[str]) -> None:
@@ -131,7 +134,7 @@ def derived_key(plan: WorkflowPlan) -> str:
 
     It covers the compact JSON (UTF-8) of the steps in file order, each with ``id``, ``agent``, ``input``, ``priority``
     and ``dependsOn`` as written; a priority that is absent or blank is that of the workflow, else ``NORMAL``; an absent
-    ``dependsOn`` is ``[]``. Only a step with ``map`` adds it, last. Labels do not count.
+    ``dependsOn`` is ``[]``. Only a step with ``map`` adds it, last. Neither labels nor budget count.
     """
     draft = plan.source
     default = draft.priority if draft.priority.strip() else "NORMAL"
@@ -269,6 +272,15 @@ def _plan_step(
         map_template,
         _concurrency_key(step, payload) if step.concurrency_key else None,
     )
+
+
+def _budget(value: object) -> tuple[tuple[str, int], ...]:
+    from relaymesh.core.budget_text import BudgetTextError, budgets_of  # most workflows have none
+
+    try:
+        return budgets_of(value)
+    except BudgetTextError as error:
+        raise BadWorkflowBudget(str(error), path="budget") from None
 
 
 def _concurrency_key(step: StepDraft, payload: str | None) -> str | None:

@@ -26,7 +26,7 @@ from relaymesh.core.workflow_json import TooDeepError
 
 __all__ = ["WHOLE_ITEM", "Draft", "StepDraft", "draft_workflow"]
 
-_WORKFLOW_MEMBERS: Final = frozenset({"steps", "labels", "priority"})
+_WORKFLOW_MEMBERS: Final = frozenset({"steps", "labels", "priority", "budget"})
 _STEP_MEMBERS: Final = frozenset({"id", "agent", "input", "priority", "dependsOn", "map", "concurrencyKey"})
 WHOLE_ITEM: Final[Mapping[str, object]] = {"$item": ""}
 """The input of a map step that has none."""
@@ -75,11 +75,12 @@ class StepDraft:
 
 @dataclass(slots=True)
 class Draft:
-    """A workflow. priority: "" when missing."""
+    """A workflow. priority: "" when missing. budget: as in the file, which nobody has looked at; None when missing."""
 
     steps: list[StepDraft]
     labels: Mapping[str, str]
     priority: str
+    budget: object = None
 
 
 def draft_workflow(value: object) -> Draft:
@@ -106,7 +107,7 @@ def draft_workflow(value: object) -> Draft:
         if draft.map is not None:
             runs += _literal_items(draft.raw["map"])
             _check_count(runs, f"{draft.path}.map", draft.id or None)
-    return Draft(drafts, labels, priority)
+    return Draft(drafts, labels, priority, value.get("budget"))
 
 
 def _literal_items(value: object) -> int:

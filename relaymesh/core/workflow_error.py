@@ -21,6 +21,7 @@ __all__ = [
     "BadTemplate",
     "BadText",
     "BadType",
+    "BadWorkflowBudget",
     "BadWorkflowLabels",
     "BadWorkflowPriority",
     "Cycle",
@@ -197,6 +198,10 @@ class BadConcurrencyKey(WorkflowError):
 
 class BadWorkflowPriority(WorkflowError):
     code = "bad_priority"
+
+
+class BadWorkflowBudget(WorkflowError):
+    code = "bad_budget"
 
 
 class BadWorkflowLabels(WorkflowError):

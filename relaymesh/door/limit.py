@@ -1,4 +1,4 @@
-"""Limits, pauses, and drained nodes."""
+"""Limits, budgets, pauses, and drained nodes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from relaymesh.argument import check_text, check_text_or_none, check_whole_numbe
 from relaymesh.door.base import Door
 
 if TYPE_CHECKING:
+    from relaymesh.budgeting import Budgets
     from relaymesh.limits import Pause
     from relaymesh.view import LimitOutcome, LimitView, PauseOutcome, QueueStatus
 
@@ -141,3 +142,10 @@ class Limits(Door):
             "burst": outcome.burst,
         }
         self.audit.record(action, actor=self._actor, resource="runtime/limits", result=outcome.message, details=details)
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets of the root: ``client.budgets.set("agent", "summarize", "units:tokens", 10_000, per="1d")``."""
+        from relaymesh.budgeting import Budgets
+
+        return Budgets(self)

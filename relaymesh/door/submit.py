@@ -41,6 +41,7 @@ class Submits(Door):
         unique: str | None = None,
         on_duplicate: str | None = None,
         unique_key: str | None = None,
+        budget: Mapping[str, int | float | str] | None = None,
     ) -> SubmitOutcome:
         """Store one task; returns when it is on disk.
 
@@ -53,6 +54,7 @@ class Submits(Door):
             a hash of agent and input) waits, has not ended, or is younger, this one is a duplicate.
         on_duplicate: ``return`` the other (the default), ``refuse``, ``replace`` it if it has not started, or
             ``debounce``: replace it and wait ``delay_ms`` again.
+        budget: what it may spend in all, such as ``{"units:tokens": 50_000, "wall_seconds": 600}``.
 
         Raises:
             UnknownAgentError, PayloadTooLargeError, InputError: nothing was stored.
@@ -60,7 +62,7 @@ class Submits(Door):
             AdmissionError: the root carries too much already; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
-        from relaymesh.argument import agent_id_of, labels_of
+        from relaymesh.argument import agent_id_of, budget_of, labels_of
         from relaymesh.submission import outcome_of, text_of
 
         request = TaskRequest(
@@ -77,6 +79,7 @@ class Submits(Door):
             unique=unique,
             on_duplicate=on_duplicate,
             unique_key=unique_key,
+            budget=budget_of(budget),
         )
         (result,) = self._commit([self._draft(request)])
         return outcome_of(result)
@@ -105,10 +108,12 @@ class Submits(Door):
         unique: str | None = None,
         on_duplicate: str | None = None,
         unique_key: str | None = None,
+        budget: Mapping[str, int | float | str] | None = None,
     ) -> SubmitOutcome:
         """Store a workflow: bytes or text of a workflow file, the same as values, or a ``Workflow``.
 
-        unique, on_duplicate, unique_key: as for ``submit``; the key is by default that of the steps.
+        unique, on_duplicate, unique_key, budget: as for ``submit``; the key is by default that of the steps, and a kind
+            of budget that is given here beats the one in the file.
 
         Raises:
             WorkflowError: what is wrong, and where; nothing was stored.
@@ -116,6 +121,7 @@ class Submits(Door):
             AdmissionError: the root carries too much already; nothing was stored.
             StoreError, RootError: nothing was stored.
         """
+        from relaymesh.argument import budget_of
         from relaymesh.core.workflow import check_agents, parse
         from relaymesh.submission import new_workflow, outcome_of, workflow_text_of
 
@@ -139,6 +145,7 @@ class Submits(Door):
             unique=unique,
             on_duplicate=on_duplicate,
             unique_key=unique_key,
+            budget=budget_of(budget),
         )
         (result,) = self._commit([task])
         return outcome_of(result)

@@ -12,6 +12,8 @@ from relaymesh.inbox_gate import GATE_CODES, files_waiting, why_shut
 from relaymesh.metric.family import FAMILIES
 from relaymesh.metric.text import Sample, exposition
 from relaymesh.store.alert import load_alerts
+from relaymesh.store.budget_rows import count_budgets
+from relaymesh.store.counter import BUDGET_CUT, BUDGET_USED_UP, counters
 from relaymesh.store.log_file import log_bytes
 from relaymesh.store.node_report import read_reports
 from relaymesh.store.progress import stalled_ms
@@ -80,6 +82,7 @@ def metrics_text(conn: sqlite3.Connection, root: Path, stats: StatsOutcome, *, n
     counts, late_s = late_counts(conn)
     late = Distribution(bounds=LATE_BOUNDS_S, counts=counts, total=late_s)
     samples["relaymesh_schedule_late_seconds"] = [Sample((), late)]
+    samples |= of_budgets(conn, now_ms=now_ms)
     samples["relaymesh_store_database_bytes"] = [Sample((), _size(root / DATABASE))]
     samples["relaymesh_store_wal_bytes"] = [Sample((), log_bytes(root / DATABASE))]
     shut = why_shut(conn, root, now_ms=now_ms)
@@ -113,6 +116,18 @@ def of_root(stats: StatsOutcome) -> Samples:
     found["relaymesh_oldest_dead_node_age_ms"] = [Sample((), stats.mesh_oldest_dead_node_age_ms)]
     found["relaymesh_namespace_info"] = [Sample((stats.namespace,), 1)]
     return found
+
+
+def of_budgets(conn: sqlite3.Connection, *, now_ms: int) -> Samples:
+    """Return how many budgets there are, how many are used up, and how often that came to something."""
+    found = count_budgets(conn, now_ms=now_ms)
+    counted = counters(conn)
+    return {
+        "relaymesh_budgets": [Sample((scope,), there) for scope, (there, _) in found.items()],
+        "relaymesh_budgets_used_up": [Sample((scope,), used_up) for scope, (_, used_up) in found.items()],
+        "relaymesh_budget_used_up_total": [Sample((), counted.get(BUDGET_USED_UP, 0))],
+        "relaymesh_budget_cut_total": [Sample((), counted.get(BUDGET_CUT, 0))],
+    }
 
 
 def of_nodes(reports: Sequence[NodeReport], *, now_ms: int) -> Samples:

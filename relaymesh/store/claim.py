@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from heapq import merge
 from typing import Any, NamedTuple
 
-import msgspec
-
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane, Plan, plan
 from relaymesh.core.throttle import Rules
 from relaymesh.store.bulk import id_list
+from relaymesh.store.claimed_row import ClaimedRow
 from relaymesh.store.schema import PLAIN_READY, READY
 from relaymesh.store.throttle import Throttle, keyed_groups
 from relaymesh.wire.store import LeaseRef
@@ -90,19 +89,6 @@ class Slots:
     limit: int
 
 
-class ClaimedRow(msgspec.Struct, frozen=True, gc=False):
-    """A step that was claimed, as it was stored: its input may still have to be rendered."""
-
-    lease: LeaseRef
-    pool: str
-    payload: str | None
-    payload_path: str
-    template: bool
-    map_item: str | None
-    map_index: int | None
-    traceparent: str | None
-
-
 class Claimant(NamedTuple):
     """Who claims. ``token`` is the prefix of the lease tokens, new for each claim."""
 
@@ -134,7 +120,8 @@ class Choice:
         if throttle is None:
             return Claim(tuple(rows), self.planned.state, self.forced_low)
         throttle.spend(self.planned.picks)
-        return Claim(tuple(rows), self.planned.state, self.forced_low, throttle.held, throttle.due_in_ms)
+        allowed = throttle.allow(rows, self.planned.picks)
+        return Claim(tuple(allowed), self.planned.state, self.forced_low, throttle.held, throttle.due_in_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from relaymesh.core.token_bucket import Rate
 from relaymesh.errors import StoreError
 from relaymesh.store.throttle import RULES_STATE
 
-__all__ = ["TooManyRulesError", "expect_keys", "pause", "remove_limit", "resume", "set_limit"]
+__all__ = ["TooManyRulesError", "expect_keys", "pause", "remove_limit", "resume", "set_limit", "tell_rules"]
 
 
 class TooManyRulesError(StoreError):
@@ -53,7 +53,7 @@ def set_limit(conn: sqlite3.Connection, scope: LimitScope, name: str, change: Li
             conn.execute(
                 "DELETE FROM rate_buckets WHERE scope='key' AND name NOT IN (SELECT name FROM limits WHERE scope='key')"
             )
-    _tell(conn, now_ms)
+    tell_rules(conn, now_ms)
     return limit
 
 
@@ -64,7 +64,7 @@ def remove_limit(conn: sqlite3.Connection, scope: LimitScope, name: str, *, now_
     if removed and scope is LimitScope.EACH_KEY:
         _write(conn, scope, name, DEFAULT_KEY_LIMIT, now_ms)
     if removed:
-        _tell(conn, now_ms)
+        tell_rules(conn, now_ms)
     return removed
 
 
@@ -74,7 +74,7 @@ def expect_keys(conn: sqlite3.Connection, *, now_ms: int) -> None:
         "INSERT OR IGNORE INTO limits(scope, name, max_concurrency, updated_at_ms) VALUES ('each_key','',?,?)",
         (DEFAULT_KEY_LIMIT.max_concurrency, now_ms),
     ).rowcount:
-        _tell(conn, now_ms)
+        tell_rules(conn, now_ms)
 
 
 def pause(conn: sqlite3.Connection, scope: PauseScope, name: str, *, reason: str, now_ms: int) -> bool:
@@ -89,7 +89,7 @@ def pause(conn: sqlite3.Connection, scope: PauseScope, name: str, *, reason: str
         (scope, name, reason, now_ms),
     ).rowcount
     if paused:
-        _tell(conn, now_ms)
+        tell_rules(conn, now_ms)
     return paused == 1
 
 
@@ -97,7 +97,7 @@ def resume(conn: sqlite3.Connection, scope: PauseScope, name: str, *, now_ms: in
     """End a pause; return whether there was one."""
     resumed = conn.execute("DELETE FROM queue_pauses WHERE scope=? AND name=?", (scope, name)).rowcount
     if resumed:
-        _tell(conn, now_ms)
+        tell_rules(conn, now_ms)
     return resumed == 1
 
 
@@ -126,7 +126,8 @@ def _check_count(conn: sqlite3.Connection, table: str, most: int) -> None:
         raise TooManyRulesError("limits" if table == "limits" else "pauses", most)
 
 
-def _tell(conn: sqlite3.Connection, now_ms: int) -> None:
+def tell_rules(conn: sqlite3.Connection, now_ms: int) -> None:
+    """Let every process of the root read the rules anew before its next claim."""
     conn.execute(
         "INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES (?,'1',1,?)"
         " ON CONFLICT(state_key) DO UPDATE SET state_value=CAST(version+1 AS TEXT), version=version+1,"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 
 __all__ = [
+    "BUDGET_CUT",
+    "BUDGET_USED_UP",
     "CONFLICT_PREFIX",
     "DEAD_OWNER_RECLAIMED",
     "LOW_STARVATION",
@@ -22,6 +24,8 @@ __all__ = [
     "counters",
 ]
 
+BUDGET_CUT = "budget_cut"
+BUDGET_USED_UP = "budget_used_up"
 DEAD_OWNER_RECLAIMED = "dead_owner_reclaimed"
 LOW_STARVATION = "low_starvation"
 SLO_ALERT_FIRED = "slo_alert_fire"

@@ -34,6 +34,7 @@ def draft_task(
     traceparent: str = "",
     concurrency_key: str | None = None,
     unique: NewUnique | None = None,
+    budget: tuple[tuple[str, int], ...] = (),
 ) -> NewTask:
     """Return the rows of a single-step task. A payload that is too long for a row is written to its file here.
 
@@ -61,6 +62,7 @@ def draft_task(
         labels=_labels(labels),
         traceparent=traceparent or None,
         unique=unique,
+        budget=budget,
     )
 
 
@@ -75,8 +77,12 @@ def draft_workflow(
     labels: Mapping[str, str] | None = None,
     traceparent: str = "",
     unique: NewUnique | None = None,
+    budget: tuple[tuple[str, int], ...] | None = None,
 ) -> NewTask:
-    """Return the rows of a workflow. key: as for a single step. A delay holds back the steps that wait for no other."""
+    """Return the rows of a workflow. key: as for a single step. A delay holds back the steps that wait for no other.
+
+    budget: in the place of the plan's own.
+    """
     task_id = ids.task()
     maps = any(step.map_template is not None for step in plan.steps)
     steps = tuple(
@@ -92,6 +98,7 @@ def draft_workflow(
         labels=_labels({**plan.labels, **(labels or {})}),
         traceparent=traceparent or None,
         unique=unique,
+        budget=plan.budget if budget is None else budget,
     )
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from relaymesh.core.retention import Ages
 from relaymesh.store.admin import forget_keys_from, purging
+from relaymesh.store.budget_rows import forget_task_budgets
 from relaymesh.store.store import Store
 
 __all__ = ["Purge", "Purged", "local_day"]
@@ -217,6 +218,7 @@ class Purge:
                 ).fetchone()
                 if row is not None:
                     conn.execute("DELETE FROM step_dependencies WHERE namespace=? AND task_id=?", (row[0], task_id))
+                    forget_task_budgets(conn, task_id)
                     conn.execute("DELETE FROM tasks WHERE task_id=?", (task_id,))
                     purged.tasks += 1
                     if row[1] == _DONE:
@@ -229,6 +231,7 @@ class Purge:
                 if left <= 0 and lines:
                     break
                 failed, other = self._drop_attempts_of(step_id)
+                conn.execute("DELETE FROM attempt_spending WHERE step_id=?", (step_id,))  # as few as its attempts
                 conn.execute(
                     "DELETE FROM step_dependencies WHERE namespace=(SELECT namespace FROM steps WHERE id=?)"
                     " AND task_id=? AND step_id=?",

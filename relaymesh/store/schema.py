@@ -363,6 +363,35 @@ DROP TABLE schedule_ticks;
 DROP TABLE schedules;
 """
 
+# A sum for each attempt, so that what it reports again is known; gone with its task.
+_BUDGETS = """
+CREATE TABLE budgets (
+    scope TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    period_ms INTEGER,
+    window_ms INTEGER NOT NULL DEFAULT 0,
+    spent INTEGER NOT NULL DEFAULT 0,
+    updated_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (scope, name, kind)
+) WITHOUT ROWID;
+
+CREATE TABLE attempt_spending (
+    step_id TEXT NOT NULL,
+    lease_epoch INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    spent INTEGER NOT NULL,
+    PRIMARY KEY (step_id, lease_epoch, kind)
+) WITHOUT ROWID;
+"""
+
+# What was set and what was spent is forgotten.
+_NO_BUDGETS = """
+DROP TABLE attempt_spending;
+DROP TABLE budgets;
+"""
+
 MIGRATIONS = (
     Migration(
         1,
@@ -403,6 +432,14 @@ MIGRATIONS = (
         "3bce3970f191f97949b9672a04bc2089b99e7b225eeddbe64386942a91a849f1",
         _COUNT_UP,
         _COUNT_DOWN,
+    ),
+    Migration(
+        6,
+        "20261128_007_budgets",
+        "budgets, and what attempts have spent",
+        "80ce807bed01eeff362dfb8f01838e7f78fc6746e3188da2323c04e01ee94661",
+        _BUDGETS,
+        _NO_BUDGETS,
     ),
 )
 SCHEMA_VERSION = MIGRATIONS[-1].number

@@ -28,7 +28,7 @@ from relaymesh.store import admin, control, recover, schedule_due
 from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, claim, ready_groups
 from relaymesh.store.clock import save_clock
 from relaymesh.store.connection import BUSY_TIMEOUT_MS
-from relaymesh.store.counter import DEAD_OWNER_RECLAIMED, add_counter
+from relaymesh.store.counter import BUDGET_CUT, BUDGET_USED_UP, DEAD_OWNER_RECLAIMED, add_counter
 from relaymesh.store.database import Database
 from relaymesh.store.direct import submit_and_claim
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
@@ -38,11 +38,13 @@ from relaymesh.store.payload import PayloadMissingError
 from relaymesh.store.release import dependency_outputs, spread_roots
 from relaymesh.store.submit import insert_tasks
 from relaymesh.store.throttle import RULES_STATE, KeyCursors, Throttle, forget_buckets, load_rules
-from relaymesh.wire.store import FinishedStep, Grant, LeaseRef, NewTask, SeenLease, WriteNode
+from relaymesh.wire.store import AttemptSpent, FinishedStep, Grant, LeaseRef, NewTask, SeenLease, StepCut, WriteNode
 
 if TYPE_CHECKING:
     from relaymesh.core.admission import Bounds
     from relaymesh.store.admission import Refusal
+    from relaymesh.store.budget import Row as BudgetRow
+    from relaymesh.store.budget import Spending
     from relaymesh.store.schedule_fire import Fired, Press
 
 __all__ = ["PolicyOf", "Store"]
@@ -64,6 +66,8 @@ class Store(Database):
     _cursors: KeyCursors | None = None
     _fresh_ids: Ids | None = None
     _ids_ms = 0
+    used_up: tuple[BudgetRow, ...] = ()
+    """Budgets that a transaction has used up, until ``take_used_up``."""
 
     # -- submit ------------------------------------------------------------------------------------------------------
 
@@ -74,6 +78,8 @@ class Store(Database):
             results = self._submit_unique(tasks, now_ms)
         else:
             results = self._insert(tasks, now_ms)
+        if any(task.budget for task in tasks):
+            self._store_budgets(tasks, results, now_ms)
         spread = [
             task.task_id
             for task, (_, deduplicated) in zip(tasks, results, strict=True)
@@ -103,6 +109,16 @@ class Store(Database):
             if not self._rules.keyed:
                 control.expect_keys(self.conn, now_ms=now_ms)
                 self._state_of = -1
+
+    def _store_budgets(self, tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]], now_ms: int) -> None:
+        """Store the budgets of new tasks, and let claims look for such from now on, when these have the first."""
+        from relaymesh.store import budget_rows
+
+        self._read_state()  # before there is one of these, which others have not heard of
+        budget_rows.store_task_budgets(self.conn, tasks, results, now_ms=now_ms)
+        if self._rules.budgets is None or not self._rules.budgets.tasks:
+            control.tell_rules(self.conn, now_ms)
+            self._state_of = -1
 
     def _submit_unique(self, tasks: Sequence[NewTask], now_ms: int) -> list[tuple[str, bool]]:
         from relaymesh.store.unique import submit_unique
@@ -233,8 +249,14 @@ class Store(Database):
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
         """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change."""
+        if row.allowances:
+            from relaymesh.store.budget import task_exhausted
+
+            failed = task_exhausted(row.allowances)
+            if failed is not None:
+                return row.lease, failed
         if not row.payload_path and not row.template:
-            return Grant(row.lease, row.payload or "", row.pool, row.traceparent or "")
+            return Grant(row.lease, row.payload or "", row.pool, row.traceparent or "", row.allowances)
         try:
             payload = row.payload if not row.payload_path else self.payloads.read(row.payload_path)
             if row.template:
@@ -245,7 +267,7 @@ class Store(Database):
             return row.lease, Failed(error.code, str(error), retryable=False)
         except PayloadMissingError as error:
             return row.lease, Failed(error.code, str(error), retryable=False)
-        return Grant(row.lease, payload or "", row.pool, row.traceparent or "")
+        return Grant(row.lease, payload or "", row.pool, row.traceparent or "", row.allowances)
 
     def _outputs_for(self, row: ClaimedRow) -> dict[str, str]:
         # A copy of a map step has the dependencies of the step that it is a copy of.
@@ -262,8 +284,8 @@ class Store(Database):
         policy_of: PolicyOf,
         now_ms: int,
     ) -> FinishResult:
-        """Commit what attempts came to."""
-        return commit_reports(
+        """Commit what attempts came to, and charge what they have spent."""
+        result = commit_reports(
             self.conn,
             steps,
             node_id=node_id,
@@ -274,6 +296,46 @@ class Store(Database):
             now_ms=now_ms,
             read_output=self.payloads.read,
         )
+        if self._rules.budgets is not None:
+            self._charge_ended(steps, now_ms)
+        return result
+
+    def spend(self, attempts: Sequence[AttemptSpent], *, now_ms: int) -> tuple[StepCut, ...]:
+        """Charge what running attempts have spent; return those that have to end."""
+        self._read_state()
+        if self._rules.budgets is None:
+            return ()
+        crossed = self._charge([(attempt.lease, dict(attempt.spent)) for attempt in attempts], now_ms)
+        return tuple(
+            StepCut(attempt.worker, lease.row_id, lease.lease_token, failed.error, failed.retryable)
+            for attempt in attempts
+            for lease in (attempt.lease,)
+            if (failed := crossed.get((lease.row_id, lease.lease_epoch))) is not None
+        )
+
+    def _charge_ended(self, steps: Sequence[FinishedStep], now_ms: int) -> None:
+        from relaymesh.core.budget import BUDGET_EXHAUSTED
+        from relaymesh.store.budget import spending_of
+
+        self._charge(spending_of(steps), now_ms)
+        cut = sum(step.report.code == BUDGET_EXHAUSTED for step in steps)
+        if cut:
+            add_counter(self.conn, BUDGET_CUT, cut)
+
+    def _charge(self, spending: Sequence[Spending], now_ms: int) -> Mapping[tuple[int, int], Failed]:
+        from relaymesh.store.budget import charge  # a root without budgets does not pay for it
+
+        assert self._rules.budgets is not None
+        done = charge(self.conn, self._rules.budgets, spending, now_ms=now_ms)
+        if done.used_up:
+            add_counter(self.conn, BUDGET_USED_UP, len(done.used_up))
+            self.used_up = (*self.used_up, *done.used_up)
+        return done.crossed
+
+    def take_used_up(self) -> Sequence[BudgetRow]:
+        """Return the budgets that were used up since this was asked last, for the audit log."""
+        taken, self.used_up = self.used_up, ()
+        return taken
 
     def spill_outputs(self, steps: Sequence[FinishedStep]) -> dict[str, str]:
         """Write outputs that are too long for a row to their files; call it before the transaction."""

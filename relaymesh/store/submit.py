@@ -226,7 +226,7 @@ def is_sole(task: NewTask) -> bool:
 
 def is_direct(task: NewTask) -> bool:
     """Say whether it is a single step that is stored whatever else is there: in one go with its claim."""
-    return task.steps[0].shape == SHAPE_SOLE and task.unique is None
+    return task.steps[0].shape == SHAPE_SOLE and task.unique is None and not task.budget
 
 
 def is_plain(task: NewTask) -> bool:

@@ -14,13 +14,19 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from msgspec import structs
 
 from relaymesh.core.fairness import Candidate, Lane
 from relaymesh.core.throttle import UNLIMITED, Limit, LimitScope, PauseScope, Room, Rules, room_of
 from relaymesh.core.token_bucket import Bucket, Rate, available, due_in_ms, full, settled, spend
 from relaymesh.store.bulk import id_list, write_rows
+from relaymesh.store.claimed_row import ClaimedRow
 from relaymesh.store.schema import KEYED_READY
+
+if TYPE_CHECKING:
+    from relaymesh.store.budget import Purses
 
 __all__ = [
     "KEYS_LOOKED_MAX",
@@ -124,7 +130,9 @@ def load_rules(conn: sqlite3.Connection) -> Rules:
         (PauseScope(scope), name): since_ms
         for scope, name, since_ms in conn.execute("SELECT scope, name, since_ms FROM queue_pauses")
     }
-    return Rules(limits, pauses)
+    from relaymesh.store.budget import load_budgeted  # a root whose rules nobody has set does not come here
+
+    return Rules(limits, pauses, load_budgeted(conn))
 
 
 def keyed_groups(conn: sqlite3.Connection) -> list[tuple[str, str]]:
@@ -180,6 +188,12 @@ class Throttle:
         self._running: tuple[int, int] | None = None
         self._groups: list[tuple[str, str]] | None = None
         self.key_room: dict[str, int] = {}
+        budgeted = rules.budgets
+        self._purses: Purses | None = None
+        if budgeted is not None:
+            from relaymesh.store.budget import Purses
+
+            self._purses = Purses(conn, budgeted, now_ms)
 
     def open(self, groups: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return those of these agents and lanes that are not paused."""
@@ -230,6 +244,8 @@ class Throttle:
         for agent, limit in limits.items():
             bucket = self._bucket((LimitScope.AGENT, agent), limit)
             room[agent] = self._room(room_of(limit, running.get(agent, 0), bucket, self._now_ms), wanted)
+        if self._purses is not None:
+            room.update(self._without_budget("agent", agents))
         return room
 
     def _running_of_agents(self, counted: Mapping[str, int], wanted: int) -> dict[str, int]:
@@ -318,6 +334,18 @@ class Throttle:
         written = write_rows(self._conn, _SPEND, rows)
         assert written == len(rows), "the write transaction keeps everybody else out"
 
+    def allow(self, rows: Sequence[ClaimedRow], picks: Sequence[Candidate]) -> Sequence[ClaimedRow]:
+        """Return what was claimed, with what each may spend; the same rows where nobody has a budget."""
+        purses = self._purses
+        if purses is None:
+            return rows
+        purses.read_tasks(row.lease.task_id for row in rows)
+        allowed = []
+        for row, pick in zip(rows, picks, strict=True):
+            allowances = purses.allowances(pick, row.lease.task_id)
+            allowed.append(structs.replace(row, allowances=allowances) if allowances else row)
+        return allowed
+
     def _heads_of(self, agent_id: str, priority: str, keys: Sequence[str], wanted: int) -> list[tuple[Any, ...]]:
         self._read_key_room([key for key in keys if key not in self.key_room], wanted)
         by_room: dict[int, list[str]] = {}
@@ -341,6 +369,18 @@ class Throttle:
             if limit.rate is not None and level is not None:
                 bucket = self._settle(LimitScope.KEY, key, level, at_ms)
             self.key_room[key] = self._room(room_of(limit, running, bucket, self._now_ms), wanted)
+        if self._purses is not None:
+            self.key_room.update(self._without_budget("key", keys))
+
+    def _without_budget(self, scope: Literal["agent", "key"], names: Iterable[str]) -> dict[str, int]:
+        """Return those of these that have nothing left to spend, with the room that this leaves them: none."""
+        assert self._purses is not None
+        used_up = self._purses.used_up(scope, names)
+        for turns_in_ms in used_up.values():
+            self.held = True
+            if turns_in_ms is not None:
+                self._look_again(turns_in_ms)
+        return dict.fromkeys(used_up, 0)
 
     def _room(self, room: Room, wanted: int) -> int:
         """Note what a limit holds back."""

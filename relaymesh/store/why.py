@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from relaymesh.core.explain import Dependency, LimitReached, Paused, StepFacts, explain
+from relaymesh.core.budget import Budgeted, BudgetScope, is_used_up, settled, turns_in_ms
+from relaymesh.core.explain import BudgetSpent, Dependency, LimitReached, Paused, StepFacts, explain
 from relaymesh.core.status import StepStatus, TaskStatus
 from relaymesh.core.throttle import Limit, LimitScope, Rules, room_of
+from relaymesh.store.budget import owners_of, rows_of
 from relaymesh.store.node_row import NodeRow, live_nodes
 from relaymesh.store.presence import host_name, is_alive
 from relaymesh.store.throttle import load_rules, running_of, stored_bucket
@@ -64,6 +66,7 @@ def explanations(
             free_slots=_free_slots(takers, agent_id, running),
             paused=Paused(*pause, rules.pauses[pause]) if pause is not None else None,
             limit_reached=_limit_reached(conn, rules, agent_id, key, now_ms) if rules.limits else None,
+            budget_spent=_budget_spent(conn, rules.budgets, task_id, agent_id, key, now_ms) if rules.budgets else None,
         )
         why = explain(facts)
         found.append(
@@ -100,6 +103,19 @@ def _limit_reached(
         room = room_of(limit, running, stored_bucket(conn, scope, name), now_ms)
         if room.hold is not None:
             return LimitReached(scope, name, limit, running, room.hold.due_in_ms)
+    return None
+
+
+def _budget_spent(
+    conn: sqlite3.Connection, budgeted: Budgeted, task_id: str, agent_id: str, key: str | None, now_ms: int
+) -> BudgetSpent | None:
+    """Return the first budget that is used up for a step: of its task, of its agent, of its key."""
+    rows = rows_of(conn, owners_of(budgeted, agent_id, key or "", task_id))
+    for scope in (BudgetScope.TASK, BudgetScope.AGENT, BudgetScope.KEY):
+        for row in (row for its in rows.values() for row in its if row.scope is scope):
+            if is_used_up(row.budget, row.purse, now_ms):
+                spent = settled(row.budget, row.purse, now_ms).spent
+                return BudgetSpent(scope, row.name, row.kind, row.budget, spent, turns_in_ms(row.budget, now_ms))
     return None
 
 

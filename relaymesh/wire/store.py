@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from relaymesh.wire.codec import Message, message
-from relaymesh.wire.work import StepReport
+from relaymesh.wire.work import Allowance, StepReport
 
 __all__ = [
     "SHAPE_MAPS",
     "SHAPE_SOLE",
     "AttemptLost",
+    "AttemptSpent",
     "CancelGrants",
     "Claimed",
     "Committed",
+    "CutSteps",
     "Demand",
     "DrainOver",
     "DrainQueue",
@@ -42,6 +44,9 @@ __all__ = [
     "RunGrants",
     "RunMaintenance",
     "SeenLease",
+    "SpendSteps",
+    "SpendTick",
+    "StepCut",
     "StoreAnswer",
     "StoreChanged",
     "SubmitTasks",
@@ -96,7 +101,10 @@ class NewUnique(Message, frozen=True):
 
 
 class NewTask(Message, frozen=True):
-    """One task to store, with all its steps. ``labels`` is the JSON text of an object, or None."""
+    """One task to store, with all its steps. ``labels`` is the JSON text of an object, or None.
+
+    budget: what it may spend in all, ``(kind, micros)``.
+    """
 
     task_id: str
     idempotency_key: str
@@ -106,6 +114,7 @@ class NewTask(Message, frozen=True):
     labels: str | None = None
     traceparent: str | None = None
     unique: NewUnique | None = None
+    budget: tuple[tuple[str, int], ...] = ()
 
 
 class SeenLease(Message, frozen=True):
@@ -144,12 +153,13 @@ class LeaseRef(Message, frozen=True):
 
 
 class Grant(Message, frozen=True):
-    """A step that this node may run now, with its input."""
+    """A step that this node may run now, with its input. allowances: what it may spend, where somebody counts."""
 
     lease: LeaseRef
     payload: str
     pool: str
     traceparent: str
+    allowances: tuple[Allowance, ...] = ()
 
 
 @message("store.demand")
@@ -385,6 +395,44 @@ class AttemptLost(Message, frozen=True):
     leases: tuple[LeaseRef, ...]
     error: str
     worker_id: str
+
+
+@message("lease.spent")
+class AttemptSpent(Message, frozen=True):
+    """What a running attempt has spent so far, in all: ``(kind, micros)``; and the name of its worker."""
+
+    lease: LeaseRef
+    worker: str
+    spent: tuple[tuple[str, int], ...]
+
+
+@message("lease.spend_tick")
+class SpendTick(Message, frozen=True):
+    """Time to tell the store what attempts have spent."""
+
+
+@message("store.spend")
+class SpendSteps(Message, frozen=True):
+    """Charge what is new of what these attempts have spent; those that crossed a budget are cut (``CutSteps``)."""
+
+    attempts: tuple[AttemptSpent, ...]
+
+
+class StepCut(Message, frozen=True):
+    """An attempt that has to end because of a budget, and with what error."""
+
+    worker: str
+    row_id: int
+    lease_token: str
+    error: str
+    retryable: bool
+
+
+@message("work.cut_steps")
+class CutSteps(Message, frozen=True):
+    """End these attempts; each reports how it ended."""
+
+    cuts: tuple[StepCut, ...]
 
 
 @message("store.renew")

@@ -2,8 +2,8 @@
 
     node ──▶ StartWorker ──────────────────────────────────────────▶ worker process
          ◀── WorkerReady | WorkerRefused
-         ──▶ RunSteps, CancelStep, RevokeSteps, StopWorker
-         ◀── StepStarted, StepProgress, StepReports, StepsRevoked, WorkerRetiring
+         ──▶ RunSteps, CancelStep, CutStep, RevokeSteps, StopWorker
+         ◀── StepStarted, StepProgress, StepSpent, StepReports, StepsRevoked, WorkerRetiring
          (WorkerOutput and WorkerExited are made by the node's end of the pipe)
 
 A worker runs its orders one at a time and in the order in which they came, and reports in that order. So the first
@@ -21,7 +21,9 @@ from relaymesh.wire.codec import Message, message
 
 __all__ = [
     "STARTED_AFTER_MS",
+    "Allowance",
     "CancelStep",
+    "CutStep",
     "LogLine",
     "RevokeSteps",
     "RunSteps",
@@ -30,6 +32,7 @@ __all__ = [
     "StepProgress",
     "StepReport",
     "StepReports",
+    "StepSpent",
     "StepStarted",
     "StepsRevoked",
     "StopWorker",
@@ -51,6 +54,18 @@ class LogLine(Message, frozen=True):
     text: str
 
 
+class Allowance(Message, frozen=True):
+    """What was left of a budget when the step was claimed: an attempt that spends more than that is cut.
+
+    scope, name, kind: as in ``relaymesh.core.budget``. left: in micros.
+    """
+
+    scope: str
+    name: str
+    kind: str
+    left: int
+
+
 @message("work.order")
 class StepOrder(Message, frozen=True):
     """One attempt of one step.
@@ -58,6 +73,7 @@ class StepOrder(Message, frozen=True):
     fencing_token: grows with each owner of the step (the lease epoch), for systems that can refuse an older one.
     idempotency_token: the same for every attempt of the step.
     traceparent: the W3C trace context that the task came with, or "".
+    allowances: what it may spend; where there is one, it reports what it has spent while it runs.
     """
 
     row_id: int
@@ -72,6 +88,7 @@ class StepOrder(Message, frozen=True):
     trace_id: str
     timeout_ms: int
     traceparent: str = ""
+    allowances: tuple[Allowance, ...] = ()
 
 
 @message("work.run")
@@ -88,6 +105,16 @@ class CancelStep(Message, frozen=True):
     row_id: int
     lease_token: str
     reason: str
+
+
+@message("work.cut")
+class CutStep(Message, frozen=True):
+    """End this attempt because a budget is used up; its report says so, with ``error``."""
+
+    row_id: int
+    lease_token: str
+    error: str
+    retryable: bool
 
 
 @message("work.revoke")
@@ -147,12 +174,26 @@ class StepProgress(Message, frozen=True):
     progress: str
 
 
+@message("work.spent")
+class StepSpent(Message, frozen=True):
+    """What the attempt has spent so far, in all: ``(kind, micros)``. At most two a second.
+
+    cut, retryable: that it is ended because of that, in one sentence; "" while it is not.
+    """
+
+    row_id: int
+    lease_token: str
+    spent: tuple[tuple[str, int], ...]
+    cut: str = ""
+    retryable: bool = True
+
+
 @message("work.report")
 class StepReport(Message, frozen=True):
     """How one attempt ended.
 
     ``output`` belongs to ``succeeded``; ``code``, ``error``, ``retryable`` and ``retry_after_ms`` to ``failed``;
-    ``for_ms`` to ``snoozed``. Times are wall time, for people.
+    ``for_ms`` to ``snoozed``. Times are wall time, for people. ``spent`` is ``(kind, micros)``, where somebody counts.
     """
 
     row_id: int
@@ -167,6 +208,7 @@ class StepReport(Message, frozen=True):
     log: tuple[LogLine, ...] = ()
     started_at_ms: int = 0
     finished_at_ms: int = 0
+    spent: tuple[tuple[str, int], ...] = ()
 
 
 @message("work.reports")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from actors.address import Address
-from actors.lease import LeaseActor
+from actors.lease import SPEND_EVERY_NS, LeaseActor
 from relaymesh.wire import codec
 from relaymesh.wire.codec import Message
 from relaymesh.wire.kernel import Ping
-from relaymesh.wire.store import LeasesLost, LeasesTaken, Renewed, RenewLeases
+from relaymesh.wire.store import AttemptSpent, LeaseRef, LeasesLost, LeasesTaken, Renewed, RenewLeases, SpendSteps
 from relaymesh.wire.work import StepProgress
 from tests.actors.fakes import PATIENCE_S, ManualTimers
 
@@ -122,3 +122,20 @@ def test_a_step_whose_lease_was_not_renewed_in_time_stops_for_that_reason(desk: 
 
     (lost,) = desk.mail(desk.queue, LeasesLost)
     assert lost.reason == "the lease could not be renewed in time"
+
+
+def test_what_attempts_have_spent_goes_to_the_store_in_one_write_of_the_last_words(desk: Desk) -> None:
+    lease, other = (LeaseRef(row, f"stp_{row}", "tsk", "a", 1, f"lse.{row}", 1, 1, 0) for row in (1, 2))
+
+    desk.tell(*(AttemptSpent(lease, "w1", (("units:a", amount),)) for amount in (1, 2)))
+    desk.tell(AttemptSpent(other, "w2", (("units:a", 7),)))
+    assert desk.mail(desk.store, SpendSteps) == []
+    desk.wait(SPEND_EVERY_NS)
+    (told,) = desk.mail(desk.store, SpendSteps)
+    desk.wait(10 * SPEND_EVERY_NS)
+
+    assert [(attempt.worker, attempt.spent) for attempt in told.attempts] == [
+        ("w1", (("units:a", 2),)),
+        ("w2", (("units:a", 7),)),
+    ]
+    assert desk.mail(desk.store, SpendSteps) == []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from actors.address import Address
 from actors.worker import BLAMELESS_MAX, WorkerActor
@@ -16,16 +17,29 @@ from relaymesh.wire.codec import Message
 from relaymesh.wire.kernel import Ping
 from relaymesh.wire.store import (
     AttemptLost,
+    AttemptSpent,
     CancelGrants,
+    CutSteps,
     FinishSteps,
     Grant,
     GrantsRefused,
     LeaseRef,
     RunGrants,
+    StepCut,
     WorkerCapacity,
     WorkerUp,
 )
-from relaymesh.wire.work import StepReport, StepReports, WorkerExited, WorkerReady, WorkerRetiring
+from relaymesh.wire.work import (
+    Allowance,
+    CutStep,
+    RunSteps,
+    StepReport,
+    StepReports,
+    StepSpent,
+    WorkerExited,
+    WorkerReady,
+    WorkerRetiring,
+)
 from tests.actors.fakes import PATIENCE_S, ManualTimers
 
 SPECS = {"work": AgentSpec("work", Kind.PYTHON, Isolation.PROCESS)}
@@ -190,3 +204,56 @@ def test_a_step_that_does_not_end_is_reported_with_the_time_at_which_it_began(de
     (step,) = finished.steps
     assert step.report.code == "timeout"
     assert lasts_ms <= step.report.finished_at_ms - step.report.started_at_ms <= lasts_ms + 100
+
+
+def budgeted(row_id: int) -> Grant:
+    return structs.replace(grant(row_id), allowances=(Allowance("agent", "work", "units:a", 10),))
+
+
+def test_a_step_with_a_budget_is_not_sent_ahead_and_a_quick_one_earns_no_credit(desk: Desk) -> None:
+    desk.tell(RunGrants((budgeted(1), budgeted(2), grant(3)), desk.start), WorkerReady(100, ()))
+    (refused,) = desk.mail(desk.queue, GrantsRefused)
+    desk.tell(RunGrants((budgeted(4),), desk.start))
+    (again,) = desk.mail(desk.queue, GrantsRefused)
+    desk.tell(StepReports((report(1),)))
+
+    assert (refused.row_ids, again.row_ids) == ((2,), (4,))
+    sent = [order.row_id for part in desk.processes[0].sent if isinstance(part, RunSteps) for order in part.orders]
+    assert sent == [1, 3]
+    assert desk.mail(desk.queue, WorkerCapacity) == []
+
+
+def test_a_step_that_is_cut_is_told_once_and_its_report_is_committed(desk: Desk) -> None:
+    cut = StepCut("worker-1", 1, "lse_1.1", "used up", False)
+    desk.tell(RunGrants((budgeted(1),), desk.start), WorkerReady(100, ()))
+    desk.tell(CutSteps((cut,)), CutSteps((cut,)), CutSteps((structs.replace(cut, lease_token="lse_1.0"),)))
+    desk.tell(StepReports((structs.replace(report(1, "failed"), code="budget_exhausted"),)))
+
+    assert [part for part in desk.processes[0].sent if isinstance(part, CutStep)] == [
+        CutStep(1, "lse_1.1", "used up", False)
+    ]
+    (finished,) = desk.mail(desk.store, FinishSteps)
+    assert finished.steps[0].report.code == "budget_exhausted"
+
+
+def test_a_step_that_was_cut_and_does_not_end_costs_its_process_and_fails_for_its_budget(desk: Desk) -> None:
+    desk.tell(RunGrants((budgeted(1),), desk.start), WorkerReady(100, ()))
+    desk.tell(StepSpent(1, "lse_1.1", (("units:a", 11),), cut="used up", retryable=False))
+    desk.timers.advance((SPECS["work"].grace_ms + KILL_MARGIN_MS) * 1_000_000 + 100_000_000)
+    desk.tell()
+
+    (spent,) = desk.mail(desk.lease, AttemptSpent)
+    assert (spent.worker, spent.spent) == ("worker-1", (("units:a", 11),))
+    assert not desk.processes[0].alive
+    (finished,) = desk.mail(desk.store, FinishSteps)
+    report_ = finished.steps[0].report
+    assert (report_.code, report_.error, report_.retryable) == ("budget_exhausted", "used up", False)
+
+
+def test_what_a_cancelled_step_has_spent_is_charged_although_its_report_is_dropped(desk: Desk) -> None:
+    desk.tell(RunGrants((budgeted(1),), desk.start), WorkerReady(100, ()), CancelGrants((1,), "cancelled"))
+    desk.tell(StepReports((structs.replace(report(1, "failed"), spent=(("units:a", 4),)),)))
+
+    assert desk.mail(desk.store, FinishSteps) == []
+    (spent,) = desk.mail(desk.lease, AttemptSpent)
+    assert spent.spent == (("units:a", 4),)

@@ -229,3 +229,26 @@ def leaks(text: str) -> str:
     HOARD.append(b"x" * (150 * 1024 * 1024))
     time.sleep(0.05)
     return ""
+
+
+@agent(grace_ms=300)
+def spends(words: list[int], ctx: Context) -> str:
+    for tokens in words:
+        ctx.spend(tokens=tokens, usd=0.01)
+    return "spent"
+
+
+@agent(grace_ms=300)
+def spends_and_waits(tokens: int, ctx: Context) -> str:
+    ctx.spend(tokens=tokens)
+    ctx.cancelled.wait(30)
+    return "waited"
+
+
+@agent(grace_ms=300)
+def burns(seconds: float, ctx: Context) -> str:
+    """Use so much processor time in a child, and as much in a grandchild; then wait."""
+    burn = f"import time\nwhile time.process_time() < {seconds}: pass"
+    both = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\n{burn}"
+    subprocess.run([sys.executable, "-c", both], check=True)
+    return "burnt"

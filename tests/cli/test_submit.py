@@ -66,6 +66,7 @@ def test_submit_hands_on_what_was_said_and_defaults_for_the_rest(terminal) -> No
             "unique": None,
             "on_duplicate": None,
             "unique_key": None,
+            "budget": {},
         },
     )
 
@@ -249,6 +250,7 @@ def test_a_workflow_is_handed_on_as_the_bytes_of_its_file(terminal, tmp_path) ->
             "unique": None,
             "on_duplicate": None,
             "unique_key": None,
+            "budget": {},
         },
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from relaymesh.client import Client
@@ -205,9 +207,9 @@ def test_explain_names_the_rate_and_when_the_next_start_is_due(
     assert "1/2s" in found.detail and "2.0 s" in found.detail
 
 
-def test_every_reason_is_brought_about_by_some_test_here() -> None:
-    with open(__file__, encoding="utf-8") as file:
-        text = file.read()
+def test_every_reason_is_brought_about_by_some_test_here_or_beside() -> None:
+    here = Path(__file__)
+    text = "".join(path.read_text(encoding="utf-8") for path in (here, here.with_name("test_budgets.py")))
 
     # "done" is never shown: a step that succeeded is not explained.
     assert [reason for reason in Reason if reason is not Reason.DONE and f'"{reason.value}"' not in text] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relaymesh.core.budget import Budgeted
 from relaymesh.core.fairness import Candidate, Fairness, Lane, plan
 from relaymesh.core.throttle import (
     DEFAULT_KEY_LIMIT,
@@ -84,3 +85,9 @@ def test_a_plan_keeps_to_the_room_of_agents_and_keys_and_passes_over_nobody_who_
             if candidate.key in keys:
                 keys[candidate.key] -= 1
     assert list(planned.picks) == expected
+
+
+def test_steps_of_an_agent_with_a_budget_may_wait_on_purpose() -> None:
+    rules = Rules(budgets=Budgeted(frozenset({"a"}), frozenset(), tasks=True))
+
+    assert rules and rules.restrains("a") and not rules.restrains("b")

@@ -165,7 +165,7 @@ def test_a_misspelt_member_is_refused_with_the_nearest_name(misspelt: str) -> No
 
 
 def test_an_unknown_member_without_a_near_one_lists_the_known() -> None:
-    assert "known are labels, priority, steps" in str(refusal({"zzz": 1}))
+    assert "known are budget, labels, priority, steps" in str(refusal({"zzz": 1}))
 
 
 def test_null_counts_as_absent() -> None:

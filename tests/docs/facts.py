@@ -24,7 +24,7 @@ REPO = Path(__file__).resolve().parents[2]
 PACKAGES = ("relaymesh", "actors", "chaos")
 ELSEWHERE = {"win32": "tree_linux", "darwin": "tree_linux"}
 # Taken by the worker process, which is no actor (relaymesh/agents/host.py).
-HOST_TAKES = ("StartWorker", "RunSteps", "CancelStep", "RevokeSteps", "StopWorker")
+HOST_TAKES = ("StartWorker", "RunSteps", "CancelStep", "CutStep", "RevokeSteps", "StopWorker")
 # Passed as values inside a process or to a callback, never sent to an actor.
 ANSWERS = ("MaintenanceDone", "QueueDrained", "Refused", "StoreAnswer")
 

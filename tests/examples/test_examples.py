@@ -52,4 +52,4 @@ def test_the_page_names_every_program() -> None:
     assert sorted(re.findall(r"^\| \[[^]]+\]\(([^)]+)\)", page, re.MULTILINE)) == sorted(
         path.name for path in EXAMPLES.glob("*.py")
     )
-    assert len(PROGRAMS) == 9
+    assert len(PROGRAMS) == 10
