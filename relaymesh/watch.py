@@ -168,7 +168,7 @@ def read_logs(store: Database, task_id: str, *, follow: bool) -> Iterator[LogEnt
         told |= fresh
         for start in range(0, len(keys), _LOG_LINES):
             with store.reading():
-                entries = read.log_entries(store.conn, keys[start : start + _LOG_LINES])
+                entries = read.log_entries(store.conn, keys[start : start + _LOG_LINES], store.payloads.text)
             yield from entries
         if not follow or status in TERMINAL:
             return

@@ -52,7 +52,7 @@ def ended_answer(reads: Database, held: Held) -> tuple[bytes, int]:
     beside: dict[str, object] = {"file": held.name, "ticket": held.ticket, "deduplicated": duplicate}
     with reads.reading():
         try:
-            view = read.task_view(reads.conn, held.task_id, reads.payloads.read)
+            view = read.task_view(reads.conn, held.task_id, reads.payloads.text)
         except InputError as error:
             # The task has succeeded; its outputs together are more than an answer holds.
             row = reads.conn.execute("SELECT updated_at_ms FROM tasks WHERE task_id=?", (held.task_id,)).fetchone()

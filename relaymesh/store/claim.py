@@ -91,14 +91,14 @@ class Slots:
 
 
 class ClaimedRow(msgspec.Struct, frozen=True, gc=False):
-    """A step that was claimed, as it was stored: its input may still have to be rendered."""
+    """A step that was claimed, as it was stored: its input may still have to be decrypted and rendered."""
 
     lease: LeaseRef
     pool: str
-    payload: str | None
+    payload: str | bytes | None
     payload_path: str
     template: bool
-    map_item: str | None
+    map_item: str | bytes | None
     map_index: int | None
     traceparent: str | None
 

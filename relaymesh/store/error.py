@@ -16,12 +16,19 @@ __all__ = [
     "RootMissingError",
     "RootReadOnlyError",
     "SchemaTooNewError",
+    "SealError",
     "StoreBusyError",
     "StoreDefectError",
     "StoreFullError",
     "StoreIOError",
     "translate",
 ]
+
+
+class SealError(StoreError):
+    """An encrypted text, or the keyring, cannot be used; nothing was changed. The base of those errors."""
+
+    code = "payload_sealed"
 
 
 class BadNumberError(InputError):

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from relaymesh.core.clock_guard import ClockState
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.ident import Ids
@@ -31,10 +33,11 @@ from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.counter import DEAD_OWNER_RECLAIMED, add_counter
 from relaymesh.store.database import Database
 from relaymesh.store.direct import submit_and_claim
+from relaymesh.store.error import SealError
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
 from relaymesh.store.latency import forget_latencies
 from relaymesh.store.log_file import LOG_KEPT_BYTES, log_bytes, make_room
-from relaymesh.store.payload import PayloadMissingError
+from relaymesh.store.payload import PayloadMissingError, Stored
 from relaymesh.store.release import dependency_outputs, spread_roots
 from relaymesh.store.submit import insert_tasks
 from relaymesh.store.throttle import RULES_STATE, KeyCursors, Throttle, forget_buckets, load_rules
@@ -80,7 +83,7 @@ class Store(Database):
             if not deduplicated and any(step.map_template is not None and step.waiting_on == 1 for step in task.steps)
         ]
         if spread:
-            settled = spread_roots(self.conn, spread, now_ms=now_ms, read_output=self.payloads.read)
+            settled = spread_roots(self.conn, spread, now_ms=now_ms, payloads=self.payloads)
             finish_tasks(self.conn, settled, now_ms)
         return results
 
@@ -233,25 +236,24 @@ class Store(Database):
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
         """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change."""
-        if not row.payload_path and not row.template:
+        if not row.payload_path and not row.template and not isinstance(row.payload, bytes):
             return Grant(row.lease, row.payload or "", row.pool, row.traceparent or "")
+        step_id, text = row.lease.step_id, self.payloads.text
         try:
-            payload = row.payload if not row.payload_path else self.payloads.read(row.payload_path)
+            payload = text("payload", _origin(row), row.payload, row.payload_path)
             if row.template:
-                payload = render_stored(
-                    payload or "", self._outputs_for(row), item_json=row.map_item, index=row.map_index
-                )
+                item = text("item", step_id, row.map_item, None)
+                payload = render_stored(payload or "", self._outputs_for(row), item_json=item, index=row.map_index)
         except StepInputError as error:
             return row.lease, Failed(error.code, str(error), retryable=False)
-        except PayloadMissingError as error:
+        except (PayloadMissingError, SealError) as error:
             return row.lease, Failed(error.code, str(error), retryable=False)
         return Grant(row.lease, payload or "", row.pool, row.traceparent or "")
 
     def _outputs_for(self, row: ClaimedRow) -> dict[str, str]:
         # A copy of a map step has the dependencies of the step that it is a copy of.
-        step_id = row.lease.step_id if row.map_index is None else row.lease.step_id.rsplit("[", 1)[0]
         with self.reading():
-            return dependency_outputs(self.conn, step_id, self.payloads.read)
+            return dependency_outputs(self.conn, _origin(row), self.payloads.text)
 
     def finish(
         self,
@@ -272,17 +274,33 @@ class Store(Database):
             policy_of=policy_of,
             rng=self.rng,
             now_ms=now_ms,
-            read_output=self.payloads.read,
+            payloads=self.payloads,
         )
 
-    def spill_outputs(self, steps: Sequence[FinishedStep]) -> dict[str, str]:
-        """Write outputs that are too long for a row to their files; call it before the transaction."""
-        spilled = {}
-        for step in steps:
-            if step.report.kind == "succeeded":
-                path = self.payloads.spill(step.report.output)
-                if path is not None:
-                    spilled[step.lease.lease_token] = path
+    def spill_outputs(self, steps: list[FinishedStep]) -> dict[str, Stored]:
+        """Write outputs that are too long for a row to their files, and encrypt them if the settings say so.
+
+        Call it before the transaction. An output that cannot be encrypted is replaced in ``steps`` by a failure which
+        is not retried: it must not be stored in clear text, and running the agent again would not help.
+        """
+        spilled: dict[str, Stored] = {}
+        sealing: bool | None = None
+        for index, step in enumerate(steps):
+            if step.report.kind != "succeeded":
+                continue
+            if sealing is None:
+                sealing = self.payloads.seal.on()
+            try:
+                if sealing:
+                    kept = self.payloads.keep_sealed("output", step.lease.step_id, step.report.output)
+                elif (path := self.payloads.spill(step.report.output)) is not None:
+                    kept = Stored(None, None, path)
+                else:
+                    continue
+            except SealError as error:
+                steps[index] = _unkept(step, error)
+            else:
+                spilled[step.lease.lease_token] = kept
         return spilled
 
     # -- leases ------------------------------------------------------------------------------------------------------
@@ -496,7 +514,7 @@ class Store(Database):
             if from_step is not None:
                 dead_letter.restart_from(self.conn, task_id, from_step, now_ms=now_ms)
             # A map step whose list was refused has nothing left to wait for: look at the list again now.
-            settled = spread_roots(self.conn, [task_id], now_ms=now_ms, read_output=self.payloads.read)
+            settled = spread_roots(self.conn, [task_id], now_ms=now_ms, payloads=self.payloads)
             finish_tasks(self.conn, settled, now_ms)
         return code
 
@@ -516,3 +534,15 @@ class Store(Database):
         """Raise the cluster epoch; return the new epoch, its version and time."""
         self._state_of = -1  # what this transaction writes from here on is of the new one
         return admin.bump_epoch(self.conn, now_ms=now_ms)
+
+
+def _origin(row: ClaimedRow) -> str:
+    """Return the step that a copy of a map step is a copy of: it has its payload; of others, the step itself."""
+    return row.lease.step_id if row.map_index is None else row.lease.step_id.rsplit("[", 1)[0]
+
+
+def _unkept(step: FinishedStep, error: SealError) -> FinishedStep:
+    report = msgspec.structs.replace(
+        step.report, kind="failed", output="", code=error.code, error=str(error), retryable=False
+    )
+    return msgspec.structs.replace(step, report=report)

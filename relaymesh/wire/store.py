@@ -65,8 +65,9 @@ SHAPE_MAPS = 2
 
 
 class NewStep(Message, frozen=True):
-    """One step to store. ``payload`` is None when it lies in a file (``payload_path``).
+    """One step to store. ``payload`` is None when it lies in a file (``payload_path``) or is encrypted (``sealed``).
 
+    sealed_map: the same for ``map_template``, which is "" then.
     waiting_on: unmet dependencies, plus one for a map step that is not spread out yet.
     """
 
@@ -83,6 +84,13 @@ class NewStep(Message, frozen=True):
     not_before_ms: int | None = None
     traceparent: str | None = None
     concurrency_key: str | None = None
+    sealed: bytes | None = None
+    sealed_map: bytes | None = None
+
+    @property
+    def stored(self) -> str | bytes | None:
+        """What the payload column takes."""
+        return self.payload if self.sealed is None else self.sealed
 
 
 class NewUnique(Message, frozen=True):

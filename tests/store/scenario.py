@@ -159,10 +159,10 @@ def use_everything(bench: Bench) -> None:
     for _ in range(20):  # more than a claim takes in with one look
         bench.one()
     bench.run_all()
-    read.task_view(conn, flow, store.payloads.read)
-    read._result(conn, flow, store.payloads.read)
+    read.task_view(conn, flow, store.payloads.text)
+    read._result(conn, flow, store.payloads.text)
     read.workflow_detail(conn, flow)
-    list(read.outputs(conn, flow, store.payloads.read))
+    list(read.outputs(conn, flow, store.payloads.text))
     assert read.task_status(conn, flow) == "SUCCESS"
     list(read_logs(store, flow, follow=True))
     list(watch(store, flow, 1_000))
