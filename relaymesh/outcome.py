@@ -10,6 +10,8 @@ from relaymesh.view import View
 __all__ = [
     "CompactOutcome",
     "DisasterReport",
+    "KeyringCountOutcome",
+    "KeyringOutcome",
     "PurgeOutcome",
     "RollbackOutcome",
     "SchemaMigrationRow",
@@ -140,3 +142,19 @@ class CompactOutcome(View, frozen=True, kw_only=True):
     log_bytes_after: int
     payload_files_removed: int
     payload_bytes_removed: int
+
+
+class KeyringOutcome(View, frozen=True, kw_only=True):
+    """The payload keys of a root. active_kid: "" and total_keys 0 where none was made yet."""
+
+    active_kid: str
+    total_keys: int
+    key_file: str
+
+
+class KeyringCountOutcome(KeyringOutcome, frozen=True, kw_only=True):
+    """And how many texts of steps are not under the active key: under older ones, or in clear text."""
+
+    under_old_keys: int
+    in_clear_text: int
+    log_lines_under_old_keys: int

@@ -69,6 +69,8 @@ COMMANDS: dict[str, Entry] = {
     "snapshot-export": Entry("Operate", "snapshot", "Copy the data root to a folder while nodes work on it."),
     "snapshot-import": Entry("Operate", "snapshot", "Put a snapshot in the place of the data root."),
     "snapshot": Entry("Operate", "snapshot", "Verify a snapshot, or compare two of them."),
+    "payload-key-status": Entry("Operate", "storage", "Show which keys the root encrypts its texts with."),
+    "payload-key-rotate": Entry("Operate", "storage", "Encrypt with a new key from now on."),
     "schema-migrations": Entry("Operate", "storage", "List the schema migrations of the database."),
     "schema-rollback": Entry("Operate", "storage", "Take the newest schema migration back."),
     "benchmark-run": Entry("Operate", "run", "Submit tasks, run them, and report the throughput."),

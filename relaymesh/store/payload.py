@@ -139,6 +139,17 @@ class PayloadFiles:
             return None
         return self._write(data, "")
 
+    def begins_with(self, name: str, head: bytes) -> bool:
+        """Return whether a file begins with these bytes; False also when it cannot be read."""
+        path = payload_name(name)
+        if path is None:
+            return False
+        try:
+            with open(self._root / path, "rb") as file:
+                return file.read(len(head)) == head
+        except OSError:
+            return False
+
     def _write(self, data: bytes, ending: str) -> str:
         digest = _digest(data)
         name = f"payload/{digest[:2]}/{digest}{ending}"

@@ -35,6 +35,8 @@ __all__ = [
     "ReleaseSteps",
     "RenewLeases",
     "Renewed",
+    "ResealBegin",
+    "ResealPiece",
     "ResendLeases",
     "RetentionBegin",
     "RetentionPiece",
@@ -491,6 +493,16 @@ class RetentionBegin(Message, frozen=True):
 @message("retention.piece")
 class RetentionPiece(Message, frozen=True):
     """Do the next piece of the round."""
+
+
+@message("reseal.begin")
+class ResealBegin(Message, frozen=True):
+    """Look whether the payload keys were rotated, and bring what is stored under the new one."""
+
+
+@message("reseal.piece")
+class ResealPiece(Message, frozen=True):
+    """Do the next piece of it."""
 
 
 @message("store.answer")
