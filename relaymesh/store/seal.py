@@ -1,10 +1,10 @@
 """Seal: encrypts and decrypts the texts of one root, when its settings say so.
 
-    settings file changed? ──▶ payloadEncryption on?      one stat before each write
+    settings file changed? ──▶ payloadEncryption on?      one stat, at most every 20 ms
     keyring file changed?  ──▶ read it again              one stat before each text that is encrypted
 
-So a switch and a rotation reach a running process before its next write. Decrypting looks at the keyring only when it
-meets a key that it does not know. Not thread-safe: it belongs to one connection.
+So a rotation reaches a running process before its next write, and a switch within 20 ms. Decrypting looks at the
+keyring only when it meets a key that it does not know. Not thread-safe: it belongs to one connection.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ __all__ = [
 
 KEYRING = "security/payload-keys.json"
 
+SETTINGS_HOLD_NS = 20_000_000
+"""So long a look at the settings holds: for a program that submits many short texts each stat would count."""
 _SETTINGS = "relaymesh-settings.json"
 _VARIABLE = "RELAYMESH_PAYLOAD_ENCRYPTION"
 _MARK = "payload_keys"
@@ -92,6 +94,7 @@ class Seal:
         self._conn = conn
         self._settings_path, self._keyring_path = str(root / _SETTINGS), str(root / KEYRING)
         self._settings_seen: _Facts | str = "never"
+        self._look_at_ns = 0
         self._ring_seen: _Facts = None
         self._ring: Keyring | None = None
         self._on = False
@@ -99,6 +102,10 @@ class Seal:
 
     def on(self) -> bool:
         """Return whether new texts are to be encrypted."""
+        now_ns = time.monotonic_ns()
+        if now_ns < self._look_at_ns:
+            return self._on
+        self._look_at_ns = now_ns + SETTINGS_HOLD_NS
         seen = _facts(self._settings_path)
         if seen != self._settings_seen:
             self._on = self._ask_settings(seen)

@@ -20,6 +20,8 @@ from relaymesh.store.alert import load_alerts, save_alerts
 from relaymesh.store.export import export_dead, export_task
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.purge import Purge
+from relaymesh.store.reseal import Reseal, rotate
+from relaymesh.store.seal import Seal
 from relaymesh.store.stats import stats
 from relaymesh.store.sweep import sweep
 from relaymesh.store.task_page import task_page
@@ -178,6 +180,7 @@ def use_everything(bench: Bench) -> None:
     export_task(store, flow, bench.root / "task.json", now_ms=NOON)
     maintenance_tick(store, "n", Settings(), now_ms=bench.now_ms)
     put_back(bench)
+    encrypt(bench)
     clean_up(bench)
 
 
@@ -193,6 +196,15 @@ def put_back(bench: Bench) -> None:
         adapt.give_back_leases(conn, now_ms=bench.now_ms)
         adapt.relative_paths(conn, "/somewhere/else")
         adapt.count_rows(conn)
+
+
+def encrypt(bench: Bench) -> None:
+    """Encrypt what is there in clear text, as a node does after a rotation of the keys."""
+    (bench.root / "relaymesh-settings.json").write_text('{"payloadEncryption": true}')
+    bench.store.payloads.seal = Seal(bench.root, bench.store.conn)  # as if 20 ms had passed
+    work = Reseal(bench.store, rotate(bench.store, now_ms=NOON))
+    while work.piece(50, now_ms=NOON) is not None:
+        pass
 
 
 def clean_up(bench: Bench) -> None:

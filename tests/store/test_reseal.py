@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relaymesh.store import read
+from relaymesh.store import read, seal
 from relaymesh.store.keyring import Keyring
 from relaymesh.store.reseal import Leftover, Reseal, leftover, pending, ring_of, rotate
 from relaymesh.store.seal import KEYRING, PayloadKeyringMissingError
@@ -19,6 +19,13 @@ from tests.store.bench import NOON, Bench
 from tests.store.test_seal import LONG, SECRET, holding, run, switch
 
 NOTHING = Leftover(0, 0, 0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def looks_at_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seal, "SETTINGS_HOLD_NS", 0)
+        yield
 
 
 @pytest.fixture

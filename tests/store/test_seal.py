@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.core.outcome import Failed
-from relaymesh.store import read
+from relaymesh.store import read, seal
 from relaymesh.store.error import SealError
 from relaymesh.store.keyring import PayloadKeyringError, load_keyring
 from relaymesh.store.keyring import rotate_keyring as rotate
@@ -26,6 +26,13 @@ from tests.store.bench import NOON, Bench
 
 SECRET = "the-secret-of-the-seal"
 LONG = f"{SECRET} " * 8_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def looks_at_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seal, "SETTINGS_HOLD_NS", 0)
+        yield
 
 
 @pytest.fixture
@@ -151,22 +158,22 @@ def test_a_ciphertext_that_was_moved_to_another_row_fails_that_step_for_good(sea
 
 
 def test_an_output_does_not_pass_for_an_input_of_the_same_step(sealed: Bench) -> None:
-    seal = sealed.store.payloads.seal
-    data = seal.seal("output", "stp_1", SECRET)
+    vault = sealed.store.payloads.seal
+    data = vault.seal("output", "stp_1", SECRET)
 
     with pytest.raises(PayloadTamperedError):
-        seal.open("payload", "stp_1", data)
+        vault.open("payload", "stp_1", data)
 
 
 def test_no_changed_bit_is_accepted(sealed: Bench) -> None:
-    seal = sealed.store.payloads.seal
-    good = seal.seal("payload", "stp_1", SECRET)
+    vault = sealed.store.payloads.seal
+    good = vault.seal("payload", "stp_1", SECRET)
 
     for bit in range(len(good) * 8):
         changed = bytearray(good)
         changed[bit // 8] ^= 1 << bit % 8
         with pytest.raises(SealError):
-            seal.open("payload", "stp_1", bytes(changed))
+            vault.open("payload", "stp_1", bytes(changed))
 
 
 @given(
@@ -201,11 +208,11 @@ def test_a_running_process_notices_a_rotation_before_its_next_write(sealed: Benc
 
 
 def test_a_process_that_only_reads_finds_a_key_that_it_does_not_know_yet(sealed: Bench) -> None:
-    seal = Seal(sealed.root, None)
-    assert seal.open("payload", "stp_1", sealed.store.payloads.seal.seal("payload", "stp_1", "old")) == "old"
+    vault = Seal(sealed.root, None)
+    assert vault.open("payload", "stp_1", sealed.store.payloads.seal.seal("payload", "stp_1", "old")) == "old"
     rotate(sealed.root, NOON)
 
-    assert seal.open("payload", "stp_1", sealed.store.payloads.seal.seal("payload", "stp_1", "new")) == "new"
+    assert vault.open("payload", "stp_1", sealed.store.payloads.seal.seal("payload", "stp_1", "new")) == "new"
 
 
 def test_a_keyring_that_is_gone_is_not_made_anew(sealed: Bench) -> None:
