@@ -1,5 +1,4 @@
-"""The keys that the texts of a root are encrypted with: which there are, and a new one.
-"""
+"""The keys that the texts of a root are encrypted with: which there are, and a new one."""
 
 from __future__ import annotations
 

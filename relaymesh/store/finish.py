@@ -400,7 +400,7 @@ def _store_logs(conn: sqlite3.Connection, steps: Sequence[FinishedStep], payload
 
 def _sealed_line(payloads: PayloadFiles, lease: LeaseRef, number: int, text: str) -> str | bytes:
     try:
-        return payloads.seal.seal("log", log_place(lease.step_id, lease.lease_epoch, number), text)
+        return payloads.seal.seal_result("log", log_place(lease.step_id, lease.lease_epoch, number), text)
     except SealError as error:
         # What the attempt came to must not wait for a line; in clear text it may not be kept.
         return f"this line was not kept: {error}"

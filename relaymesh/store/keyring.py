@@ -3,7 +3,7 @@
     {"schema": "relaymesh.payload.keys.v1", "active_kid": "k17…", "keys": {"k17…": base64 of 32 bytes}}
 
 It is written aside, synced and renamed, by one process at a time. A rotation adds a key and makes it the active one;
-no key is ever removed here, since rows, files and snapshots of before need it.
+old ones stay until somebody has them removed (relaymesh.store.key_use).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from relaymesh.store.durable import sync_folder, write_file
-from relaymesh.store.error import SealError
+from relaymesh.store.error import KeyringError
 from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.seal import KEYRING
 from relaymesh.wire.sealed import KID_BYTES_MAX
@@ -29,6 +29,7 @@ __all__ = [
     "PayloadKeyringError",
     "create_keyring",
     "load_keyring",
+    "remove_from_keyring",
     "rotate_keyring",
 ]
 
@@ -41,7 +42,7 @@ _FILE_BYTES_MAX = 1_048_576
 _WAIT_S = 30.0
 
 
-class PayloadKeyringError(SealError):
+class PayloadKeyringError(KeyringError):
     """The keyring is there and cannot be used."""
 
     code = "payload_keyring"
@@ -119,6 +120,19 @@ def rotate_keyring(root: Path, now_ms: int) -> Keyring:
             now_ms += 1
         keys[kid] = os.urandom(_KEY_BYTES)
         return _save(root, Keyring(kid, keys))
+
+
+def remove_from_keyring(root: Path, kid: str) -> Keyring | None:
+    """Remove a key; return what is left, None when it is the active one or not there, and nothing was changed.
+
+    Raises:
+        PayloadKeyringError: it is damaged, or cannot be written; it is as it was.
+    """
+    with _alone(root):
+        found = load_keyring(root)
+        if found is None or kid == found.active or kid not in found.keys:
+            return None
+        return _save(root, Keyring(found.active, {name: key for name, key in found.keys.items() if name != kid}))
 
 
 def _keys_of(found: object) -> dict[str, bytes]:

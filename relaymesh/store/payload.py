@@ -97,7 +97,13 @@ class PayloadFiles:
 
     def keep_sealed(self, kind: str, owner: str, text: str) -> Stored:
         """The same, encrypted whatever the settings say."""
-        data = self.seal.seal(kind, owner, text)
+        return self._kept(self.seal.seal(kind, owner, text))
+
+    def keep_result(self, kind: str, owner: str, text: str) -> Stored:
+        """The same for what was worked out already: see ``Seal.seal_result``."""
+        return self._kept(self.seal.seal_result(kind, owner, text))
+
+    def _kept(self, data: bytes) -> Stored:
         if len(data) <= SPILL_BYTES:
             return Stored(None, data, None)
         return Stored(None, None, self._write(data, SEALED))
@@ -109,6 +115,10 @@ class PayloadFiles:
             SealError: the keyring cannot be used.
         """
         return self.seal.seal(kind, owner, text) if self.seal.on() else text
+
+    def result_in_row(self, kind: str, owner: str, text: str) -> str | bytes:
+        """The same for what was worked out already: see ``Seal.seal_result``."""
+        return self.seal.seal_result(kind, owner, text) if self.seal.on() else text
 
     def text(self, kind: str, owner: str, value: str | bytes | None, path: str | None) -> str | None:
         """Return the text of a place. value, path: the two columns of its row.

@@ -164,7 +164,7 @@ def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: 
                 template,
                 step_id,
                 index,
-                payloads.in_row("item", child_id(parent, index), item),
+                payloads.result_in_row("item", child_id(parent, index), item),
                 traceparent,
                 *rest,
             )
@@ -188,7 +188,7 @@ def _join(conn: sqlite3.Connection, step_id: str, now_ms: int, payloads: Payload
     conn.execute(
         "UPDATE steps SET status='SUCCESS', result_payload=?, waiting_on=0, updated_at_ms=max(?, updated_at_ms+1)"
         " WHERE step_id=? AND status='PENDING'",
-        (payloads.in_row("output", step_id, output), now_ms, step_id),
+        (payloads.result_in_row("output", step_id, output), now_ms, step_id),
     )
 
 

@@ -33,7 +33,7 @@ from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.counter import DEAD_OWNER_RECLAIMED, add_counter
 from relaymesh.store.database import Database
 from relaymesh.store.direct import submit_and_claim
-from relaymesh.store.error import SealError
+from relaymesh.store.error import KeyringError, SealError
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
 from relaymesh.store.latency import forget_latencies
 from relaymesh.store.log_file import LOG_KEPT_BYTES, log_bytes, make_room
@@ -235,7 +235,11 @@ class Store(Database):
         )
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
-        """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change."""
+        """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change.
+
+        Raises:
+            KeyringError: it is the keyring, and not the step; once that is put back, the step can run.
+        """
         if not row.payload_path and not row.template and not isinstance(row.payload, bytes):
             return Grant(row.lease, row.payload or "", row.pool, row.traceparent or "")
         step_id, text = row.lease.step_id, self.payloads.text
@@ -246,6 +250,8 @@ class Store(Database):
                 payload = render_stored(payload or "", self._outputs_for(row), item_json=item, index=row.map_index)
         except StepInputError as error:
             return row.lease, Failed(error.code, str(error), retryable=False)
+        except KeyringError:
+            raise
         except (PayloadMissingError, SealError) as error:
             return row.lease, Failed(error.code, str(error), retryable=False)
         return Grant(row.lease, payload or "", row.pool, row.traceparent or "")
@@ -292,7 +298,7 @@ class Store(Database):
                 sealing = self.payloads.seal.on()
             try:
                 if sealing:
-                    kept = self.payloads.keep_sealed("output", step.lease.step_id, step.report.output)
+                    kept = self.payloads.keep_result("output", step.lease.step_id, step.report.output)
                 elif (path := self.payloads.spill(step.report.output)) is not None:
                     kept = Stored(None, None, path)
                 else:
@@ -503,12 +509,12 @@ class Store(Database):
         edits: step id to the input that it gets before. from_step: id of a step that runs again with all behind it.
 
         Raises:
-            NotEditableError: the transaction must not be committed.
+            NotEditableError, SealError: the transaction must not be committed.
         """
         from relaymesh.store import dead_letter  # only who asks for it pays
 
         for step_id, text in edits.items():
-            dead_letter.edit_input(self.conn, step_id, text, self.payloads.spill(text))
+            dead_letter.edit_input(self.conn, step_id, text, self.payloads.keep)
         code = dead_letter.replay(self.conn, task_id, cluster_epoch=cluster_epoch, now_ms=now_ms)
         if code == "replayed":
             if from_step is not None:

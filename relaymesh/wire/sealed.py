@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["KID_BYTES_MAX", "NONCE_BYTES", "Sealed", "head", "pack", "place", "unpack"]
+__all__ = ["KID_BYTES_MAX", "NONCE_BYTES", "Sealed", "head", "kid_of", "pack", "place", "unpack"]
 
 KID_BYTES_MAX: Final = 32
 NONCE_BYTES: Final = 24
@@ -54,6 +54,14 @@ def unpack(data: bytes) -> Sealed | None:
     return Sealed(name.decode("ascii"), data[start:end], data[end:])
 
 
+def kid_of(data: bytes) -> str | None:
+    """Return which key these bytes were sealed with; their first 34 are enough. None: they are no ciphertext of ours."""
+    if len(data) < 2 or data[0] != _VERSION or not 0 < data[1] <= KID_BYTES_MAX or len(data) < 2 + data[1]:
+        return None
+    name = data[2 : 2 + data[1]]
+    return name.decode("ascii") if name.isascii() else None
+
+
 def place(kind: str, owner: str) -> bytes:
-    """Return what binds a text to its place. kind: the column it is in; owner: id of the step."""
+    """Return what binds a text to its place. kind: the column it is in; owner: id of the step or schedule."""
     return b"relaymesh.sealed.v1\0" + kind.encode() + b"\0" + owner.encode()

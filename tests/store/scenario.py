@@ -241,7 +241,7 @@ def use_dead_letters(bench: Bench) -> None:
     dead_letter.dead_steps(conn, dead_letter.DeadFilter(agent="echo"), limit=5)
     dead_letter.dead_tasks(conn, dead_letter.DeadFilter(text="x"), limit=5)
     dead_letter.dead_steps_of(conn, flow)
-    dead_letter.stored_input(conn, b.step_id, store.payloads.read)
+    dead_letter.stored_input(conn, b.step_id, store.payloads.text)
     dead_letter.step_of(conn, flow, "b", dead=False)
     dead_letter.discard_of(conn, flow)
 
