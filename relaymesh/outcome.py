@@ -12,6 +12,7 @@ __all__ = [
     "DisasterReport",
     "KeyringCountOutcome",
     "KeyringOutcome",
+    "PayloadKeyUse",
     "PurgeOutcome",
     "RollbackOutcome",
     "SchemaMigrationRow",
@@ -152,9 +153,17 @@ class KeyringOutcome(View, frozen=True, kw_only=True):
     key_file: str
 
 
+class PayloadKeyUse(View, frozen=True, kw_only=True):
+    """How many texts lie under one payload key. kid: ``?`` for texts whose key cannot be found out."""
+
+    kid: str
+    active: bool
+    texts: int
+
+
 class KeyringCountOutcome(KeyringOutcome, frozen=True, kw_only=True):
-    """And how many texts of steps are not under the active key: under older ones, or in clear text."""
+    """And how many texts are not under the active key: under older ones, or in clear text."""
 
     under_old_keys: int
     in_clear_text: int
-    log_lines_under_old_keys: int
+    keys: tuple[PayloadKeyUse, ...]

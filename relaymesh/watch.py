@@ -116,7 +116,8 @@ def watch(store: Database, task_id: str, timeout_ms: int | None) -> Iterator[Eve
                 " updated_at_ms, id",
                 (task_id,),
             ).fetchall()
-        for step_id, step_status, attempt, at_ms, progress, error in steps:
+        for step_id, step_status, attempt, at_ms, said, error in steps:
+            progress = store.payloads.text("progress", step_id, said, None)
             now = (step_status, attempt, progress)
             before = seen.get(step_id)
             if now == before:

@@ -71,6 +71,7 @@ COMMANDS: dict[str, Entry] = {
     "snapshot": Entry("Operate", "snapshot", "Verify a snapshot, or compare two of them."),
     "payload-key-status": Entry("Operate", "storage", "Show which keys the root encrypts its texts with."),
     "payload-key-rotate": Entry("Operate", "storage", "Encrypt with a new key from now on."),
+    "payload-key-remove": Entry("Operate", "storage", "Remove an old key that no text needs any more."),
     "schema-migrations": Entry("Operate", "storage", "List the schema migrations of the database."),
     "schema-rollback": Entry("Operate", "storage", "Take the newest schema migration back."),
     "benchmark-run": Entry("Operate", "run", "Submit tasks, run them, and report the throughput."),

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from relaymesh.outcome import (
         CompactOutcome,
         DisasterReport,
-        KeyringOutcome,
         PurgeOutcome,
         RollbackOutcome,
         SchemaMigrationRow,
         SnapshotExportOutcome,
         SnapshotImportOutcome,
     )
+    from relaymesh.payload_key import PayloadKeys
 
 T = TypeVar("T")
 
@@ -112,37 +112,12 @@ class Keeps(Door):
 
         return compact(self._writable(create=False), now_ms=self._now_ms())
 
-    def payload_key_status(self, *, count: bool = False) -> KeyringOutcome:
-        """Return which payload keys there are; count: also how much is not under the active one, by reading all rows.
+    @property
+    def payload_keys(self) -> PayloadKeys:
+        """The keys that texts are encrypted with at rest: ``status``, ``rotate``, ``remove``."""
+        from relaymesh.payload_key import PayloadKeys
 
-        Raises:
-            PayloadKeyringMissingError, PayloadKeyringError
-        """
-        from relaymesh.payload_key import key_status
-
-        return key_status(self._writable(create=False), count=count)
-
-    def payload_key_rotate(self) -> KeyringOutcome:
-        """Add a payload key and encrypt with it from now on. Nodes bring what is stored under it, a piece at a time.
-
-        Raises:
-            PayloadKeyringMissingError, PayloadKeyringError: the keyring is as it was.
-        """
-        from relaymesh.payload_key import rotate_keys
-
-        outcome = rotate_keys(self._writable(create=False), now_ms=self._now_ms())
-        self.audit.record(
-            "payload.key.rotate",
-            actor=self._actor,
-            resource="runtime/security",
-            result="ok",
-            details={
-                "active_kid": outcome.active_kid,
-                "total_keys": outcome.total_keys,
-                "key_file": outcome.key_file,
-            },
-        )
-        return outcome
+        return PayloadKeys(self)
 
     def schema_migrations(self, limit: int = 50) -> list[SchemaMigrationRow]:
         """Return the migrations that were applied to the database, newest first; applies none."""

@@ -51,6 +51,9 @@ class FileOps:
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
 
+    def replace(self, source: str, target: str) -> None:
+        os.replace(source, target)
+
     def write_new(self, path: str, data: bytes) -> None:
         """Write a file that must not be there; a link in its place is not followed."""
         with open(os.open(path, _NEW_FLAGS, _MODE), "wb") as file:
@@ -218,6 +221,25 @@ class InboxFiles:
             return _why_not(error)
         finally:
             os.close(descriptor)
+
+    def empty(self, held: Held) -> None:
+        """Put an empty file in the place of one of ours whose content is in the database, if it has any.
+
+        Not by writing into it: it may belong to somebody who lets us read it only.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        path, aside = f"{self._own}{_SEP}{held.file_name}", f"{self._own}{_SEP}.{held.ticket}.tmp"
+        try:
+            if os.lstat(path).st_size == 0:
+                return
+        except FileNotFoundError:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self._ops.unlink(aside)  # of a process that ended just here
+        self._ops.write_new(aside, b"")
+        self._ops.replace(aside, path)
 
     # -- done and dead -----------------------------------------------------------------------------------------------
 

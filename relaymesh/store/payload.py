@@ -23,6 +23,7 @@ from relaymesh.core.limit import SPILL_BYTES
 from relaymesh.errors import StoreError
 from relaymesh.store.error import StoreFullError, StoreIOError
 from relaymesh.store.seal import Seal
+from relaymesh.wire.sealed import KID_BYTES_MAX, kid_of
 
 __all__ = [
     "NO_SPACE",
@@ -149,16 +150,16 @@ class PayloadFiles:
             return None
         return self._write(data, "")
 
-    def begins_with(self, name: str, head: bytes) -> bool:
-        """Return whether a file begins with these bytes; False also when it cannot be read."""
+    def kid_of_file(self, name: str) -> str:
+        """Return the key that a file is encrypted with, ``?`` when that cannot be found out."""
         path = payload_name(name)
         if path is None:
-            return False
+            return "?"
         try:
             with open(self._root / path, "rb") as file:
-                return file.read(len(head)) == head
+                return kid_of(file.read(2 + KID_BYTES_MAX)) or "?"
         except OSError:
-            return False
+            return "?"
 
     def _write(self, data: bytes, ending: str) -> str:
         digest = _digest(data)

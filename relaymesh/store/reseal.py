@@ -1,69 +1,77 @@
 """Bring stored texts under the active key after a rotation, in small pieces, while others work.
 
-    payload-key-rotate ──▶ a key more in the ring ──▶ cluster_state: payload_reseal = "<kid> 0"
-    piece: read some steps, seal anew (files as well) ──▶ one transaction: each column over the value that was read,
-                                                          and "<kid> <last row id>"
-    no more rows ──▶ "<kid> done"
+    payload-key-rotate ──▶ a key more in the ring ──▶ cluster_state: payload_reseal = where a pass over all begins
+    piece: read some rows, seal anew (files as well) ──▶ one transaction: each column over the value that was read,
+                                                         and how far that came
+    no more rows ──▶ done
 
 How far it came is committed with the rows, so a crash at any point costs one piece. A text that somebody replaced in
 between is looked at again. Plain texts are sealed as well when the settings say that texts are encrypted. Old files go
-with the next sweep; log lines keep the key that they were written with.
+with the next sweep. Which texts there are stands in ``relaymesh.store.sealed_row``.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from relaymesh.store.error import SealError
+from relaymesh.store.error import KeyringError, SealError
 from relaymesh.store.keyring import Keyring, load_keyring, rotate_keyring
-from relaymesh.store.payload import SEALED, PayloadMissingError
-from relaymesh.store.seal import KEYRING, PayloadKeyringMissingError, has_sealed
+from relaymesh.store.payload import PayloadMissingError
+from relaymesh.store.seal import KEYRING, PayloadKeyringMissingError, check_keyring, has_sealed
+from relaymesh.store.sealed_row import TABLES, Table, Text, key_of, table_named
 from relaymesh.store.store import Store
-from relaymesh.wire.sealed import head
 
-__all__ = ["Leftover", "Reseal", "leftover", "pending", "ring_of", "rotate"]
+__all__ = ["Reseal", "pending", "ring_of", "rotate"]
 
 log = logging.getLogger("relaymesh.reseal")
 
 _STATE = "payload_reseal"
-_DONE = "done"
-_FILES_KEPT = 256
+_FILES_KEPT: Final = 256
 _SAVE = """
 INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES (?, ?, 1, ?)
 ON CONFLICT(state_key) DO UPDATE SET state_value=excluded.state_value, version=version+1,
     updated_at_ms=excluded.updated_at_ms
 """
-_PAGE = """
-SELECT id, step_id, task_id, map_parent IS NOT NULL, payload, payload_path, result_payload, result_path, map_template,
-    map_item FROM steps WHERE id>? ORDER BY id LIMIT ?
-"""
 
 
-# kind and owner of its place; the columns it may be in; what they hold
-_Text = tuple[str, str, str, str | None, str | bytes | None, str | None]
+class _Place(NamedTuple):
+    """How far a pass has come: behind which row of which table, under which key. Behind the last table it is done."""
+
+    kid: str
+    table: int = 0
+    after: tuple[str | int, ...] = TABLES[0].begin
+
+    @property
+    def done(self) -> bool:
+        return self.table >= len(TABLES)
+
+    def text(self) -> str:
+        return json.dumps({"kid": self.kid, "table": "" if self.done else TABLES[self.table].name, "after": self.after})
 
 
 class _Change(NamedTuple):
-    """One text of a row: the columns it is in, what they held, and what they are to hold."""
+    """A text of a row, and what its columns are to hold."""
 
-    value: str
+    text: Text
+    value: str | bytes | None
     path: str | None
-    old: tuple[str | bytes | None, str | None]
-    new: tuple[str | bytes | None, str | None]
 
 
 def ring_of(store: Store) -> Keyring | None:
     """Return the keyring of a root, None when it has none yet and needs none.
 
     Raises:
-        PayloadKeyringMissingError, PayloadKeyringError
+        KeyringError: it is missing, damaged, or another one than this root was encrypted with.
     """
+    path = str(store.root / KEYRING)
     ring = load_keyring(store.root)
-    if ring is None and has_sealed(store.conn):
-        raise PayloadKeyringMissingError(str(store.root / KEYRING))
+    if ring is not None:
+        check_keyring(store.conn, ring, path)
+    elif has_sealed(store.conn):
+        raise PayloadKeyringMissingError(path)
     return ring
 
 
@@ -71,13 +79,13 @@ def rotate(store: Store, *, now_ms: int) -> Keyring:
     """Add a key, make it the active one, and ask for everything to be brought under it.
 
     Raises:
-        PayloadKeyringMissingError, PayloadKeyringError: the keyring is as it was.
+        KeyringError: the keyring is as it was.
         StoreError: the key was added; nodes bring texts under it all the same.
     """
     ring_of(store)
     ring = rotate_keyring(store.root, now_ms)
     with store.write():
-        store.conn.execute(_SAVE, (_STATE, f"{ring.active} 0", now_ms))
+        store.conn.execute(_SAVE, (_STATE, _Place(ring.active).text(), now_ms))
     return ring
 
 
@@ -85,147 +93,115 @@ def pending(store: Store) -> Keyring | None:
     """Return the keyring when something may lie under an older key than its active one, else None.
 
     Raises:
-        SealError: the keyring cannot be used.
+        KeyringError: the keyring cannot be used.
     """
     ring = load_keyring(store.root)
     if ring is None:
         return None
-    kid, at = _state(store)
-    if kid == ring.active:
-        return ring if at != _DONE else None
+    at = _place(store)
+    if at.kid == ring.active:
+        return None if at.done else ring
     # A rotation that was killed before it could ask; a ring of one key has never been rotated.
     return ring if len(ring.keys) > 1 else None
 
 
 class Reseal:
-    """One pass over all steps, or the rest of one. keyring: its active key is the one that texts are brought under."""
+    """One pass over all texts, or the rest of one. keyring: its active key is the one that they are brought under."""
 
     def __init__(self, store: Store, keyring: Keyring) -> None:
         self._store = store
         self._active = keyring.active
-        self._head = head(keyring.active)
         # The copies of a map step have one file, and come one after the other.
         self._files: OrderedDict[tuple[str, str, str], str] = OrderedDict()
         self.changed = self.unread = self.files_left = 0
 
     def piece(self, rows: int, *, now_ms: int) -> int | None:
-        """Look at so many steps; return how many it were, None when there are no more.
+        """Look at so many rows of a table; return how many it were, None when all has been looked at.
 
         Raises:
-            SealError: the keyring cannot be used. StoreError, OSError: the next piece begins where this one did.
+            KeyringError: the keyring cannot be used. StoreError, OSError: the next piece begins where this one did.
         """
         store = self._store
         if store.payloads.seal.current().active != self._active:
             return None  # rotated again: a new pass goes over everything
-        kid, at = _state(store)
-        after = int(at) if kid == self._active and at != _DONE else 0
-        with store.reading():
-            page = store.conn.execute(_PAGE, (after, rows)).fetchall()
-        sealing = store.payloads.seal.on()
-        wanted = [(row[0], row[2], self._changes(row, sealing)) for row in page]
-        with store.write():
-            for row_id, task_id, changes in wanted:
-                if not all(self._apply(row_id, task_id, change) for change in changes):
-                    break  # somebody was quicker: look at it again
-                after = row_id
-            store.conn.execute(_SAVE, (_STATE, f"{self._active} {after if page else _DONE}", now_ms))
-        return len(page) or None
-
-    def _changes(self, row: tuple[Any, ...], sealing: bool) -> list[_Change]:  # as _PAGE selects it
-        _, step_id, _, is_copy, payload, payload_path, output, output_path, over, item = row
-        origin = step_id.rsplit("[", 1)[0] if is_copy else step_id
-        texts: tuple[_Text, ...] = (
-            ("payload", origin, "payload", "payload_path", payload, payload_path),
-            ("output", step_id, "result_payload", "result_path", output, output_path),
-            ("map", step_id, "map_template", None, over, None),
-            ("item", step_id, "map_item", None, item, None),
-        )
-        return [change for text in texts if (change := self._change(text, sealing)) is not None]
-
-    def _change(self, text_at: _Text, sealing: bool) -> _Change | None:
-        kind, owner, column, path_column, value, path = text_at
-        payloads = self._store.payloads
-        if not path and (value is None or (isinstance(value, bytes) and value.startswith(self._head))):
+        at = _place(store)
+        if at.kid != self._active:
+            at = _Place(self._active)
+        if at.done:
             return None
-        is_sealed = path.endswith(SEALED) if path else isinstance(value, bytes)
-        if not is_sealed and not sealing:
+        table = TABLES[at.table]
+        with store.reading():
+            page = store.conn.execute(table.page, (*at.after, rows)).fetchall()
+        sealing = store.payloads.seal.on()
+        wanted = [(row[: len(table.key)], self._changes(table, row, sealing)) for row in page]
+        after = at.after
+        with store.write():
+            for key, changes in wanted:
+                if not all(self._apply(table, key, change) for change in changes):
+                    break  # somebody was quicker: look at it again
+                after = key
+            following = at.table + 1
+            begin = TABLES[following].begin if following < len(TABLES) else ()
+            place = _Place(self._active, at.table, after) if page else _Place(self._active, following, begin)
+            store.conn.execute(_SAVE, (_STATE, place.text(), now_ms))
+        return None if place.done else len(page)
+
+    def _changes(self, table: Table, row: tuple[Any, ...], sealing: bool) -> list[_Change]:
+        return [change for text in table.texts(row) if (change := self._change(text, sealing)) is not None]
+
+    def _change(self, text: Text, sealing: bool) -> _Change | None:
+        payloads, path = self._store.payloads, text.path
+        if path and (known := self._files.get((text.kind, text.owner, path))) is not None:
+            return _Change(text, None, known)
+        kid = key_of(payloads, text)
+        if kid is None or kid == self._active or (kid == "" and not sealing):
             return None
         try:
-            if path and (known := self._files.get((kind, owner, path))) is not None:
-                return _Change(column, path_column, (value, path), (None, known))
-            if is_sealed and path and payloads.begins_with(path, self._head):
-                return None
-            text = payloads.text(kind, owner, value, path) or ""
-            if path_column is None:
-                return _Change(column, None, (value, None), (payloads.seal.seal(kind, owner, text), None))
-            kept = payloads.keep_sealed(kind, owner, text)
+            opened = payloads.text(text.kind, text.owner, text.value, path) or ""
+            if text.path_column is None:
+                return _Change(text, payloads.seal.seal(text.kind, text.owner, opened), None)
+            kept = payloads.keep_sealed(text.kind, text.owner, opened)
         except (PayloadMissingError, SealError) as error:
+            if isinstance(error, KeyringError) and kid == "":
+                raise
             if not self.unread:
                 log.warning("a text is not brought under the key %s and left as it is: %s", self._active, error)
             self.unread += 1
             return None
         if path and kept.path:
-            self._files[kind, owner, path] = kept.path
+            self._files[text.kind, text.owner, path] = kept.path
             while len(self._files) > _FILES_KEPT:
                 self._files.popitem(last=False)
-        return _Change(column, path_column, (value, path), (kept.value, kept.path))
+        return _Change(text, kept.value, kept.path)
 
-    def _apply(self, row_id: int, task_id: str, change: _Change) -> bool:
-        conn = self._store.conn
-        if change.path is None:
-            sql = f"UPDATE steps SET {change.value}=? WHERE id=? AND {change.value} IS ?"
-            done = conn.execute(sql, (change.new[0], row_id, change.old[0])).rowcount
+    def _apply(self, table: Table, key: tuple[Any, ...], change: _Change) -> bool:
+        conn, text = self._store.conn, change.text
+        this_row = " AND ".join(f"{column}=?" for column in table.key)
+        if text.path_column is None:
+            sql = f"UPDATE {table.name} SET {text.column}=? WHERE {this_row} AND {text.column} IS ?"
+            done = conn.execute(sql, (change.value, *key, text.value)).rowcount
         else:
-            new_path = change.new[1] or ("" if change.path == "payload_path" else None)
-            guard = f"id=? AND {change.value} IS ? AND {change.path} IS ?"
-            sql = f"UPDATE steps SET {change.value}=?, {change.path}=? WHERE {guard}"
-            done = conn.execute(sql, (change.new[0], new_path, row_id, *change.old)).rowcount
-        if done and change.value == "result_payload":
+            new_path = change.path or ("" if text.path_column == "payload_path" else None)
+            guard = f"{this_row} AND {text.column} IS ? AND {text.path_column} IS ?"
+            sql = f"UPDATE {table.name} SET {text.column}=?, {text.path_column}=? WHERE {guard}"
+            done = conn.execute(sql, (change.value, new_path, *key, text.value, text.path)).rowcount
+        if done and text.task_id is not None:
             # The task's own copy of the result, from before its outputs were encrypted: readers put it together.
-            conn.execute("UPDATE tasks SET result_payload=NULL, result_hash=NULL WHERE task_id=?", (task_id,))
+            conn.execute("UPDATE tasks SET result_payload=NULL, result_hash=NULL WHERE task_id=?", (text.task_id,))
         self.changed += done
-        self.files_left += bool(done and change.old[1])
+        self.files_left += bool(done and text.path)
         return done == 1
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """How many texts of steps lie under another key than the active one, and in clear text; log lines apart."""
-
-    old: int
-    clear: int
-    old_lines: int
-
-
-def leftover(store: Store, keyring: Keyring | None) -> Leftover:
-    """Count what is not under the active key; reads every row, and the beginning of every encrypted file."""
-    begins = head(keyring.active) if keyring is not None else b"\0"
-    old = clear = after = 0
-    while True:
-        with store.reading():
-            page = store.conn.execute(_PAGE, (after, 512)).fetchall()
-        if not page:
-            break
-        after = page[-1][0]
-        for _, _, _, _, payload, payload_path, output, output_path, over, item in page:
-            for value, path in ((payload, payload_path), (output, output_path), (over, None), (item, None)):
-                if path:
-                    sealed = path.endswith(SEALED)
-                    old += sealed and not store.payloads.begins_with(path, begins)
-                    clear += not sealed
-                else:
-                    old += isinstance(value, bytes) and not value.startswith(begins)
-                    clear += isinstance(value, str)
-    with store.reading():
-        (lines,) = store.conn.execute(
-            "SELECT count(*) FROM attempt_logs WHERE typeof(text)='blob' AND substr(text, 1, ?)<>?",
-            (len(begins), begins),
-        ).fetchone()
-    return Leftover(old, clear, lines)
-
-
-def _state(store: Store) -> tuple[str, str]:
+def _place(store: Store) -> _Place:
     with store.reading():
         row = store.conn.execute("SELECT state_value FROM cluster_state WHERE state_key=?", (_STATE,)).fetchone()
-    kid, _, at = (row[0] if row is not None else "").partition(" ")
-    return kid, at
+    try:
+        match json.loads(row[0]) if row is not None else None:
+            case {"kid": str(kid), "table": str(name), "after": [*after]}:
+                number = table_named(name)
+                if number == len(TABLES) or len(after) == len(TABLES[number].key):
+                    return _Place(kid, number, tuple(after))
+    except ValueError:
+        pass  # somebody has written there: begin anew
+    return _Place("")

@@ -234,7 +234,7 @@ class Seal:
             raise PayloadKeyringMissingError(self._keyring_path)
         if kid not in ring.keys:
             raise PayloadKeyUnknownError(kid, self._keyring_path)
-        # Good for reading this key. Whether it is good for writing is found out by ``current``, which looks at them all.
+        # Good for reading this key; whether it is good for writing is found out by ``current``, which looks at all.
         check_keyring(self._conn, ring, self._keyring_path, kid=kid)
         self._read = ring
         return ring.keys[kid]

@@ -42,6 +42,7 @@ from relaymesh.store.release import dependency_outputs, spread_roots
 from relaymesh.store.submit import insert_tasks
 from relaymesh.store.throttle import RULES_STATE, KeyCursors, Throttle, forget_buckets, load_rules
 from relaymesh.wire.store import FinishedStep, Grant, LeaseRef, NewTask, SeenLease, WriteNode
+from relaymesh.wire.work import LogLine
 
 if TYPE_CHECKING:
     from relaymesh.core.admission import Bounds
@@ -287,15 +288,20 @@ class Store(Database):
         """Write outputs that are too long for a row to their files, and encrypt them if the settings say so.
 
         Call it before the transaction. An output that cannot be encrypted is replaced in ``steps`` by a failure which
-        is not retried: it must not be stored in clear text, and running the agent again would not help.
+        is not retried: it must not be stored in clear text, and running the agent again would not help. What an agent
+        said of its failure goes to the encrypted log of the attempt, for it may quote its input.
         """
         spilled: dict[str, Stored] = {}
         sealing: bool | None = None
         for index, step in enumerate(steps):
-            if step.report.kind != "succeeded":
+            if step.report.kind == "snoozed":
                 continue
             if sealing is None:
                 sealing = self.payloads.seal.on()
+            if step.report.kind == "failed":
+                if sealing:
+                    steps[index] = _unsaid(step)
+                continue
             try:
                 if sealing:
                     kept = self.payloads.keep_result("output", step.lease.step_id, step.report.output)
@@ -320,7 +326,7 @@ class Store(Database):
     ) -> tuple[int, ...]:
         """Renew leases, keep what agents said of their progress; return the rows that are no longer ours."""
         lost = recover.renew(self.conn, leases, cluster_epoch=self._epoch(), now_ms=now_ms)
-        recover.store_progress(self.conn, progress, leases)
+        recover.store_progress(self.conn, progress, leases, self.payloads)
         return lost
 
     def lost_leases(self, leases: Sequence[tuple[int, int]], *, node_id: str) -> tuple[tuple[int, int], ...]:
@@ -545,6 +551,15 @@ class Store(Database):
 def _origin(row: ClaimedRow) -> str:
     """Return the step that a copy of a map step is a copy of: it has its payload; of others, the step itself."""
     return row.lease.step_id if row.map_index is None else row.lease.step_id.rsplit("[", 1)[0]
+
+
+def _unsaid(step: FinishedStep) -> FinishedStep:
+    """Return a failure without the agent's words, which its log has instead."""
+    report, told = step.report, f"{step.report.code}: see `relaymesh logs {step.lease.task_id}`, the text is encrypted"
+    if not report.error or report.error == told:  # a commit that is tried again
+        return step
+    line = LogLine(report.finished_at_ms, "ERROR", report.error)
+    return msgspec.structs.replace(step, report=msgspec.structs.replace(report, error=told, log=(*report.log, line)))
 
 
 def _unkept(step: FinishedStep, error: SealError) -> FinishedStep:

@@ -55,7 +55,7 @@ def unpack(data: bytes) -> Sealed | None:
 
 
 def kid_of(data: bytes) -> str | None:
-    """Return which key these bytes were sealed with; their first 34 are enough. None: they are no ciphertext of ours."""
+    """Return which key these bytes were sealed with, None when they are no ciphertext; the first 34 are enough."""
     if len(data) < 2 or data[0] != _VERSION or not 0 < data[1] <= KID_BYTES_MAX or len(data) < 2 + data[1]:
         return None
     name = data[2 : 2 + data[1]]

@@ -5,20 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from relaymesh.core.payload_key import REST_MS
 from relaymesh.store import read, seal
+from relaymesh.store.key_use import NoSuchPayloadKeyError, PayloadKeyInUseError, count_use, remove_key
 from relaymesh.store.keyring import Keyring
-from relaymesh.store.reseal import Leftover, Reseal, leftover, pending, ring_of, rotate
+from relaymesh.store.payload import log_place
+from relaymesh.store.reseal import Reseal, pending, ring_of, rotate
 from relaymesh.store.seal import KEYRING, PayloadKeyringMissingError
 from relaymesh.store.snapshot import export_snapshot
 from relaymesh.store.verify import verify_snapshot
 from relaymesh.wire.store import Grant
+from relaymesh.wire.work import LogLine
 from tests.store.bench import NOON, Bench
 from tests.store.test_seal import LONG, SECRET, holding, run, switch
 
-NOTHING = Leftover(0, 0, 0)
+
+class Left(NamedTuple):
+    """How many texts are under older keys, and in clear text."""
+
+    old: int
+    clear: int
+
+
+NOTHING = Left(0, 0)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -49,10 +62,29 @@ def fill(bench: Bench) -> dict[str, str]:
     """Store every kind of text; return what comes out, by step."""
     for text in (SECRET, LONG):
         bench.one(payload=text)
-        run(bench, text)
+        run(bench, text, log=[LogLine(NOON, "INFO", f"{SECRET} {number}") for number in range(5)])
+    schedule(bench, SECRET)
     task_id = bench.flow({"id": "m", "map": [SECRET, LONG, "x"], "input": {"i": {"$item": ""}, "l": LONG}})
     bench.one(payload=LONG, agent="other")
     return inputs(bench) | {"flow": task_id}
+
+
+def schedule(bench: Bench, text: str) -> None:
+    conn, kept = bench.store.conn, bench.store.payloads.in_row("schedule", "sch_1", text)
+    conn.execute(
+        "INSERT INTO schedules(schedule_id, name, kind, agent_id, payload, cursor_ms, next_tick_ms, anchor_ms,"
+        " created_at_ms, updated_at_ms) VALUES ('sch_1', 'one', 'once', 'echo', ?, 0, ?, ?, 0, 0)",
+        (kept, bench.now_ms + 5, bench.now_ms + 5),
+    )
+
+
+def said(bench: Bench) -> list[str]:
+    """Return all log lines, and the inputs of all schedules."""
+    conn, text = bench.store.conn, bench.store.payloads.text
+    rows = conn.execute("SELECT step_id, lease_epoch, line, text FROM attempt_logs ORDER BY 1, 2, 3")
+    lines = [text("log", log_place(*key), value, None) or "" for *key, value in rows]
+    rows = conn.execute("SELECT schedule_id, payload FROM schedules")
+    return lines + [text("schedule", schedule_id, payload, None) or "" for schedule_id, payload in rows]
 
 
 def inputs(bench: Bench) -> dict[str, str]:
@@ -74,13 +106,15 @@ def results(bench: Bench) -> list[str | None]:
     return [view.result_payload for view in views if view is not None]
 
 
-def count(bench: Bench) -> Leftover:
-    return leftover(bench.store, ring_of(bench.store))
+def count(bench: Bench) -> Left:
+    use, ring = count_use(bench.store), ring_of(bench.store)
+    clear = use.pop("", 0)
+    return Left(use.total() - (use[ring.active] if ring is not None else 0), clear)
 
 
 def test_a_pass_brings_every_text_under_the_new_key_and_changes_none(sealed: Bench) -> None:
     fill(sealed)
-    before = inputs(sealed), results(sealed)
+    before = inputs(sealed), results(sealed), said(sealed)
     assert count(sealed) == NOTHING
 
     rotate(sealed.store, now_ms=NOON)
@@ -89,7 +123,8 @@ def test_a_pass_brings_every_text_under_the_new_key_and_changes_none(sealed: Ben
 
     assert count(sealed) == NOTHING
     assert done.unread == 0
-    assert (inputs(sealed), results(sealed)) == before
+    assert (inputs(sealed), results(sealed), said(sealed)) == before
+    assert said(sealed).count(SECRET) == 1 and f"{SECRET} 4" in said(sealed)
     assert pending(sealed.store) is None
 
 
@@ -246,3 +281,65 @@ def test_a_keyring_does_not_show_its_keys(sealed: Bench) -> None:
 
     assert isinstance(keyring, Keyring)
     assert repr(next(iter(keyring.keys.values()))) not in repr(keyring)
+
+
+def test_an_old_key_is_removed_only_when_nothing_needs_it(sealed: Bench) -> None:
+    fill(sealed)
+    old = ring_of(sealed.store)
+    assert old is not None
+
+    def refused(kid: str, now_ms: int) -> str:
+        before = (sealed.root / KEYRING).read_bytes()
+        with pytest.raises(PayloadKeyInUseError) as caught:
+            remove_key(sealed.store, kid, now_ms=now_ms)
+        assert (sealed.root / KEYRING).read_bytes() == before
+        return caught.value.why
+
+    assert "active" in refused(old.active, NOON)
+    new = rotate(sealed.store, now_ms=NOON)
+    later = int(new.active[1:]) + REST_MS
+    assert "brought" in refused(old.active, later)
+    whole(sealed)
+    assert "moment" in refused(old.active, later - 1)
+    with pytest.raises(NoSuchPayloadKeyError):
+        remove_key(sealed.store, "k1", now_ms=later)
+
+    left = remove_key(sealed.store, old.active, now_ms=later)
+
+    assert list(left.keys) == [new.active]
+    again = Bench(sealed.root)
+    assert inputs(again) and results(again) and said(again)
+    again.one(payload="goes on")
+    again.close()
+
+
+def test_a_key_that_one_text_needs_is_kept(sealed: Bench) -> None:
+    step_id = sealed.one(payload=SECRET)
+    old = ring_of(sealed.store)
+    assert old is not None
+    data = sealed.step(step_id)["payload"]
+    new = rotate(sealed.store, now_ms=NOON)
+    whole(sealed)
+    # Of a process that was stopped between encrypting and storing, for as long as all this took.
+    sealed.store.conn.execute("UPDATE steps SET payload=? WHERE step_id=?", (data, step_id))
+
+    with pytest.raises(PayloadKeyInUseError, match="1 texts need it"):
+        remove_key(sealed.store, old.active, now_ms=int(new.active[1:]) + REST_MS)
+
+    assert set(inputs(sealed).values()) == {SECRET}
+
+
+def test_a_snapshot_without_its_keyring_is_called_damaged(sealed: Bench, tmp_path: Path) -> None:
+    fill(sealed)
+    export_snapshot(sealed.store, tmp_path / "out", now_ms=NOON)
+    keyring = tmp_path / "out" / "relaymesh-root" / KEYRING
+    data = keyring.read_bytes()
+
+    keyring.unlink()
+    found = verify_snapshot(tmp_path / "out")
+    keyring.write_bytes(data)
+    keyring.chmod(0o600)
+
+    assert not found.ok
+    assert f"{KEYRING} is missing, and texts are encrypted" in found.problems
+    assert verify_snapshot(tmp_path / "out").ok

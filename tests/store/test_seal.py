@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -18,7 +19,14 @@ from relaymesh.store import read, seal
 from relaymesh.store.error import SealError
 from relaymesh.store.keyring import PayloadKeyringError, load_keyring
 from relaymesh.store.keyring import rotate_keyring as rotate
-from relaymesh.store.seal import KEYRING, PayloadKeyringMissingError, PayloadKeyUnknownError, PayloadTamperedError, Seal
+from relaymesh.store.seal import (
+    KEYRING,
+    PayloadKeyringMissingError,
+    PayloadKeyringWrongError,
+    PayloadKeyUnknownError,
+    PayloadTamperedError,
+    Seal,
+)
 from relaymesh.wire.sealed import KID_BYTES_MAX, NONCE_BYTES, Sealed, pack, unpack
 from relaymesh.wire.store import Grant
 from relaymesh.wire.work import LogLine
@@ -224,35 +232,86 @@ def test_a_keyring_that_is_gone_is_not_made_anew(sealed: Bench) -> None:
     again = Bench(sealed.root)
     with pytest.raises(PayloadKeyringMissingError):
         again.one(payload="another")
-    failed = failure(again)
-    assert (failed.code, failed.retryable) == ("payload_keyring_missing", False)
+    (row,) = again.claimed_rows()
+    with pytest.raises(PayloadKeyringMissingError):
+        again.store.render(row)
     again.close()
     assert not (sealed.root / KEYRING).exists()
 
 
-def test_the_wrong_keyring_fails_the_step_for_good(sealed: Bench) -> None:
-    sealed.one(payload=SECRET)
+def test_a_step_waits_for_the_right_keyring(sealed: Bench) -> None:
+    step_id = sealed.one(payload=SECRET)
+    right = (sealed.root / KEYRING).read_bytes()
     (sealed.root / KEYRING).unlink()
     rotate(sealed.root, NOON)
     again = Bench(sealed.root)
+    (row,) = again.claimed_rows()
 
-    failed = failure(again)
+    with pytest.raises(PayloadKeyUnknownError, match="does not hold it"):
+        again.store.render(row)
+    again.release(row.lease)
+    (sealed.root / KEYRING).write_bytes(right)
 
+    (row,) = again.claimed_rows()
+    grant = again.store.render(row)
+    assert isinstance(grant, Grant) and (grant.payload, row.lease.attempt) == (SECRET, 1)
+    assert sealed.step(step_id)["status"] == "RUNNING"
     again.close()
-    assert (failed.code, failed.retryable) == (PayloadKeyUnknownError.code, False)
-    assert KEYRING in failed.error and "key" in failed.error
 
 
-def test_an_output_that_cannot_be_encrypted_is_a_failure_and_not_clear_text(sealed: Bench) -> None:
-    step_id = sealed.one(payload="x")
+@pytest.mark.parametrize("how", ["another", "same name"])
+def test_nothing_is_encrypted_with_the_keyring_of_another_root(sealed: Bench, how: str) -> None:
+    step_id = sealed.one(payload=SECRET)
+    right = (sealed.root / KEYRING).read_text()
+    kid = json.loads(right)["active_kid"]
+    name = kid if how == "same name" else "k1"
+    key = base64.b64encode(bytes(32)).decode()
+    ring = {"schema": "relaymesh.payload.keys.v1", "active_kid": name, "keys": {name: key}}
+    (sealed.root / KEYRING).write_text(json.dumps(ring))
+    again = Bench(sealed.root)
+
+    for bench in (sealed, again):
+        with pytest.raises(PayloadKeyringWrongError, match=kid):
+            bench.one(payload="another")
+    assert again.store.conn.execute("SELECT count(*) FROM tasks").fetchone() == (1,)
+    (sealed.root / KEYRING).write_text(right)
+    new = again.one(payload="another")
+
+    rows = {row.lease.step_id: again.store.render(row) for row in again.claimed_rows()}
+    assert [grant.payload for grant in (rows[step_id], rows[new]) if isinstance(grant, Grant)] == [SECRET, "another"]
+    again.close()
+
+
+def test_an_output_goes_under_the_keyring_of_before_when_that_has_just_gone(sealed: Bench) -> None:
+    sealed.one(payload="x")
+    right = (sealed.root / KEYRING).read_bytes()
     (row,) = sealed.claimed_rows()
+    sealed.store.render(row)
     (sealed.root / KEYRING).write_text("{}")
 
     sealed.succeed(row.lease, SECRET, log=[LogLine(NOON, "INFO", SECRET)])
 
-    step = sealed.step(step_id)
-    assert step["status"] == "DEAD_LETTER" and "keyring" in str(step["last_error"])
+    assert sealed.step(row.lease.step_id)["status"] == "SUCCESS"
     assert holding(sealed.root) == []
+    (sealed.root / KEYRING).write_bytes(right)
+    again = Bench(sealed.root)
+    view = read.task_view(again.store.conn, row.lease.task_id, again.store.payloads.text)
+    again.close()
+    assert view is not None and SECRET in (view.result_payload or "")
+
+
+def test_an_output_that_cannot_be_encrypted_is_a_failure_and_not_clear_text(bench: Bench) -> None:
+    step_id = bench.one(payload="x")
+    (row,) = bench.claimed_rows()
+    switch(bench.root, on=True)
+    (bench.root / "security").mkdir(exist_ok=True)
+    (bench.root / KEYRING).write_text("{}")
+
+    bench.succeed(row.lease, SECRET, log=[LogLine(NOON, "INFO", SECRET)])
+
+    step = bench.step(step_id)
+    assert step["status"] == "DEAD_LETTER" and "keyring" in str(step["last_error"])
+    assert holding(bench.root) == []
 
 
 _SCHEMA = '"schema":"relaymesh.payload.keys.v1","active_kid":"k1"'
