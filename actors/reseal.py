@@ -30,6 +30,7 @@ log = logging.getLogger("relaymesh.reseal")
 
 LOOK_NS = 5_000_000_000
 """How long between two looks for a rotation: one small file and one row."""
+FIRST_LOOK_NS = 500_000_000
 GUARD = "reseal.guard"
 
 
@@ -65,7 +66,8 @@ class ResealActor(Actor):
         )
         # What is replaced may be clear text: it must not stay readable in the pages that it leaves.
         self._store.conn.execute("PRAGMA secure_delete=1").fetchall()
-        self._look_later()
+        # Soon: another node may have been killed while it was at it.
+        self._timers.after(FIRST_LOOK_NS, self.address, ResealBegin(), key="begin")
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "begin")
