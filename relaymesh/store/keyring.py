@@ -152,7 +152,8 @@ def _save(root: Path, ring: Keyring) -> Keyring:
     keys = {kid: base64.b64encode(key).decode() for kid, key in ring.keys.items()}
     content = {"schema": _SCHEMA, "active_kid": ring.active, "keys": keys}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)  # the one mode that Windows knows as well
         with contextlib.suppress(OSError):
             path.parent.chmod(0o700)
         for left in path.parent.glob(f".{path.name}.*.tmp"):

@@ -17,6 +17,7 @@ import logging
 from collections import OrderedDict
 from typing import Any, Final, NamedTuple
 
+from relaymesh.store.counter import PAYLOAD_RESEALED
 from relaymesh.store.error import KeyringError, SealError
 from relaymesh.store.keyring import Keyring, load_keyring, rotate_keyring
 from relaymesh.store.payload import PayloadMissingError
@@ -134,7 +135,7 @@ class Reseal:
             page = store.conn.execute(table.page, (*at.after, rows)).fetchall()
         sealing = store.payloads.seal.on()
         wanted = [(row[: len(table.key)], self._changes(table, row, sealing)) for row in page]
-        after = at.after
+        after, before = at.after, self.changed
         with store.write():
             for key, changes in wanted:
                 if not all(self._apply(table, key, change) for change in changes):
@@ -144,6 +145,8 @@ class Reseal:
             begin = TABLES[following].begin if following < len(TABLES) else ()
             place = _Place(self._active, at.table, after) if page else _Place(self._active, following, begin)
             store.conn.execute(_SAVE, (_STATE, place.text(), now_ms))
+            if self.changed > before:
+                store.add_counter(PAYLOAD_RESEALED, self.changed - before)
         return None if place.done else len(page)
 
     def _changes(self, table: Table, row: tuple[Any, ...], sealing: bool) -> list[_Change]:

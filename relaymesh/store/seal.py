@@ -32,6 +32,7 @@ __all__ = [
     "check_keyring",
     "forget_key",
     "has_sealed",
+    "used_keys",
 ]
 
 KEYRING = "security/payload-keys.json"
@@ -259,14 +260,14 @@ class Seal:
 
 def has_sealed(conn: sqlite3.Connection | None) -> bool:
     """Return whether texts of this root were ever encrypted."""
-    if conn is None:
-        return False
-    return (
-        conn.execute(
-            "SELECT 1 FROM cluster_state WHERE state_key>=? AND state_key<? LIMIT 1", (_KEY, _KEY_END)
-        ).fetchone()
-        is not None
-    )
+    return conn is not None and used_keys(conn) > 0
+
+
+def used_keys(conn: sqlite3.Connection) -> int:
+    """Return how many keys texts of this root may be encrypted with."""
+    sql = "SELECT count(*) FROM cluster_state WHERE state_key>=? AND state_key<?"
+    (count,) = conn.execute(sql, (_KEY, _KEY_END)).fetchone()
+    return int(count)
 
 
 def check_keyring(conn: sqlite3.Connection | None, ring: Keyring, path: str, *, kid: str | None = None) -> None:
