@@ -14,7 +14,7 @@ import time
 from typing import Any, Protocol, assert_never
 
 from actors.base import Actor
-from actors.store import NodeFacts
+from actors.store_needs import NodeFacts
 from actors.timer import Timers
 from relaymesh.core.retention import Pace, next_pace, pause_ns
 from relaymesh.errors import RelayMeshError

@@ -351,7 +351,9 @@ class StoreActor(Actor):
         self._maybe_ready = bool(found)
         return found
 
-    def _apply(self, batch: Batch, spilled: dict[str, Stored], groups: list[tuple[str, str]] | None, *, due: bool) -> Done:
+    def _apply(
+        self, batch: Batch, spilled: dict[str, Stored], groups: list[tuple[str, str]] | None, *, due: bool
+    ) -> Done:
         done = Done()
         now_ms = self._needs.now_ms()
         audit = self._audit
