@@ -16,14 +16,16 @@ import os
 import sqlite3
 import sys
 import threading
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relaymesh.core.limit import SPILL_BYTES
 from relaymesh.errors import StoreError
 from relaymesh.store.error import StoreFullError, StoreIOError
-from relaymesh.store.seal import Seal
-from relaymesh.wire.sealed import KID_BYTES_MAX, kid_of
+
+if TYPE_CHECKING:
+    from relaymesh.store.seal import Seal
 
 __all__ = [
     "NO_SPACE",
@@ -80,7 +82,14 @@ class PayloadFiles:
 
     def __init__(self, root: Path, conn: sqlite3.Connection | None = None) -> None:
         self._root = root
-        self.seal = Seal(root, conn)
+        self._conn = conn
+
+    @cached_property
+    def seal(self) -> Seal:
+        """What encrypts and decrypts; most commands only read, of a root that encrypts nothing, and do not load it."""
+        from relaymesh.store.seal import Seal
+
+        return Seal(self._root, self._conn)
 
     def keep(self, kind: str, owner: str, text: str) -> Stored:
         """Write a text to its file if it is too long for a row, and encrypt it if the settings say so.
@@ -152,6 +161,8 @@ class PayloadFiles:
 
     def kid_of_file(self, name: str) -> str:
         """Return the key that a file is encrypted with, ``?`` when that cannot be found out."""
+        from relaymesh.wire.sealed import KID_BYTES_MAX, kid_of
+
         path = payload_name(name)
         if path is None:
             return "?"

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from relaymesh.errors import RelayMeshError
 from relaymesh.store.error import BadTextError, KeyringError, SealError, translate
-from relaymesh.wire.sealed import NONCE_BYTES, Sealed, pack, place, unpack
 
 if TYPE_CHECKING:
     from relaymesh.store.keyring import Keyring
@@ -179,6 +178,8 @@ class Seal:
         from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt as decrypt
         from nacl.exceptions import CryptoError
 
+        from relaymesh.wire.sealed import place, unpack
+
         sealed = unpack(data)
         if sealed is None:
             raise PayloadTamperedError(kind, owner)
@@ -300,6 +301,8 @@ def _fingerprint(key: bytes) -> str:
 
 def _seal(ring: Keyring, kind: str, owner: str, text: str) -> bytes:
     from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt as encrypt
+
+    from relaymesh.wire.sealed import NONCE_BYTES, Sealed, pack, place
 
     try:
         data = text.encode()
