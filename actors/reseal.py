@@ -20,6 +20,7 @@ from relaymesh.core.retention import Pace, next_pace, pause_ns
 from relaymesh.errors import RelayMeshError
 from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.reseal import Reseal, pending
+from relaymesh.store.seal import KEYRING
 from relaymesh.store.store import Store
 from relaymesh.store.sweep import sweep
 from relaymesh.wire.store import ResealBegin, ResealPiece
@@ -29,7 +30,7 @@ __all__ = ["GUARD", "LOOK_NS", "ResealActor", "ResealNeeds"]
 log = logging.getLogger("relaymesh.reseal")
 
 LOOK_NS = 5_000_000_000
-"""How long between two looks for a rotation: one small file and one row."""
+"""How long between two looks for a rotation: whether there is a keyring, then one small file and one row."""
 FIRST_LOOK_NS = 500_000_000
 GUARD = "reseal.guard"
 
@@ -54,18 +55,13 @@ class ResealActor(Actor):
         self._facts = facts
         self._needs = needs
         self._timers = timers
+        self._store: Store | None = None
         self._pass: Reseal | None = None
         self._pace = Pace()
         self._held = contextlib.ExitStack()
         self._told = ""
 
     def started(self) -> None:
-        facts = self._facts
-        self._store = Store.open(
-            facts.root, namespace=facts.namespace, now_ms=self._needs.now_ms(), durability=facts.durability
-        )
-        # What is replaced may be clear text: it must not stay readable in the pages that it leaves.
-        self._store.conn.execute("PRAGMA secure_delete=1").fetchall()
         # Soon: another node may have been killed while it was at it.
         self._timers.after(FIRST_LOOK_NS, self.address, ResealBegin(), key="begin")
 
@@ -73,12 +69,16 @@ class ResealActor(Actor):
         self._timers.cancel(self.address, "begin")
         self._timers.cancel(self.address, "piece")
         self._held.close()
-        self._store.close()
+        self._close_store()
 
     def crashed(self) -> None:
         self._held.close()
-        if hasattr(self, "_store"):
+        self._close_store()
+
+    def _close_store(self) -> None:
+        if self._store is not None:
             self._store.close()
+            self._store = None
 
     def receive(self, message: Any) -> None:
         match message:
@@ -90,8 +90,12 @@ class ResealActor(Actor):
                 assert_never(message)
 
     def _begin(self) -> None:
+        if not (self._facts.root / KEYRING).exists():
+            self._over()  # a root that has never encrypted anything costs no more than this look
+            return
         try:
-            keyring = pending(self._store)
+            store = self._opened()
+            keyring = pending(store)
             if keyring is None or not self._held.enter_context(
                 holding(self._facts.root / "run" / GUARD, Hold.EXCLUSIVE)
             ):
@@ -100,8 +104,18 @@ class ResealActor(Actor):
         except (RelayMeshError, OSError) as error:
             self._stopped(error)
             return
-        self._pass = Reseal(self._store, keyring)
+        self._pass = Reseal(store, keyring)
         self._piece()
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            facts = self._facts
+            self._store = Store.open(
+                facts.root, namespace=facts.namespace, now_ms=self._needs.now_ms(), durability=facts.durability
+            )
+            # What is replaced may be clear text: it must not stay readable in the pages that it leaves.
+            self._store.conn.execute("PRAGMA secure_delete=1").fetchall()
+        return self._store
 
     def _piece(self) -> None:
         if self._pass is None:
@@ -125,7 +139,7 @@ class ResealActor(Actor):
         """Remove the files that were replaced; young ones are left to who removes what is old, or to ``compact``."""
         if done.files_left:
             try:
-                sweep(self._store, now_ms=self._needs.now_ms(), pause=self._look_up)
+                sweep(self._opened(), now_ms=self._needs.now_ms(), pause=self._look_up)
             except (_StopWantedError, RelayMeshError, OSError):
                 log.info("replaced payload files are left to the next sweep")
 

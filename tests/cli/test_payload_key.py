@@ -79,7 +79,7 @@ def test_a_key_that_nothing_needs_is_removed_and_that_is_recorded(encrypted: Pat
 def test_a_root_without_encryption_loads_nothing_of_it(tmp_path: Path, words: list[str]) -> None:
     with Client(tmp_path / "root") as client:
         task_id = client.submit("echo", "hello").task_id
-    loaded: Any = [
+    loaded = [
         "nacl",
         "nacl.bindings",
         "relaymesh.store.keyring",
