@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from relaymesh.core.ident import is_task_id
 from relaymesh.core.inbox import FILE_BYTES_MAX, LANES, Held, Kind, Lane, is_being_written, may_be_unfinished
 
 __all__ = ["LIST_MAX", "Content", "FileOps", "InboxFiles", "Sight", "Unreadable"]
@@ -185,9 +186,13 @@ class InboxFiles:
         return self._rename(source, f"{self._own_folder()}{_SEP}{held.file_name}")
 
     def drop_owner(self, owner: str) -> None:
-        """Remove the folder of an owner, if it is empty."""
+        """Remove the folder of an owner that has ended, if it is empty but for what it was writing aside."""
+        folder = os.path.join(self._processing, owner)
         with contextlib.suppress(OSError):
-            self._ops.drop_folder(os.path.join(self._processing, owner))
+            for name in os.listdir(folder):
+                if name.startswith(".") and name.endswith(".tmp") and is_task_id(name[1:-4]):
+                    self._ops.unlink(os.path.join(folder, name))
+            self._ops.drop_folder(folder)
 
     def remark(self, old: Held, new: Held) -> bool:
         """Give a file of ours another mark or ticket; False when it is not there any more."""

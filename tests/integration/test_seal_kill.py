@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,10 +17,11 @@ from relaymesh.store.key_use import count_use, remove_key
 from relaymesh.store.keyring import Keyring
 from relaymesh.store.reseal import Reseal, pending, ring_of, rotate
 from relaymesh.wire.work import LogLine
+from tests.inbox.test_intake import Desk
 from tests.integration.killing import kill_at_every_step, kill_at_statement
 from tests.store.bench import NOON, Bench
 from tests.store.test_reseal import fill, inputs, results, said, whole
-from tests.store.test_seal import SECRET, run, switch
+from tests.store.test_seal import SECRET, holding, run, switch
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="it forks")]
 
@@ -159,3 +161,30 @@ def test_a_removal_that_is_killed_at_any_step_leaves_a_keyring_that_fits(templat
         assert len(ring(root).keys) == (1 if ended else 2)
         assert texts(root) == before
         statement += 1
+
+
+def test_a_file_of_the_inbox_is_taken_in_once_and_left_empty_whichever_step_is_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seal, "SETTINGS_HOLD_NS", 0)
+    template, root = tmp_path / "template", tmp_path / "root"
+    desk = Desk(template)
+    switch(template, on=True)
+    desk.drop(data=json.dumps({"agent": "echo", "input": SECRET}).encode())
+    desk.close()
+
+    def prepare(_: int) -> Callable[[], object]:
+        copied(template, root)
+        return lambda: Desk(root, "first").run()
+
+    for _ in kill_at_every_step(prepare, root):
+        after = Desk(root, "second")
+        after.intake.recover()
+        after.intake.adopt(lambda owner: owner == "first")
+        after.bench.now_ms += 60_000
+        after.run()
+        assert after.tasks() == ["a.json"]
+        assert after.names("done") == ["a.json", "a.json.result.json"]
+        after.close()
+        assert holding(root) == []
+        assert not (root / "processing" / "first").exists()
