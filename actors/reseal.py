@@ -18,7 +18,7 @@ from actors.store_needs import NodeFacts
 from actors.timer import Timers
 from relaymesh.core.retention import Pace, next_pace, pause_ns
 from relaymesh.errors import RelayMeshError
-from relaymesh.store.file_lock import Hold, holding
+from relaymesh.file_lock import Hold, holding
 from relaymesh.store.reseal import Reseal, pending
 from relaymesh.store.seal import KEYRING
 from relaymesh.store.store import Store

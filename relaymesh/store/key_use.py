@@ -13,8 +13,8 @@ from collections import Counter
 
 from relaymesh.core.payload_key import rest_ms
 from relaymesh.errors import InputError
+from relaymesh.file_lock import Hold, holding
 from relaymesh.store.error import StoreIOError
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.keyring import Keyring, remove_from_keyring
 from relaymesh.store.reseal import pending, ring_of
 from relaymesh.store.seal import forget_key

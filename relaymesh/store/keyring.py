@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from relaymesh.file_lock import Hold, holding
 from relaymesh.store.durable import sync_folder, write_file
 from relaymesh.store.error import KeyringError
-from relaymesh.store.file_lock import Hold, holding
 from relaymesh.store.seal import KEYRING
 from relaymesh.wire.sealed import KID_BYTES_MAX
 
