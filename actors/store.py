@@ -29,6 +29,7 @@ from relaymesh.store.alert import save_alerts
 from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.counter import LOW_STARVATION
 from relaymesh.store.error import StoreDefectError
+from relaymesh.store.payload import Stored
 from relaymesh.store.store import Store
 from relaymesh.store.submit import is_direct
 from relaymesh.wire.store import (
@@ -355,7 +356,9 @@ class StoreActor(Actor):
         self._maybe_ready = bool(found)
         return found
 
-    def _apply(self, batch: Batch, spilled: dict[str, str], groups: list[tuple[str, str]] | None, *, due: bool) -> Done:
+    def _apply(
+        self, batch: Batch, spilled: dict[str, Stored], groups: list[tuple[str, str]] | None, *, due: bool
+    ) -> Done:
         done = Done()
         now_ms = self._needs.now_ms()
         audit = self._audit

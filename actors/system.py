@@ -16,7 +16,8 @@
     ├── settings      what the operator changed
     ├── control       messages from other processes
     ├── observer      the node's report, and the alerts of the root
-    └── retention     removes what is old
+    ├── retention     removes what is old
+    └── reseal        encrypts anew after a rotation of the keys
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -48,6 +49,7 @@ from actors.maintenance import MaintenanceActor
 from actors.measure import Measures
 from actors.observer import ObserverActor
 from actors.queue import QueueActor, WorkerSlot, tell_after_ns
+from actors.reseal import ResealActor
 from actors.retention import RetentionActor
 from actors.setting import SettingsActor
 from actors.store import StoreActor
@@ -187,6 +189,7 @@ class Node:
             "control": Address("control", capacity=16, overflow=Overflow.DROP_NEW),
             "observer": Address("observer", capacity=16, overflow=Overflow.DROP_NEW),
             "retention": Address("retention", capacity=16, overflow=Overflow.DROP_NEW),
+            "reseal": Address("reseal", capacity=16, overflow=Overflow.DROP_NEW),
             "workers": Address("workers", capacity=1024),
         }
         self._trail = AuditTrail(root, namespace, masked_fields=self._settings.audit_masked_fields)
@@ -449,6 +452,7 @@ class Node:
             Child(at["control"], lambda: ControlActor(self.root / "run", self.node_id, {SubmitTasks: at["store"]})),
             Child(at["observer"], lambda: ObserverActor(self.facts, self, timers, at["store"])),
             Child(at["retention"], lambda: RetentionActor(self.facts, self, timers, self._settings)),
+            Child(at["reseal"], lambda: ResealActor(self.facts, self, timers)),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),

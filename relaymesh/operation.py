@@ -147,7 +147,9 @@ def replay(
             for name, text in edits.items():
                 step_id = _dead_step(store, task_id, name)
                 by_id[step_id] = text
-                changes.append({"step_id": step_id, "old": _old_input(store, step_id), "new": _trace_of(text)})
+                changes.append(
+                    {"step_id": step_id, "old": _old_input(store, step_id), "new": store.payloads.seal.trace(text)}
+                )
             if changes:
                 details["edited"] = changes
             if from_step is not None:
@@ -178,21 +180,15 @@ def _dead_step(store: Store, task_id: str, name: str | None) -> str:
 
 
 def _old_input(store: Store, step_id: str) -> dict[str, object] | None:
+    """Return what the audit log keeps of the input: never the text, which may hold a secret."""
     from relaymesh.store.dead_letter import stored_input
     from relaymesh.store.payload import PayloadMissingError
+    from relaymesh.store.seal import PayloadTamperedError
 
     try:
-        return _trace_of(stored_input(store.conn, step_id, store.payloads.read))
-    except PayloadMissingError:
-        return None  # its file is lost, which may be why it gets another
-
-
-def _trace_of(text: str) -> dict[str, object]:
-    """What the audit log keeps of an input: never the text, which may hold a secret."""
-    import hashlib
-
-    data = text.encode("utf-8", "surrogatepass")
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return store.payloads.seal.trace(stored_input(store.conn, step_id, store.payloads.text))
+    except (PayloadMissingError, PayloadTamperedError):
+        return None  # it is lost, which may be why it gets another
 
 
 def discard(

@@ -10,6 +10,9 @@ from relaymesh.view import View
 __all__ = [
     "CompactOutcome",
     "DisasterReport",
+    "KeyringCountOutcome",
+    "KeyringOutcome",
+    "PayloadKeyUse",
     "PurgeOutcome",
     "RollbackOutcome",
     "SchemaMigrationRow",
@@ -140,3 +143,27 @@ class CompactOutcome(View, frozen=True, kw_only=True):
     log_bytes_after: int
     payload_files_removed: int
     payload_bytes_removed: int
+
+
+class KeyringOutcome(View, frozen=True, kw_only=True):
+    """The payload keys of a root. active_kid: "" and total_keys 0 where none was made yet."""
+
+    active_kid: str
+    total_keys: int
+    key_file: str
+
+
+class PayloadKeyUse(View, frozen=True, kw_only=True):
+    """How many texts lie under one payload key. kid: ``?`` for texts whose key cannot be found out."""
+
+    kid: str
+    active: bool
+    texts: int
+
+
+class KeyringCountOutcome(KeyringOutcome, frozen=True, kw_only=True):
+    """And how many texts are not under the active key: under older ones, or in clear text."""
+
+    under_old_keys: int
+    in_clear_text: int
+    keys: tuple[PayloadKeyUse, ...]

@@ -10,13 +10,14 @@ A last step is one that no other depends on.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from relaymesh.core.ident import workflow_step_id
 from relaymesh.errors import InputError, RelayMeshError
+from relaymesh.store.payload import ReadText
 from relaymesh.wire.typed import decoder
 
 __all__ = ["BadResultError", "StepNotFoundError", "StepNotNamedError", "decoded", "output_of"]
@@ -66,9 +67,7 @@ class BadResultError(RelayMeshError):
         return f"the output of task {self.task_id} does not fit the type that was asked for: {self.cause}"
 
 
-def output_of(
-    conn: sqlite3.Connection, task_id: str, step: str | None, read_output: Callable[[str], str]
-) -> str | None:
+def output_of(conn: sqlite3.Connection, task_id: str, step: str | None, read_text: ReadText) -> str | None:
     """Return one output of a task that exists, None as long as there is none.
 
     Raises:
@@ -85,7 +84,7 @@ def output_of(
     if row is None:
         raise StepNotFoundError(task_id, step or "")
     text, path = row
-    return text if path is None else read_output(path)
+    return read_text("output", step_id, text, path)
 
 
 def decoded(task_id: str, text: str | None, kind: Any) -> Any:

@@ -35,6 +35,7 @@ from relaymesh.view import BackfillOutcome, NextTick, ScheduleChange, ScheduleDe
 
 if TYPE_CHECKING:
     from relaymesh.door.submit import Submits
+    from relaymesh.store.payload import ReadText
     from relaymesh.workflow import Workflow
 
 __all__ = [
@@ -167,8 +168,9 @@ class Schedules:
         )
         from dataclasses import replace
 
-        row = replace(row, next_tick_ms=row.calendar().after(now_ms))
         store = client._writable()
+        kept, trace = store.payloads.in_row("schedule", row.schedule_id, payload), store.payloads.seal.trace(payload)
+        row = replace(row, payload=kept, next_tick_ms=row.calendar().after(now_ms))
         with store.write():
             rows.insert_schedule(store.conn, row)
         client._wake()
@@ -186,10 +188,11 @@ class Schedules:
             missed_max=missed_max,
             jitter_ms=jitter_ms,
             overlap=row.overlap,
-            input_bytes=len(payload.encode()),
-            input_sha256=_sha256(payload),
+            input_bytes=trace["bytes"],
+            input_sha256=trace.get("sha256"),
+            input_keyed_hash=trace.get("keyed_hash"),
         )
-        return _view(row)
+        return _view(row, store.payloads.text)
 
     def pause(self, name: str) -> ScheduleChange:
         """Make no more ticks until ``resume``; what runs goes on.
@@ -312,7 +315,7 @@ class Schedules:
         store = self._client._readable()
         with store.reading():
             found = rows.list_schedules(store.conn, state=state, limit=limit, after=after)
-        return [_view(row) for row in found]
+        return [_view(row, store.payloads.text) for row in found]
 
     def show(self, name: str, *, runs: int = 10) -> ScheduleDetail:
         """Return one schedule with the ticks that were made last.
@@ -332,7 +335,7 @@ class Schedules:
                 ).fetchall()
             )
         return ScheduleDetail(
-            schedule=_view(row),
+            schedule=_view(row, store.payloads.text),
             runs=tuple(
                 ScheduleRun(
                     tick=tick_text(tick_ms),
@@ -479,11 +482,8 @@ def _check_span(row: ScheduleRow, from_ms: int, to_ms: int, now_ms: int) -> None
         )
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _view(row: ScheduleRow) -> ScheduleView:
+def _view(row: ScheduleRow, read_text: ReadText) -> ScheduleView:
+    payload = (read_text("schedule", row.schedule_id, row.payload, None) or "").encode()
     next_ms = row.next_tick_ms if row.state == "ACTIVE" else None
     return ScheduleView(
         name=row.name,
@@ -505,8 +505,8 @@ def _view(row: ScheduleRow) -> ScheduleView:
         workflow=row.agent_id is None,
         priority=row.priority,
         labels=dict(row.own_labels()),
-        input_bytes=len(row.payload.encode()),
-        input_sha256=_sha256(row.payload),
+        input_bytes=len(payload),
+        input_sha256=hashlib.sha256(payload).hexdigest(),
         made=row.made,
         passed_over=row.passed_over,
         last_error=row.last_error,

@@ -307,7 +307,7 @@ def store_in_groups(
             group.append((line, BatchLine(line=line, result="rejected", code=error.code, message=str(error))))
         else:
             group.append((line, task))
-            size += len(task.steps[0].payload or "")
+            size += len(task.steps[0].stored or "")
         if len(group) >= BATCH_TASKS or size >= BATCH_BYTES:
             yield from _store_group(group, commit)
             group, size = [], 0

@@ -116,7 +116,8 @@ def watch(store: Database, task_id: str, timeout_ms: int | None) -> Iterator[Eve
                 " updated_at_ms, id",
                 (task_id,),
             ).fetchall()
-        for step_id, step_status, attempt, at_ms, progress, error in steps:
+        for step_id, step_status, attempt, at_ms, said, error in steps:
+            progress = store.payloads.text("progress", step_id, said, None)
             now = (step_status, attempt, progress)
             before = seen.get(step_id)
             if now == before:
@@ -168,7 +169,7 @@ def read_logs(store: Database, task_id: str, *, follow: bool) -> Iterator[LogEnt
         told |= fresh
         for start in range(0, len(keys), _LOG_LINES):
             with store.reading():
-                entries = read.log_entries(store.conn, keys[start : start + _LOG_LINES])
+                entries = read.log_entries(store.conn, keys[start : start + _LOG_LINES], store.payloads.text)
             yield from entries
         if not follow or status in TERMINAL:
             return

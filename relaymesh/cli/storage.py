@@ -7,7 +7,15 @@ import click
 from relaymesh.cli.call import Call, pass_call
 from relaymesh.cli.option import Flag, WholeNumber, command
 
-__all__ = ["compact", "purge", "schema_migrations", "schema_rollback"]
+__all__ = [
+    "compact",
+    "payload_key_remove",
+    "payload_key_rotate",
+    "payload_key_status",
+    "purge",
+    "schema_migrations",
+    "schema_rollback",
+]
 
 _DAYS = WholeNumber(min=0)
 
@@ -43,6 +51,38 @@ def compact(call: Call) -> None:
     """Nodes may work meanwhile. It cuts the write-ahead log and removes payload files that nothing names."""
     with call.client() as client:
         call.show(client.compact())
+
+
+@command("payload-key-status", example="relaymesh payload-key-status")
+@click.option("--count", cls=Flag, default=False, help="Also count the texts under each key; reads all rows.")
+@pass_call
+def payload_key_status(call: Call, count: bool) -> None:
+    """The keys themselves are never shown. Without a keyring `activeKid` is empty: it is made with the first text
+    that is encrypted.
+    """
+    with call.client() as client:
+        call.show(client.payload_keys.status(count=count))
+
+
+@command("payload-key-rotate", example="relaymesh payload-key-rotate")
+@pass_call
+def payload_key_rotate(call: Call) -> None:
+    """Running processes take it before their next write. Nodes bring what is stored under the new key, a piece at a
+    time; the old keys stay until you remove them.
+    """
+    with call.client() as client:
+        call.show(client.payload_keys.rotate())
+
+
+@command("payload-key-remove", example="relaymesh payload-key-remove k1764000000000")
+@click.argument("kid")
+@pass_call
+def payload_key_remove(call: Call, kid: str) -> None:
+    """KID is an old key. It is refused while a text of the root needs it, and within 10 minutes of the rotation.
+    Snapshots have keyrings of their own.
+    """
+    with call.client() as client:
+        call.show(client.payload_keys.remove(kid))
 
 
 @command("schema-migrations", example="relaymesh schema-migrations")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         SnapshotExportOutcome,
         SnapshotImportOutcome,
     )
+    from relaymesh.payload_key import PayloadKeys
 
 T = TypeVar("T")
 
@@ -110,6 +111,13 @@ class Keeps(Door):
         from relaymesh.store.cleanup import compact
 
         return compact(self._writable(create=False), now_ms=self._now_ms())
+
+    @property
+    def payload_keys(self) -> PayloadKeys:
+        """The keys that texts are encrypted with at rest: ``status``, ``rotate``, ``remove``."""
+        from relaymesh.payload_key import PayloadKeys
+
+        return PayloadKeys(self)
 
     def schema_migrations(self, limit: int = 50) -> list[SchemaMigrationRow]:
         """Return the migrations that were applied to the database, newest first; applies none."""

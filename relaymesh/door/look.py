@@ -32,7 +32,7 @@ class Looks(Door):
         check_task_id(task_id)
         store = self._readable()
         with store.reading():
-            view = read.task_view(store.conn, task_id, store.payloads.read)
+            view = read.task_view(store.conn, task_id, store.payloads.text)
         if view is None:
             raise TaskNotFoundError(task_id)
         return view
@@ -110,7 +110,7 @@ class Looks(Door):
         with store.reading():
             if read.task_status(store.conn, task_id) is None:
                 raise TaskNotFoundError(task_id)
-            yield from read.outputs(store.conn, task_id, store.payloads.read)
+            yield from read.outputs(store.conn, task_id, store.payloads.text)
 
     def wait(self, task_id: str, *, timeout_ms: int | None = None) -> TaskView:
         """Return the task once it has ended, whatever it came to.
@@ -156,7 +156,7 @@ class Looks(Door):
             if read.task_status(store.conn, task_id) is None:
                 raise TaskNotFoundError(task_id)
             name = step if step is None or isinstance(step, str) else step.id
-            return output_of(store.conn, task_id, name, store.payloads.read)
+            return output_of(store.conn, task_id, name, store.payloads.text)
 
     @overload
     def result(self, task_id: str, step: str | Step | None = None, *, timeout_ms: int | None = None) -> str: ...

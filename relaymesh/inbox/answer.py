@@ -52,13 +52,17 @@ def ended_answer(reads: Database, held: Held) -> tuple[bytes, int]:
     beside: dict[str, object] = {"file": held.name, "ticket": held.ticket, "deduplicated": duplicate}
     with reads.reading():
         try:
-            view = read.task_view(reads.conn, held.task_id, reads.payloads.read)
+            view = read.task_view(reads.conn, held.task_id, reads.payloads.text)
         except InputError as error:
             # The task has succeeded; its outputs together are more than an answer holds.
             row = reads.conn.execute("SELECT updated_at_ms FROM tasks WHERE task_id=?", (held.task_id,)).fetchone()
             beside |= {"taskId": held.task_id, "status": "SUCCESS", "code": error.code, "message": str(error)}
             return _json(beside), int(row[0])
     assert view is not None
+    if view.result_payload is not None and reads.payloads.seal.on():
+        # The answer is a file of the root as well: who may read the result asks for it.
+        view = msgspec.structs.replace(view, result_payload=None)
+        beside |= {"resultEncrypted": True}
     if view.status != "SUCCESS":
         sentence = view.last_error or f"the task ended as {view.status}"
         beside |= {"code": view.status.lower(), "message": sentence}

@@ -12,6 +12,7 @@ round of it for commands, which commit themselves.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import OrderedDict, deque
@@ -374,6 +375,9 @@ class Intake:
             return
         if there:
             self._watch(marked)
+            if self._reads.payloads.seal.on():
+                with contextlib.suppress(OSError):  # tried again before it is put away
+                    self._files.empty(marked)
 
     def _watch(self, held: Held) -> None:
         if len(self._open) >= self._open_max:
@@ -444,6 +448,8 @@ class Intake:
     def _deliver(self, held: Held, *, succeeded: bool) -> None:
         assert held.task_id is not None
         answer, ended_ms = ended_answer(self._reads, held)
+        if self._reads.payloads.seal.on():
+            self._files.empty(held)
         if succeeded:
             day = time.strftime("%Y-%m-%d", time.localtime(ended_ms / 1000))
             self._files.put_away(held, f"done/{day}", ".result.json", answer)

@@ -13,12 +13,13 @@ from relaymesh.metric.family import FAMILIES
 from relaymesh.metric.text import Sample, exposition
 from relaymesh.store.alert import load_alerts
 from relaymesh.store.budget_rows import count_budgets
-from relaymesh.store.counter import BUDGET_CUT, BUDGET_USED_UP, counters
+from relaymesh.store.counter import BUDGET_CUT, BUDGET_USED_UP, PAYLOAD_RESEALED, counters
 from relaymesh.store.log_file import log_bytes
 from relaymesh.store.node_report import read_reports
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.root import DATABASE
 from relaymesh.store.schedule_count import LATE_BOUNDS_S, active_schedules, late_counts, tick_counts
+from relaymesh.store.seal import used_keys
 from relaymesh.view import StatsOutcome
 from relaymesh.wire.node_report import OTHERS, Distribution, NodeReport
 
@@ -83,6 +84,8 @@ def metrics_text(conn: sqlite3.Connection, root: Path, stats: StatsOutcome, *, n
     late = Distribution(bounds=LATE_BOUNDS_S, counts=counts, total=late_s)
     samples["relaymesh_schedule_late_seconds"] = [Sample((), late)]
     samples |= of_budgets(conn, now_ms=now_ms)
+    samples["relaymesh_payload_keys"] = [Sample((), used_keys(conn))]
+    samples["relaymesh_payload_resealed_total"] = [Sample((), counters(conn).get(PAYLOAD_RESEALED, 0))]
     samples["relaymesh_store_database_bytes"] = [Sample((), _size(root / DATABASE))]
     samples["relaymesh_store_wal_bytes"] = [Sample((), log_bytes(root / DATABASE))]
     shut = why_shut(conn, root, now_ms=now_ms)

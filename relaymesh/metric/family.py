@@ -120,6 +120,8 @@ _OURS: Final = (
     _counter("budget_cut_total", "Attempts that were cut, or not begun, because a budget was used up."),
     _gauge("store_database_bytes", "Size of the database file."),
     _gauge("store_wal_bytes", "Size of the file of the write-ahead log; it is made in advance and kept."),
+    _gauge("payload_keys", "Payload keys that texts of the root may be encrypted with."),
+    _counter("payload_resealed_total", "Texts that were brought under a new payload key."),
     _histogram("store_commit_seconds", "How long commits took, from BEGIN to COMMIT.", "node", bound=_NODE),
     _histogram("store_commit_writes", "Messages that one commit carried.", "node", bound=_NODE),
     _counter("store_commits_failed_total", "Transactions that the database refused.", "node", bound=_NODE),

@@ -18,10 +18,10 @@ class ClaimedRow(msgspec.Struct, frozen=True, gc=False):
 
     lease: LeaseRef
     pool: str
-    payload: str | None
+    payload: str | bytes | None
     payload_path: str
     template: bool
-    map_item: str | None
+    map_item: str | bytes | None
     map_index: int | None
     traceparent: str | None
     allowances: tuple[Allowance, ...] = ()

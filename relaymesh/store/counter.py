@@ -15,6 +15,7 @@ __all__ = [
     "DEAD_OWNER_RECLAIMED",
     "LOW_STARVATION",
     "OF_STATS",
+    "PAYLOAD_RESEALED",
     "REPLICATION_LAG_MS",
     "SLO_ALERT_FIRED",
     "SUBMIT_REJECTED",
@@ -30,6 +31,7 @@ DEAD_OWNER_RECLAIMED = "dead_owner_reclaimed"
 LOW_STARVATION = "low_starvation"
 SLO_ALERT_FIRED = "slo_alert_fire"
 SUBMIT_REJECTED = "submit_rejected"
+PAYLOAD_RESEALED = "payload_resealed"
 REPLICATION_LAG_MS = "replication_last_import_lag_ms"
 CONFLICT_PREFIX = "lease_conflict."
 """Followed by the event type: as many counters as there are types."""

@@ -33,7 +33,7 @@ class Database:
         self.conn = conn
         self.root = root
         self.namespace = namespace
-        self.payloads = PayloadFiles(root)
+        self.payloads = PayloadFiles(root, conn)
         # Write transactions begun so far: what was read in one stays true until it ends.
         self.transactions = 0
         self._rng = rng

@@ -20,6 +20,7 @@ from relaymesh.core.restart import steps_again
 from relaymesh.errors import InputError
 from relaymesh.store.admin import purging
 from relaymesh.store.bulk import id_list
+from relaymesh.store.payload import ReadText, Stored
 
 __all__ = [
     "DeadFilter",
@@ -36,7 +37,8 @@ __all__ = [
     "stored_input",
 ]
 
-ReadInput = Callable[[str], str]
+KeepText = Callable[[str, str, str], Stored]
+"""Kind, owner and text to how it is kept: ``PayloadFiles.keep``."""
 
 
 class NoSuchDeadStepError(InputError):
@@ -196,26 +198,34 @@ def replay(conn: sqlite3.Connection, task_id: str, *, cluster_epoch: int | None 
     return "replayed"
 
 
-def stored_input(conn: sqlite3.Connection, step_id: str, read: ReadInput) -> str:
-    """Return the input of a step as it is stored, before its references are filled in."""
-    text, path = conn.execute(
-        "SELECT coalesce(payload, ''), payload_path FROM steps WHERE step_id=?", (step_id,)
+def stored_input(conn: sqlite3.Connection, step_id: str, read_text: ReadText) -> str:
+    """Return the input of a step as it is stored, before its references are filled in.
+
+    Raises:
+        PayloadMissingError, SealError: its file is lost, or it is encrypted and cannot be opened.
+    """
+    value, path, of_map = conn.execute(
+        "SELECT payload, payload_path, map_parent FROM steps WHERE step_id=?", (step_id,)
     ).fetchone()
-    return str(text) if not path else read(path)
+    return read_text("payload", of_map or step_id, value, path) or ""
 
 
-def edit_input(conn: sqlite3.Connection, step_id: str, text: str, path: str | None) -> None:
+def edit_input(conn: sqlite3.Connection, step_id: str, text: str, keep: KeepText) -> None:
     """Replace the input of a dead-lettered step; the new one is taken as it stands, without references.
 
-    text: None is stored when it is in the file ``path``. To be followed by ``replay`` in the same transaction.
+    To be followed by ``replay`` in the same transaction.
 
     Raises:
         NotEditableError: it is not dead any more, or a map step, whose input is made for each of its copies.
+        SealError: it is to be encrypted and cannot be.
     """
+    row = conn.execute("SELECT map_parent FROM steps WHERE step_id=?", (step_id,)).fetchone()
+    # A copy of a map step has the input of the step that it is a copy of, and is read as such.
+    kept = keep("payload", (row and row[0]) or step_id, text)
     if not conn.execute(
         "UPDATE steps SET payload=?, payload_path=?, template=0"
         " WHERE step_id=? AND status='DEAD_LETTER' AND map_template IS NULL",
-        (None if path else text, path or "", step_id),
+        (kept.value, kept.path or "", step_id),
     ).rowcount:
         raise NotEditableError(
             f"the input of step {step_id} cannot be replaced: it is not dead-lettered, or a map step, whose list comes"

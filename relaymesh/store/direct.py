@@ -108,4 +108,4 @@ def _born_running(task: NewTask, row_id: int, pool: str, claimant: Claimant) -> 
     (step,) = task.steps
     token, epoch = f"{claimant.token}{row_id}", claimant.cluster_epoch
     lease = LeaseRef(row_id, step.step_id, task.task_id, step.agent_id, 1, token, 1, epoch, SHAPE_SOLE)
-    return ClaimedRow(lease, pool, step.payload, step.payload_path, False, None, None, step.traceparent)
+    return ClaimedRow(lease, pool, step.stored, step.payload_path, False, None, None, step.traceparent)

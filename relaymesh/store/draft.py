@@ -41,12 +41,14 @@ def draft_task(
     key: "" for one that no other submit can have.
     """
     task_id = ids.task()
-    path = files.spill(payload)
+    step_id = sole_step_id(task_id)
+    text, sealed, path = files.keep("payload", step_id, payload)
     step = NewStep(
-        step_id=sole_step_id(task_id),
+        step_id=step_id,
         agent_id=agent_id,
         priority=priority,
-        payload=None if path else payload,
+        payload=text,
+        sealed=sealed,
         payload_path=path or "",
         shape=SHAPE_SOLE,
         not_before_ms=not_before_ms,
@@ -105,18 +107,22 @@ def draft_workflow(
 def _workflow_step(
     files: PayloadFiles, step: PlanStep, task_id: str, shape: int, not_before_ms: int | None, traceparent: str
 ) -> NewStep:
-    text = step.payload if step.template is None else step.template
-    path = files.spill(text or "")
+    step_id = workflow_step_id(task_id, step.id)
+    given = step.payload if step.template is None else step.template
+    text, sealed, path = files.keep("payload", step_id, given or "")
     mapped = step.map_template is not None
+    over = None if step.map_template is None else files.in_row("map", step_id, step.map_template)
     delayed = not_before_ms if not step.depends_on else None
     return NewStep(
-        step_id=workflow_step_id(task_id, step.id),
+        step_id=step_id,
         agent_id=step.agent,
         priority=str(step.priority),
-        payload=None if path else text,
+        payload=text,
+        sealed=sealed,
         payload_path=path or "",
         template=step.template is not None,
-        map_template=step.map_template,
+        map_template="" if isinstance(over, bytes) else over,
+        sealed_map=over if isinstance(over, bytes) else None,
         waiting_on=len(step.depends_on) + mapped,
         depends_on=tuple(workflow_step_id(task_id, other) for other in step.depends_on),
         shape=shape,

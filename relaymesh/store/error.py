@@ -11,17 +11,31 @@ __all__ = [
     "BadNumberError",
     "BadTextError",
     "DatabaseGoneError",
+    "KeyringError",
     "PragmaMismatchError",
     "RootCorruptError",
     "RootMissingError",
     "RootReadOnlyError",
     "SchemaTooNewError",
+    "SealError",
     "StoreBusyError",
     "StoreDefectError",
     "StoreFullError",
     "StoreIOError",
     "translate",
 ]
+
+
+class SealError(StoreError):
+    """An encrypted text, or the keyring, cannot be used; nothing was changed. The base of those errors."""
+
+    code = "payload_sealed"
+
+
+class KeyringError(SealError):
+    """The keyring cannot be used as it is: who puts the right one back can go on. The base of those errors."""
+
+    code = "payload_keys"
 
 
 class BadNumberError(InputError):

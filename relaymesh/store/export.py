@@ -42,7 +42,7 @@ def export_task(
     """
     out = file_at(out)
     with store.snapshot():
-        task = read.task_view(store.conn, task_id, store.payloads.read)
+        task = read.task_view(store.conn, task_id, store.payloads.text)
         workflow = read.workflow_detail(store.conn, task_id)
     if task is None or workflow is None:
         return TaskExportOutcome(task_id=task_id, exported=False, step_count=0, audit_events=0, output="task not found")

@@ -23,7 +23,9 @@ from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_failure
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.store.conflict import record_conflicts
+from relaymesh.store.error import SealError
 from relaymesh.store.latency import count_latencies
+from relaymesh.store.payload import PayloadFiles, Stored, is_sealed, log_place
 from relaymesh.store.release import Settled, settle_successes
 from relaymesh.store.result import result_map
 from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef
@@ -43,8 +45,8 @@ __all__ = [
 RESULT_BYTES_IN_ROW = 1_048_576
 """A task whose outputs are longer than this in all keeps them with its steps only; readers put the map together."""
 
-Spilled = Mapping[str, str]
-"""Lease token to the file that holds its output, for outputs that are too long for a row."""
+Spilled = Mapping[str, Stored]
+"""Lease token to how its output is kept, for outputs that are too long for a row or encrypted."""
 
 _SUCCEED = """
 UPDATE steps SET status='SUCCESS', result_payload=v.column5, result_path=v.column6, lease_owner=NULL, lease_token=NULL,
@@ -105,7 +107,7 @@ def commit_reports(
     policy_of: Callable[[str], RetryPolicy],
     rng: random.Random,
     now_ms: int,
-    read_output: Callable[[str], str],
+    payloads: PayloadFiles,
 ) -> FinishResult:
     """Commit all reports; the caller holds the write transaction."""
     current = [step for step in steps if step.lease.cluster_epoch == cluster_epoch]
@@ -133,7 +135,7 @@ def commit_reports(
         conn,
         [s.lease for s in won if id(s) not in lost and s.lease.shape != SHAPE_SOLE],
         now_ms=now_ms,
-        read_output=read_output,
+        payloads=payloads,
     )
     completed = finish_tasks(conn, settled, now_ms)
     deaths = set(dead)
@@ -141,7 +143,7 @@ def commit_reports(
     if deaths:
         ended = [*ended, *(step for step in current if step.lease.lease_token in deaths)]
     count_latencies(conn, ended, now_ms)
-    _store_logs(conn, [step for step in steps if id(step) not in lost])
+    _store_logs(conn, [step for step in steps if id(step) not in lost], payloads)
     for step in refused:
         kind = "success_commit_conflict" if step.report.kind == "succeeded" else "failure_commit_conflict"
         record_conflicts(conn, kind, [step.lease], worker_id=step.worker_id, now_ms=now_ms)
@@ -193,14 +195,18 @@ def _succeed(
 
 
 def _success_row(step: FinishedStep, spilled: Spilled) -> tuple[object, ...]:
-    lease, path = step.lease, spilled.get(step.lease.lease_token)
-    output = None if path else step.report.output
+    lease, kept = step.lease, spilled.get(step.lease.lease_token)
+    output, path = (step.report.output, None) if kept is None else (kept.value, kept.path)
     return (lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch, output, path)
 
 
 def _sole_task_row(step: FinishedStep, spilled: Spilled) -> tuple[object, ...]:
+    kept = spilled.get(step.lease.lease_token)
+    if kept is not None and is_sealed(kept):
+        # Not even a hash: short texts can be guessed from one. Readers put the result together from the step.
+        return (step.lease.task_id, None, None)
     text, digest = _hashed_result([(step.lease.step_id, step.report.output)])
-    return (step.lease.task_id, None if step.lease.lease_token in spilled else text, digest)
+    return (step.lease.task_id, None if kept is not None else text, digest)
 
 
 def _hashed_result(outputs: Sequence[tuple[str, str | None]]) -> tuple[str, str]:
@@ -350,11 +356,13 @@ def finish_tasks(conn: sqlite3.Connection, settled: Settled, now_ms: int) -> lis
 
 
 def _finish_task(conn: sqlite3.Connection, task_id: str, now_ms: int) -> None:
-    (size, files) = conn.execute(
-        "SELECT coalesce(sum(length(result_payload)), 0), count(result_path) FROM steps WHERE task_id=?", (task_id,)
+    (size, apart) = conn.execute(
+        "SELECT coalesce(sum(length(result_payload)), 0), count(result_path) + count(*) FILTER"
+        " (WHERE typeof(result_payload)='blob') FROM steps WHERE task_id=?",
+        (task_id,),
     ).fetchone()
     text = digest = None
-    if not files and size <= RESULT_BYTES_IN_ROW:
+    if not apart and size <= RESULT_BYTES_IN_ROW:
         outputs = conn.execute(
             "SELECT step_id, result_payload FROM steps WHERE task_id=? ORDER BY step_id", (task_id,)
         ).fetchall()
@@ -366,13 +374,33 @@ def _finish_task(conn: sqlite3.Connection, task_id: str, now_ms: int) -> None:
     )
 
 
-def _store_logs(conn: sqlite3.Connection, steps: Sequence[FinishedStep]) -> None:
+def _store_logs(conn: sqlite3.Connection, steps: Sequence[FinishedStep], payloads: PayloadFiles) -> None:
+    steps = [step for step in steps if step.report.log]
+    if not steps:
+        return
+    sealing = payloads.seal.on()
     write_rows(
         conn,
         _LOG,
         [
-            (s.lease.step_id, s.lease.lease_epoch, number, s.lease.attempt, line.at_ms, line.level, line.text)
+            (
+                s.lease.step_id,
+                s.lease.lease_epoch,
+                number,
+                s.lease.attempt,
+                line.at_ms,
+                line.level,
+                _sealed_line(payloads, s.lease, number, line.text) if sealing else line.text,
+            )
             for s in steps
             for number, line in enumerate(s.report.log)
         ],
     )
+
+
+def _sealed_line(payloads: PayloadFiles, lease: LeaseRef, number: int, text: str) -> str | bytes:
+    try:
+        return payloads.seal.seal_result("log", log_place(lease.step_id, lease.lease_epoch, number), text)
+    except SealError as error:
+        # What the attempt came to must not wait for a line; in clear text it may not be kept.
+        return f"this line was not kept: {error}"

@@ -20,7 +20,9 @@ from relaymesh.core.stall import STALL_MS
 from relaymesh.errors import RelayMeshError
 from relaymesh.store.audit_key import anchor_audit_key
 from relaymesh.store.disk import free_disk_bytes
+from relaymesh.store.error import KeyringError
 from relaymesh.store.progress import stalled_ms
+from relaymesh.store.reseal import ring_of
 from relaymesh.store.root import DATABASE, refuse_emptied
 from relaymesh.store.store import Store
 from relaymesh.view import HealthOutcome
@@ -122,6 +124,15 @@ def _keys(security: Path) -> Iterator[str]:
             yield f"security/{name} is open to others than its owner (mode {mode & 0o777:o}): set it to 600"
 
 
+def _keyring(store: Store) -> str:
+    """Return what is wrong with the keys that texts are encrypted with, "" when nothing is."""
+    try:
+        ring_of(store)
+    except KeyringError as error:
+        return str(error)
+    return ""
+
+
 def _usable(folder: Path) -> bool:
     return os.path.isdir(folder) and os.access(folder, os.R_OK | os.W_OK)
 
@@ -143,6 +154,7 @@ def _database(root: Path, now_ms: int) -> _Database:
                 answer = "ok"
                 if (root / DATABASE).stat().st_size <= _CHECKED_BYTES_MAX:
                     (answer,) = store.conn.execute("PRAGMA quick_check(1)").fetchone()
+            keyring = _keyring(store)
             if answer != "ok":
                 return _Database(problem=f"the database is damaged ({answer}): restore a snapshot")
             with store.snapshot():
@@ -151,7 +163,8 @@ def _database(root: Path, now_ms: int) -> _Database:
             key_problem = _key_identity(store, now_ms)
             with store.write():  # the write lock can be had, and the disk takes a write
                 store.add_counter("health_checks", 1)
-            return _Database(reads=True, writes=True, stalled_ms=stalled, problem=key_problem)
+            wrong = "; ".join(filter(None, (keyring, key_problem)))
+            return _Database(reads=True, writes=True, stalled_ms=stalled, problem=wrong)
         finally:
             store.close()
     except RelayMeshError as error:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from relaymesh.core.ident import is_task_id
 from relaymesh.core.inbox import FILE_BYTES_MAX, LANES, Held, Kind, Lane, is_being_written, may_be_unfinished
 
 __all__ = ["LIST_MAX", "Content", "FileOps", "InboxFiles", "Sight", "Unreadable"]
@@ -50,6 +51,9 @@ class FileOps:
 
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
+
+    def replace(self, source: str, target: str) -> None:
+        os.replace(source, target)
 
     def write_new(self, path: str, data: bytes) -> None:
         """Write a file that must not be there; a link in its place is not followed."""
@@ -182,9 +186,13 @@ class InboxFiles:
         return self._rename(source, f"{self._own_folder()}{_SEP}{held.file_name}")
 
     def drop_owner(self, owner: str) -> None:
-        """Remove the folder of an owner, if it is empty."""
+        """Remove the folder of an owner that has ended, if it is empty but for what it was writing aside."""
+        folder = os.path.join(self._processing, owner)
         with contextlib.suppress(OSError):
-            self._ops.drop_folder(os.path.join(self._processing, owner))
+            for name in os.listdir(folder):
+                if name.startswith(".") and name.endswith(".tmp") and is_task_id(name[1:-4]):
+                    self._ops.unlink(os.path.join(folder, name))
+            self._ops.drop_folder(folder)
 
     def remark(self, old: Held, new: Held) -> bool:
         """Give a file of ours another mark or ticket; False when it is not there any more."""
@@ -218,6 +226,25 @@ class InboxFiles:
             return _why_not(error)
         finally:
             os.close(descriptor)
+
+    def empty(self, held: Held) -> None:
+        """Put an empty file in the place of one of ours whose content is in the database, if it has any.
+
+        Not by writing into it: it may belong to somebody who lets us read it only.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        path, aside = f"{self._own}{_SEP}{held.file_name}", f"{self._own}{_SEP}.{held.ticket}.tmp"
+        try:
+            if os.lstat(path).st_size == 0:
+                return
+        except FileNotFoundError:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self._ops.unlink(aside)  # of a process that ended just here
+        self._ops.write_new(aside, b"")
+        self._ops.replace(aside, path)
 
     # -- done and dead -----------------------------------------------------------------------------------------------
 

@@ -1,24 +1,46 @@
-"""Texts that are too long for a row: content-addressed files under the root.
+"""The texts of a root: in a row, in a file when they are too long for one, and encrypted when the settings say so.
 
     text ≤ 64 KiB ──▶ in the row          longer ──▶ payload/<2 hex>/<BLAKE2b-256 hex>, named in the row
 
 A file is complete and on disk before the row that names it is committed: written aside, synced, renamed, folder synced.
 Two rows with one text share one file. A crash in between leaves a file that nothing names.
+
+An encrypted text (relaymesh.store.seal) is told by what no text can be: a BLOB in the row, or a file that the row names
+with the ending ``.sealed``. Both are written by this module alone, so no text is ever taken for a ciphertext.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import sys
 import threading
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relaymesh.core.limit import SPILL_BYTES
 from relaymesh.errors import StoreError
 from relaymesh.store.error import StoreFullError, StoreIOError
 
-__all__ = ["NO_SPACE", "PayloadFiles", "PayloadMissingError", "payload_name"]
+if TYPE_CHECKING:
+    from relaymesh.store.seal import Seal
+
+__all__ = [
+    "NO_SPACE",
+    "SEALED",
+    "PayloadFiles",
+    "PayloadMissingError",
+    "ReadText",
+    "Stored",
+    "is_sealed",
+    "log_place",
+    "payload_name",
+]
+
+SEALED = ".sealed"
+"""How the name of a file ends whose content is encrypted."""
 
 NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -36,11 +58,93 @@ class PayloadMissingError(StoreError):
         return f"the payload file {self.name} is missing or damaged: restore it from a snapshot, or cancel the task"
 
 
-class PayloadFiles:
-    """The payload files of one root."""
+class Stored(NamedTuple):
+    """How a text is kept: as text or sealed bytes in the row, or in a file; exactly one of them."""
 
-    def __init__(self, root: Path) -> None:
+    text: str | None
+    sealed: bytes | None
+    path: str | None
+
+    @property
+    def value(self) -> str | bytes | None:
+        """What the column of the row takes."""
+        return self.text if self.sealed is None else self.sealed
+
+
+class ReadText(Protocol):
+    """Returns the text of a place, from what its row says: see ``PayloadFiles.text``."""
+
+    def __call__(self, kind: str, owner: str, value: str | bytes | None, path: str | None) -> str | None: ...
+
+
+class PayloadFiles:
+    """The texts of one root. conn: of its database; without one no text can be encrypted for the first time."""
+
+    def __init__(self, root: Path, conn: sqlite3.Connection | None = None) -> None:
         self._root = root
+        self._conn = conn
+
+    @cached_property
+    def seal(self) -> Seal:
+        """What encrypts and decrypts; most commands only read, of a root that encrypts nothing, and do not load it."""
+        from relaymesh.store.seal import Seal
+
+        return Seal(self._root, self._conn)
+
+    def keep(self, kind: str, owner: str, text: str) -> Stored:
+        """Write a text to its file if it is too long for a row, and encrypt it if the settings say so.
+
+        kind, owner: the place that it belongs to; it can be read from there only, if it is encrypted.
+
+        Raises:
+            StoreFullError, StoreIOError: the disk refused.
+            SealError: the keyring cannot be used.
+        """
+        if not self.seal.on():
+            path = self.spill(text)
+            return Stored(None if path else text, None, path)
+        return self.keep_sealed(kind, owner, text)
+
+    def keep_sealed(self, kind: str, owner: str, text: str) -> Stored:
+        """The same, encrypted whatever the settings say."""
+        return self._kept(self.seal.seal(kind, owner, text))
+
+    def keep_result(self, kind: str, owner: str, text: str) -> Stored:
+        """The same for what was worked out already: see ``Seal.seal_result``."""
+        return self._kept(self.seal.seal_result(kind, owner, text))
+
+    def _kept(self, data: bytes) -> Stored:
+        if len(data) <= SPILL_BYTES:
+            return Stored(None, data, None)
+        return Stored(None, None, self._write(data, SEALED))
+
+    def in_row(self, kind: str, owner: str, text: str) -> str | bytes:
+        """Return what a column takes that has no file beside it: the text, encrypted if the settings say so.
+
+        Raises:
+            SealError: the keyring cannot be used.
+        """
+        return self.seal.seal(kind, owner, text) if self.seal.on() else text
+
+    def result_in_row(self, kind: str, owner: str, text: str) -> str | bytes:
+        """The same for what was worked out already: see ``Seal.seal_result``."""
+        return self.seal.seal_result(kind, owner, text) if self.seal.on() else text
+
+    def text(self, kind: str, owner: str, value: str | bytes | None, path: str | None) -> str | None:
+        """Return the text of a place. value, path: the two columns of its row.
+
+        Raises:
+            PayloadMissingError: the file is not there, or its content is not what its name says.
+            SealError: it is encrypted and cannot be opened.
+        """
+        if path:
+            data = self._read(path)
+            if path.endswith(SEALED):
+                return self.seal.open(kind, owner, data)
+            return data.decode("utf-8", "surrogatepass")
+        if isinstance(value, bytes):
+            return self.seal.open(kind, owner, value)
+        return value
 
     def spill(self, text: str) -> str | None:
         """Write ``text`` to its file if it is too long for a row; return the file's name relative to the root.
@@ -53,8 +157,24 @@ class PayloadFiles:
         data = text.encode("utf-8", "surrogatepass")
         if len(data) <= SPILL_BYTES:
             return None
+        return self._write(data, "")
+
+    def kid_of_file(self, name: str) -> str:
+        """Return the key that a file is encrypted with, ``?`` when that cannot be found out."""
+        from relaymesh.wire.sealed import KID_BYTES_MAX, kid_of
+
+        path = payload_name(name)
+        if path is None:
+            return "?"
+        try:
+            with open(self._root / path, "rb") as file:
+                return kid_of(file.read(2 + KID_BYTES_MAX)) or "?"
+        except OSError:
+            return "?"
+
+    def _write(self, data: bytes, ending: str) -> str:
         digest = _digest(data)
-        name = f"payload/{digest[:2]}/{digest}"
+        name = f"payload/{digest[:2]}/{digest}{ending}"
         target = self._root / name
         try:
             if not _claim_again(target, data):
@@ -74,17 +194,30 @@ class PayloadFiles:
         Raises:
             PayloadMissingError: it is not there, or its content is not what its name says.
         """
+        return self._read(name).decode("utf-8", "surrogatepass")
+
+    def _read(self, name: str) -> bytes:
         path = payload_name(name)
         if path is None:
             raise PayloadMissingError(name[:120])
-        digest = path.rsplit("/", 1)[-1]
+        digest = path.rsplit("/", 1)[-1].removesuffix(SEALED)
         try:
             data = (self._root / path).read_bytes()
         except OSError as error:
             raise PayloadMissingError(name) from error
         if _digest(data) != digest:
             raise PayloadMissingError(name)
-        return data.decode("utf-8", "surrogatepass")
+        return data
+
+
+def is_sealed(kept: Stored) -> bool:
+    """Return whether this text is kept encrypted."""
+    return kept.sealed is not None or (kept.path or "").endswith(SEALED)
+
+
+def log_place(step_id: str, lease_epoch: int, line: int) -> str:
+    """Return the owner of one line of an attempt's log."""
+    return f"{step_id}/{lease_epoch}/{line}"
 
 
 def payload_name(name: str | None) -> str | None:
@@ -92,10 +225,11 @@ def payload_name(name: str | None) -> str | None:
 
     The name comes from a row that anybody may have written: it must not lead anywhere else.
     """
-    digest = (name or "").rsplit("/", 1)[-1]
+    file = (name or "").rsplit("/", 1)[-1]
+    digest = file.removesuffix(SEALED)
     if len(digest) != 64 or any(c not in "0123456789abcdef" for c in digest):
         return None
-    return f"payload/{digest[:2]}/{digest}"
+    return f"payload/{digest[:2]}/{file}"
 
 
 def _holds(target: Path, data: bytes) -> bool:

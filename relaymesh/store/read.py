@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from relaymesh.errors import InputError
+from relaymesh.store.payload import ReadText, log_place
 from relaymesh.store.result import result_map
 from relaymesh.view import (
     LeaseConflict,
@@ -30,7 +31,6 @@ __all__ = [
 
 RESULT_BYTES_MAX = 67_108_864
 
-ReadOutput = Callable[[str], str]
 LogKey = tuple[int, str, int, int]
 """``(at_ms, step id, lease epoch, line)``"""
 
@@ -51,7 +51,7 @@ class ResultTooLargeError(InputError):
         )
 
 
-def task_view(conn: sqlite3.Connection, task_id: str, read_output: ReadOutput) -> TaskView | None:
+def task_view(conn: sqlite3.Connection, task_id: str, read_text: ReadText) -> TaskView | None:
     """Return one task with its result, or None.
 
     Raises:
@@ -66,7 +66,7 @@ def task_view(conn: sqlite3.Connection, task_id: str, read_output: ReadOutput) -
         return None
     status, key, trace_id, result, error, created, updated = row
     if result is None and status == "SUCCESS":
-        result = _result(conn, task_id, read_output)
+        result = _result(conn, task_id, read_text)
     return TaskView(
         task_id=task_id,
         status=status,
@@ -79,14 +79,14 @@ def task_view(conn: sqlite3.Connection, task_id: str, read_output: ReadOutput) -
     )
 
 
-def _result(conn: sqlite3.Connection, task_id: str, read_output: ReadOutput) -> str:
+def _result(conn: sqlite3.Connection, task_id: str, read_text: ReadText) -> str:
     """Put a task's result together from its steps: it was too long to be stored a second time."""
     outputs: list[tuple[str, str | None]] = []
     room = RESULT_BYTES_MAX
     for step_id, text, path in conn.execute(
         "SELECT step_id, result_payload, result_path FROM steps WHERE task_id=? ORDER BY step_id", (task_id,)
     ):
-        output = text if path is None else read_output(path)
+        output = read_text("output", step_id, text, path)
         room -= len(output or "")
         if room < 0:
             raise ResultTooLargeError(task_id)
@@ -139,13 +139,13 @@ def workflow_detail(conn: sqlite3.Connection, task_id: str) -> WorkflowDetail | 
 
 
 def outputs(
-    conn: sqlite3.Connection, task_id: str, read_output: ReadOutput
+    conn: sqlite3.Connection, task_id: str, read_text: ReadText
 ) -> Any:  # an iterator of (step id, output text or None)
     """Yield each step's output, one at a time, ordered by step id."""
     for step_id, text, path in conn.execute(
         "SELECT step_id, result_payload, result_path FROM steps WHERE task_id=? ORDER BY step_id", (task_id,)
     ):
-        yield step_id, text if path is None else read_output(path)
+        yield step_id, read_text("output", step_id, text, path)
 
 
 def log_attempts(conn: sqlite3.Connection, task_id: str) -> set[tuple[str, int]]:
@@ -162,24 +162,32 @@ def log_attempts(conn: sqlite3.Connection, task_id: str) -> set[tuple[str, int]]
 def log_keys(conn: sqlite3.Connection, attempts: Iterable[tuple[str, int]]) -> list[LogKey]:
     """Return the keys of all lines of these attempts, oldest first."""
     return conn.execute(
-        "SELECT l.at_ms, l.step_id, l.lease_epoch, l.line FROM json_each(?) w JOIN attempt_logs l"
+        "SELECT l.at_ms, l.step_id, l.lease_epoch, l.line FROM json_each(?) w"
+        " JOIN attempt_logs l"
         " ON l.step_id=json_extract(w.value, '$[0]') AND l.lease_epoch=json_extract(w.value, '$[1]')"
         " ORDER BY l.at_ms, l.step_id, l.lease_epoch, l.line",
         (_json_of(list(attempts)),),
     ).fetchall()
 
 
-def log_entries(conn: sqlite3.Connection, keys: Sequence[LogKey]) -> list[LogEntry]:
+def log_entries(conn: sqlite3.Connection, keys: Sequence[LogKey], read_text: ReadText) -> list[LogEntry]:
     """Return the lines of these keys, in their order."""
     rows = conn.execute(
-        "SELECT l.step_id, l.attempt, l.at_ms, l.level, l.text FROM json_each(?) w JOIN attempt_logs l"
+        "SELECT l.step_id, l.attempt, l.at_ms, l.level, l.text, l.lease_epoch, l.line FROM json_each(?) w"
+        " JOIN attempt_logs l"
         " ON l.step_id=json_extract(w.value, '$[1]') AND l.lease_epoch=json_extract(w.value, '$[2]')"
         " AND l.line=json_extract(w.value, '$[3]') ORDER BY w.key",
         (_json_of(keys),),
     )
     return [
-        LogEntry(step_id=step_id, attempt=attempt, at_ms=at_ms, level=level, text=text)
-        for step_id, attempt, at_ms, level, text in rows
+        LogEntry(
+            step_id=step_id,
+            attempt=attempt,
+            at_ms=at_ms,
+            level=level,
+            text=read_text("log", log_place(step_id, epoch, line), text, None) or "",
+        )
+        for step_id, attempt, at_ms, level, text, epoch, line in rows
     ]
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from relaymesh.core.limit import INSTANT_MS_MAX
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_owner_death, after_worker_death
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.store.conflict import record_conflict, record_conflicts
+from relaymesh.store.error import SealError
 from relaymesh.store.finish import close_or, dead_letter, schedule_retry, task_dead
+from relaymesh.store.payload import PayloadFiles
 from relaymesh.wire.store import LeaseRef, SeenLease
 
 __all__ = [
@@ -77,15 +80,32 @@ def cancel_reasons(conn: sqlite3.Connection, row_ids: Iterable[int]) -> tuple[tu
 
 
 def store_progress(
-    conn: sqlite3.Connection, progress: Sequence[tuple[int, str]], leases: Sequence[tuple[int, str, int, int]]
+    conn: sqlite3.Connection,
+    progress: Sequence[tuple[int, str]],
+    leases: Sequence[tuple[int, str, int, int]],
+    payloads: PayloadFiles,
 ) -> None:
     """Keep what running agents last said about themselves, of steps under these leases only."""
     held = {lease[0]: lease for lease in leases}
+    kept: Iterable[tuple[int, str | bytes]] = progress
+    if progress and payloads.seal.on():
+        kept = _sealed_progress(conn, progress, payloads)
     conn.executemany(
         "UPDATE steps SET progress=? WHERE id=? AND status='RUNNING' AND lease_token=? AND lease_epoch=?"
         " AND cluster_epoch=?",
-        [(text, *held[row_id]) for row_id, text in progress if row_id in held],
+        [(text, *held[row_id]) for row_id, text in kept if row_id in held],
     )
+
+
+def _sealed_progress(
+    conn: sqlite3.Connection, progress: Sequence[tuple[int, str]], payloads: PayloadFiles
+) -> Iterator[tuple[int, bytes]]:
+    for row_id, text in progress:
+        row = conn.execute("SELECT step_id FROM steps WHERE id=?", (row_id,)).fetchone()
+        if row is not None:
+            # A renewal must not wait for what is said beside it.
+            with contextlib.suppress(SealError):
+                yield row_id, payloads.seal.seal_result("progress", row[0], text)
 
 
 def _of_this_epoch(

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from relaymesh.core.limit import STEPS_MAX
 from relaymesh.core.template import child_id, expand_map, join_outputs
 from relaymesh.core.workflow_error import StepInputError
 from relaymesh.store.bulk import id_list, write_rows
-from relaymesh.store.payload import PayloadMissingError
+from relaymesh.store.error import SealError
+from relaymesh.store.payload import PayloadFiles, PayloadMissingError, ReadText
 from relaymesh.wire.store import SHAPE_MAPS, LeaseRef
 
 __all__ = ["Settled", "dependency_outputs", "settle_successes", "spread_roots"]
@@ -56,8 +57,6 @@ _COPIES = (
     " traceparent, delayed, not_before_ms, concurrency_key) VALUES {rows}"
 )
 
-ReadOutput = Callable[[str], str]
-
 
 @dataclass(slots=True)
 class Settled:
@@ -74,7 +73,7 @@ class Settled:
 
 
 def settle_successes(
-    conn: sqlite3.Connection, leases: Sequence[LeaseRef], *, now_ms: int, read_output: ReadOutput
+    conn: sqlite3.Connection, leases: Sequence[LeaseRef], *, now_ms: int, payloads: PayloadFiles
 ) -> Settled:
     """Release what waited on these steps; they have just become SUCCESS in this transaction."""
     settled = Settled(successes=[lease.task_id for lease in leases])
@@ -88,22 +87,22 @@ def settle_successes(
         done = []
         if map_tasks:
             conn.execute(_UNLOCK_MAPS, (ids,))
-            done = _advance_maps(conn, map_tasks, settled, now_ms, read_output)
+            done = _advance_maps(conn, map_tasks, settled, now_ms, payloads)
     return settled
 
 
-def spread_roots(conn: sqlite3.Connection, task_ids: Sequence[str], *, now_ms: int, read_output: ReadOutput) -> Settled:
+def spread_roots(conn: sqlite3.Connection, task_ids: Sequence[str], *, now_ms: int, payloads: PayloadFiles) -> Settled:
     """Spread the map steps of new tasks whose list is literal and that wait on nothing else."""
     settled = Settled()
-    done = _advance_maps(conn, set(task_ids), settled, now_ms, read_output)
+    done = _advance_maps(conn, set(task_ids), settled, now_ms, payloads)
     while done:
         conn.execute(_UNLOCK, (now_ms, now_ms, id_list(done))).fetchall()
-        done = _advance_maps(conn, set(task_ids), settled, now_ms, read_output)
+        done = _advance_maps(conn, set(task_ids), settled, now_ms, payloads)
     return settled
 
 
 def _advance_maps(
-    conn: sqlite3.Connection, task_ids: set[str], settled: Settled, now_ms: int, read_output: ReadOutput
+    conn: sqlite3.Connection, task_ids: set[str], settled: Settled, now_ms: int, payloads: PayloadFiles
 ) -> list[str]:
     """Spread or join every map step that can be; return the steps that became SUCCESS."""
     joined: list[str] = []
@@ -114,14 +113,14 @@ def _advance_maps(
             if copies is None:
                 if task_id not in room:
                     room[task_id] = _room(conn, task_id)
-                spread = _spread(conn, row, room[task_id], now_ms, read_output)
+                spread = _spread(conn, row, room[task_id], now_ms, payloads)
                 room[task_id] -= spread
                 if spread:
                     settled.released = True
                     settled.ready[task_id] += spread
                     continue
-            _join(conn, step_id, now_ms, read_output)
-        except (StepInputError, PayloadMissingError) as error:
+            _join(conn, step_id, now_ms, payloads)
+        except (StepInputError, PayloadMissingError, SealError) as error:
             # Only this step ends: the same transaction carries results that have nothing to do with it.
             _refuse_input(conn, step_id, str(error), now_ms)
             settled.dead_tasks[task_id] = str(error)
@@ -137,17 +136,19 @@ def _room(conn: sqlite3.Connection, task_id: str) -> int:
     return max(0, STEPS_MAX - int(steps))
 
 
-def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: int, read_output: ReadOutput) -> int:
+def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: int, payloads: PayloadFiles) -> int:
     """Insert one copy per item, at most ``room``; return how many. With none the step is left for the join."""
     step_id, task_id, namespace, agent_id, priority, payload, path, map_template, _, traceparent, template, *rest = row
-    outputs = dependency_outputs(conn, str(step_id), read_output)
-    items = expand_map(str(map_template), outputs, limit=room)
+    parent = str(step_id)
+    outputs = dependency_outputs(conn, parent, payloads.text)
+    over = payloads.text("map", parent, map_template, None)  # type: ignore[arg-type]
+    items = expand_map(over or "", outputs, limit=room)
     write_rows(
         conn,
         _COPIES,
         [
             (
-                child_id(str(step_id), index),
+                child_id(parent, index),
                 namespace,
                 task_id,
                 agent_id,
@@ -163,7 +164,7 @@ def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: 
                 template,
                 step_id,
                 index,
-                item,
+                payloads.result_in_row("item", child_id(parent, index), item),
                 traceparent,
                 *rest,
             )
@@ -179,15 +180,15 @@ def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: 
     return len(items)
 
 
-def _join(conn: sqlite3.Connection, step_id: str, now_ms: int, read_output: ReadOutput) -> None:
+def _join(conn: sqlite3.Connection, step_id: str, now_ms: int, payloads: PayloadFiles) -> None:
     rows = conn.execute(
-        "SELECT result_payload, result_path FROM steps WHERE map_parent=? ORDER BY map_index", (step_id,)
+        "SELECT step_id, result_payload, result_path FROM steps WHERE map_parent=? ORDER BY map_index", (step_id,)
     ).fetchall()
-    output = join_outputs([text if path is None else read_output(path) for text, path in rows])
+    output = join_outputs([payloads.text("output", *row) for row in rows])
     conn.execute(
         "UPDATE steps SET status='SUCCESS', result_payload=?, waiting_on=0, updated_at_ms=max(?, updated_at_ms+1)"
         " WHERE step_id=? AND status='PENDING'",
-        (output, now_ms, step_id),
+        (payloads.result_in_row("output", step_id, output), now_ms, step_id),
     )
 
 
@@ -199,7 +200,7 @@ def _refuse_input(conn: sqlite3.Connection, step_id: str, error: str, now_ms: in
     )
 
 
-def dependency_outputs(conn: sqlite3.Connection, step_id: str, read_output: ReadOutput) -> dict[str, str]:
+def dependency_outputs(conn: sqlite3.Connection, step_id: str, read_text: ReadText) -> dict[str, str]:
     """Return the outputs of the steps that ``step_id`` depends on, by the id that the workflow file gives them."""
     rows = conn.execute(
         "SELECT s.step_id, s.task_id, s.result_payload, s.result_path FROM step_dependencies d"
@@ -209,6 +210,6 @@ def dependency_outputs(conn: sqlite3.Connection, step_id: str, read_output: Read
         (step_id, step_id, step_id),
     ).fetchall()
     return {
-        other.removeprefix(f"stp_{task_id}_"): (text or "") if path is None else read_output(path)
+        other.removeprefix(f"stp_{task_id}_"): read_text("output", other, text, path) or ""
         for other, task_id, text, path in rows
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -110,6 +111,8 @@ def create_layout(root: Path) -> None:
     try:
         for folder in ("", "inbox"):
             _make_folder(root / folder, _PASSAGE_MODE)
+        with contextlib.suppress(FileExistsError):
+            (root / "security").mkdir(mode=0o700)  # the one mode that Windows knows as well: for its owner alone
         for folder in _FOLDERS:
             _make_folder(root / folder)
         for lane in _LANES:

@@ -90,6 +90,7 @@ class ScheduleRow:
 
     kind: ``cron``, ``interval`` or ``once``. agent_id: None when ``payload`` is the text of a workflow file.
     anchor_ms: from where an interval counts, or the instant of a one-off. labels: JSON, or None.
+    payload: as the column holds it; ``PayloadFiles.text`` opens it, kind ``schedule``.
     """
 
     schedule_id: str
@@ -106,7 +107,7 @@ class ScheduleRow:
     jitter_ms: int
     overlap: str
     agent_id: str | None
-    payload: str
+    payload: str | bytes
     priority: str | None
     labels: str | None
     cursor_ms: int

@@ -4,7 +4,7 @@
 
 So whoever is first in the write lock makes a tick, everybody else finds it there, and a process that is killed leaves
 either all of it or nothing. Nothing here can fail the transaction, which carries other work: a schedule that cannot be
-fired is paused with the reason.
+fired is paused with the reason, or left for later when it is the keyring that is wrong.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from relaymesh.core.ident import Ids
 from relaymesh.core.schedule import Overlap, Placed, decide, jitter_ms_of, place
 from relaymesh.errors import InputError
 from relaymesh.store.draft import draft_task, draft_workflow
+from relaymesh.store.error import KeyringError, SealError
 from relaymesh.store.payload import PayloadFiles
 from relaymesh.store.schedule import COLUMNS, TICKS_KEPT, ScheduleRow, pause_schedule
 from relaymesh.wire.store import NewTask
@@ -29,6 +30,8 @@ DUE_MAX: Final = 64
 """Schedules that one look fires; the others are due still and come with the next."""
 TICKS_PER_LOOK: Final = 100
 """Ticks that one look makes, for the same reason."""
+LATER_MS: Final = 10_000
+"""When a schedule is looked at again whose input cannot be opened as long as the keyring is not right."""
 LABELS: Final = ("schedule", "tick")
 """The labels that say which tick a task is."""
 _FORGET_EVERY: Final = 100
@@ -92,8 +95,11 @@ def fire_due(press: Press) -> list[Fired]:
         # A full disk is nobody's fault in here: it ends the transaction, and the tick is made when there is room.
         try:
             news = _Look(press, schedule).run(room)
-        except (InputError, ValueError) as error:  # a ValueError is a row that somebody has written by hand
-            code = error.code if isinstance(error, InputError) else "bad_schedule"
+        except (InputError, SealError, ValueError) as error:  # a ValueError is a row that somebody has written by hand
+            if isinstance(error, KeyringError) and schedule.queued_tick_ms is None:
+                _look_later(conn, schedule, press.now_ms)
+                continue
+            code = "bad_schedule" if isinstance(error, ValueError) else error.code
             pause_schedule(conn, schedule.name, error=f"{code}: {error}", now_ms=press.now_ms)
             news = [Fired(schedule.name, "failed", schedule.next_tick_ms or press.now_ms, reason=code)]
         fired += news
@@ -231,20 +237,29 @@ def _draft(press: Press, schedule: ScheduleRow, kind: str, tick_ms: int) -> NewT
     not_before_ms = start_ms if start_ms > press.now_ms else None
     labels = {**schedule.own_labels(), "schedule": schedule.name, "tick": tick_text(tick_ms)}
     key = f"schedule/{schedule.schedule_id}/{kind}/{tick_ms}"
+    payload = press.files.text("schedule", schedule.schedule_id, schedule.payload, None) or ""
     if schedule.agent_id is None:
         from relaymesh.core.workflow import parse
 
-        plan = parse(schedule.payload, priority=schedule.priority)
+        plan = parse(payload, priority=schedule.priority)
         return draft_workflow(press.ids, press.files, plan, key=key, not_before_ms=not_before_ms, labels=labels)
     return draft_task(
         press.ids,
         press.files,
         schedule.agent_id,
-        schedule.payload,
+        payload,
         priority=schedule.priority or "NORMAL",
         key=key,
         not_before_ms=not_before_ms,
         labels=labels,
+    )
+
+
+def _look_later(conn: sqlite3.Connection, schedule: ScheduleRow, now_ms: int) -> None:
+    """Leave all ticks to be made when the keyring is back: where the schedule stands does not move."""
+    conn.execute(
+        "UPDATE schedules SET next_tick_ms=? WHERE schedule_id=? AND state='ACTIVE' AND cursor_ms=?",
+        (now_ms + LATER_MS, schedule.schedule_id, schedule.cursor_ms),
     )
 
 

@@ -196,8 +196,9 @@ def _copy(database: Database, out: Path, new: Path, now_ms: int) -> Manifest:
                 missing.append(name)
             else:
                 files.append(file)
+        # With the guard held, and after the image: until then nobody removes a payload key that its texts need.
+        files += copy_others(root, copy)
     files += copy_audit(root, copy)
-    files += copy_others(root, copy)
     manifest = Manifest(
         created_at=datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         source_root=str(root),

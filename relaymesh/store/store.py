@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from relaymesh.core.clock_guard import ClockState
 from relaymesh.core.fairness import Fairness
 from relaymesh.core.ident import Ids
@@ -31,14 +33,16 @@ from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.counter import BUDGET_CUT, BUDGET_USED_UP, DEAD_OWNER_RECLAIMED, add_counter
 from relaymesh.store.database import Database
 from relaymesh.store.direct import submit_and_claim
+from relaymesh.store.error import KeyringError, SealError
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
 from relaymesh.store.latency import forget_latencies
 from relaymesh.store.log_file import LOG_KEPT_BYTES, log_bytes, make_room
-from relaymesh.store.payload import PayloadMissingError
+from relaymesh.store.payload import PayloadMissingError, Stored
 from relaymesh.store.release import dependency_outputs, spread_roots
 from relaymesh.store.submit import insert_tasks
 from relaymesh.store.throttle import RULES_STATE, KeyCursors, Throttle, forget_buckets, load_rules
 from relaymesh.wire.store import AttemptSpent, FinishedStep, Grant, LeaseRef, NewTask, SeenLease, StepCut, WriteNode
+from relaymesh.wire.work import LogLine
 
 if TYPE_CHECKING:
     from relaymesh.core.admission import Bounds
@@ -86,7 +90,7 @@ class Store(Database):
             if not deduplicated and any(step.map_template is not None and step.waiting_on == 1 for step in task.steps)
         ]
         if spread:
-            settled = spread_roots(self.conn, spread, now_ms=now_ms, read_output=self.payloads.read)
+            settled = spread_roots(self.conn, spread, now_ms=now_ms, payloads=self.payloads)
             finish_tasks(self.conn, settled, now_ms)
         return results
 
@@ -248,32 +252,37 @@ class Store(Database):
         )
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:
-        """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change."""
+        """Return a claimed step with its input, or why it has none; needs no transaction, outputs do not change.
+
+        Raises:
+            KeyringError: it is the keyring, and not the step; once that is put back, the step can run.
+        """
         if row.allowances:
             from relaymesh.store.budget import task_exhausted
 
             failed = task_exhausted(row.allowances)
             if failed is not None:
                 return row.lease, failed
-        if not row.payload_path and not row.template:
+        if not row.payload_path and not row.template and not isinstance(row.payload, bytes):
             return Grant(row.lease, row.payload or "", row.pool, row.traceparent or "", row.allowances)
+        step_id, text = row.lease.step_id, self.payloads.text
         try:
-            payload = row.payload if not row.payload_path else self.payloads.read(row.payload_path)
+            payload = text("payload", _origin(row), row.payload, row.payload_path)
             if row.template:
-                payload = render_stored(
-                    payload or "", self._outputs_for(row), item_json=row.map_item, index=row.map_index
-                )
+                item = text("item", step_id, row.map_item, None)
+                payload = render_stored(payload or "", self._outputs_for(row), item_json=item, index=row.map_index)
         except StepInputError as error:
             return row.lease, Failed(error.code, str(error), retryable=False)
-        except PayloadMissingError as error:
+        except KeyringError:
+            raise
+        except (PayloadMissingError, SealError) as error:
             return row.lease, Failed(error.code, str(error), retryable=False)
         return Grant(row.lease, payload or "", row.pool, row.traceparent or "", row.allowances)
 
     def _outputs_for(self, row: ClaimedRow) -> dict[str, str]:
         # A copy of a map step has the dependencies of the step that it is a copy of.
-        step_id = row.lease.step_id if row.map_index is None else row.lease.step_id.rsplit("[", 1)[0]
         with self.reading():
-            return dependency_outputs(self.conn, step_id, self.payloads.read)
+            return dependency_outputs(self.conn, _origin(row), self.payloads.text)
 
     def finish(
         self,
@@ -294,7 +303,7 @@ class Store(Database):
             policy_of=policy_of,
             rng=self.rng,
             now_ms=now_ms,
-            read_output=self.payloads.read,
+            payloads=self.payloads,
         )
         if self._rules.budgets is not None:
             self._charge_ended(steps, now_ms)
@@ -337,14 +346,35 @@ class Store(Database):
         taken, self.used_up = self.used_up, ()
         return taken
 
-    def spill_outputs(self, steps: Sequence[FinishedStep]) -> dict[str, str]:
-        """Write outputs that are too long for a row to their files; call it before the transaction."""
-        spilled = {}
-        for step in steps:
-            if step.report.kind == "succeeded":
-                path = self.payloads.spill(step.report.output)
-                if path is not None:
-                    spilled[step.lease.lease_token] = path
+    def spill_outputs(self, steps: list[FinishedStep]) -> dict[str, Stored]:
+        """Write outputs that are too long for a row to their files, and encrypt them if the settings say so.
+
+        Call it before the transaction. An output that cannot be encrypted is replaced in ``steps`` by a failure which
+        is not retried: it must not be stored in clear text, and running the agent again would not help. What an agent
+        said of its failure goes to the encrypted log of the attempt, for it may quote its input.
+        """
+        spilled: dict[str, Stored] = {}
+        sealing: bool | None = None
+        for index, step in enumerate(steps):
+            if step.report.kind == "snoozed":
+                continue
+            if sealing is None:
+                sealing = self.payloads.seal.on()
+            if step.report.kind == "failed":
+                if sealing:
+                    steps[index] = _unsaid(step)
+                continue
+            try:
+                if sealing:
+                    kept = self.payloads.keep_result("output", step.lease.step_id, step.report.output)
+                elif (path := self.payloads.spill(step.report.output)) is not None:
+                    kept = Stored(None, None, path)
+                else:
+                    continue
+            except SealError as error:
+                steps[index] = _unkept(step, error)
+            else:
+                spilled[step.lease.lease_token] = kept
         return spilled
 
     # -- leases ------------------------------------------------------------------------------------------------------
@@ -358,7 +388,7 @@ class Store(Database):
     ) -> tuple[int, ...]:
         """Renew leases, keep what agents said of their progress; return the rows that are no longer ours."""
         lost = recover.renew(self.conn, leases, cluster_epoch=self._epoch(), now_ms=now_ms)
-        recover.store_progress(self.conn, progress, leases)
+        recover.store_progress(self.conn, progress, leases, self.payloads)
         return lost
 
     def lost_leases(self, leases: Sequence[tuple[int, int]], *, node_id: str) -> tuple[tuple[int, int], ...]:
@@ -547,18 +577,18 @@ class Store(Database):
         edits: step id to the input that it gets before. from_step: id of a step that runs again with all behind it.
 
         Raises:
-            NotEditableError: the transaction must not be committed.
+            NotEditableError, SealError: the transaction must not be committed.
         """
         from relaymesh.store import dead_letter  # only who asks for it pays
 
         for step_id, text in edits.items():
-            dead_letter.edit_input(self.conn, step_id, text, self.payloads.spill(text))
+            dead_letter.edit_input(self.conn, step_id, text, self.payloads.keep)
         code = dead_letter.replay(self.conn, task_id, cluster_epoch=cluster_epoch, now_ms=now_ms)
         if code == "replayed":
             if from_step is not None:
                 dead_letter.restart_from(self.conn, task_id, from_step, now_ms=now_ms)
             # A map step whose list was refused has nothing left to wait for: look at the list again now.
-            settled = spread_roots(self.conn, [task_id], now_ms=now_ms, read_output=self.payloads.read)
+            settled = spread_roots(self.conn, [task_id], now_ms=now_ms, payloads=self.payloads)
             finish_tasks(self.conn, settled, now_ms)
         return code
 
@@ -578,3 +608,24 @@ class Store(Database):
         """Raise the cluster epoch; return the new epoch, its version and time."""
         self._state_of = -1  # what this transaction writes from here on is of the new one
         return admin.bump_epoch(self.conn, now_ms=now_ms)
+
+
+def _origin(row: ClaimedRow) -> str:
+    """Return the step that a copy of a map step is a copy of: it has its payload; of others, the step itself."""
+    return row.lease.step_id if row.map_index is None else row.lease.step_id.rsplit("[", 1)[0]
+
+
+def _unsaid(step: FinishedStep) -> FinishedStep:
+    """Return a failure without the agent's words, which its log has instead."""
+    report, told = step.report, f"{step.report.code}: see `relaymesh logs {step.lease.task_id}`, the text is encrypted"
+    if not report.error or report.error == told:  # a commit that is tried again
+        return step
+    line = LogLine(report.finished_at_ms, "ERROR", report.error)
+    return msgspec.structs.replace(step, report=msgspec.structs.replace(report, error=told, log=(*report.log, line)))
+
+
+def _unkept(step: FinishedStep, error: SealError) -> FinishedStep:
+    report = msgspec.structs.replace(
+        step.report, kind="failed", output="", code=error.code, error=str(error), retryable=False
+    )
+    return msgspec.structs.replace(step, report=report)

@@ -243,7 +243,7 @@ def _sole_step_row(task: NewTask) -> tuple[object, ...]:
         step.agent_id,
         step.priority,
         step.payload_path,
-        step.payload,
+        step.stored,
         step.traceparent,
     )
 
@@ -261,12 +261,12 @@ def _step_rows(task: NewTask) -> list[tuple[object, ...]]:
             step.priority,
             step.payload_path,
             int(not step.waiting_on and step.shape != SHAPE_SOLE),  # roots of a workflow count as dispatched
-            step.payload,
+            step.stored,
             step.shape,
             step.waiting_on,
             step.not_before_ms,
             int(step.template),
-            step.map_template,
+            step.map_template if step.sealed_map is None else step.sealed_map,
             step.traceparent,
             step.concurrency_key,
         )

@@ -4,6 +4,7 @@ manifest   its own hash, its sums, no path that leads out of the folder
 files      each one there, with the length and SHA-256 of the manifest, and nothing else beside them
 database   the schema is one of ours, ``integrity_check``, foreign keys, epochs as the manifest says
 payloads   each file that a row names is there, unless the manifest says that it was missing at the export
+keyring    it holds the keys that texts are encrypted with
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Final
 from relaymesh.errors import InputError
 from relaymesh.outcome import SnapshotVerifyOutcome
 from relaymesh.store.durable import copy_file, hash_file, sync_tree
-from relaymesh.store.error import SchemaTooNewError, StoreFullError
+from relaymesh.store.error import KeyringError, SchemaTooNewError, StoreFullError
+from relaymesh.store.keyring import load_keyring
 from relaymesh.store.root import DATABASE
 from relaymesh.store.schema import SCHEMA_VERSION
+from relaymesh.store.seal import KEYRING, PayloadKeyringWrongError, check_keyring, has_sealed
 from relaymesh.store.snapshot import COPY, MANIFEST, Image, settle
 from relaymesh.wire.manifest import MANIFEST_BYTES_MAX, Manifest, decode_manifest
 
@@ -220,6 +223,7 @@ def _database_problems(path: Path, manifest: Manifest) -> Iterator[str]:
                     yield f"{DATABASE}: {answer}"
             for table, *_ in islice(conn.execute("PRAGMA foreign_key_check"), 10):
                 yield f"{DATABASE}: a row of {table} has no parent"
+            yield from _keyring_problems(conn, path.parent)
         finally:
             conn.close()
         image = Image(path)
@@ -232,3 +236,17 @@ def _database_problems(path: Path, manifest: Manifest) -> Iterator[str]:
     there = {file.path for file in manifest.files} | set(manifest.missing_payloads)
     for name in sorted(image.payloads - there):
         yield f"{name} is named by a step and missing"
+
+
+def _keyring_problems(conn: sqlite3.Connection, copy: Path) -> Iterator[str]:
+    """Yield why the encrypted texts of a copy could not be read: its keyring has to open them."""
+    try:
+        ring = load_keyring(copy)
+        if ring is not None:
+            check_keyring(conn, ring, KEYRING)
+        elif has_sealed(conn):
+            yield f"{KEYRING} is missing, and texts are encrypted"
+    except PayloadKeyringWrongError as error:
+        yield f"{KEYRING} does not hold the key {error.kid} that texts are encrypted with"
+    except KeyringError:
+        yield f"{KEYRING} cannot be used"

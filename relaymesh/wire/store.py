@@ -37,6 +37,8 @@ __all__ = [
     "ReleaseSteps",
     "RenewLeases",
     "Renewed",
+    "ResealBegin",
+    "ResealPiece",
     "ResendLeases",
     "RetentionBegin",
     "RetentionPiece",
@@ -70,8 +72,9 @@ SHAPE_MAPS = 2
 
 
 class NewStep(Message, frozen=True):
-    """One step to store. ``payload`` is None when it lies in a file (``payload_path``).
+    """One step to store. ``payload`` is None when it lies in a file (``payload_path``) or is encrypted (``sealed``).
 
+    sealed_map: the same for ``map_template``, which is "" then.
     waiting_on: unmet dependencies, plus one for a map step that is not spread out yet.
     """
 
@@ -88,6 +91,13 @@ class NewStep(Message, frozen=True):
     not_before_ms: int | None = None
     traceparent: str | None = None
     concurrency_key: str | None = None
+    sealed: bytes | None = None
+    sealed_map: bytes | None = None
+
+    @property
+    def stored(self) -> str | bytes | None:
+        """What the payload column takes."""
+        return self.payload if self.sealed is None else self.sealed
 
 
 class NewUnique(Message, frozen=True):
@@ -531,6 +541,16 @@ class RetentionBegin(Message, frozen=True):
 @message("retention.piece")
 class RetentionPiece(Message, frozen=True):
     """Do the next piece of the round."""
+
+
+@message("reseal.begin")
+class ResealBegin(Message, frozen=True):
+    """Look whether the payload keys were rotated, and bring what is stored under the new one."""
+
+
+@message("reseal.piece")
+class ResealPiece(Message, frozen=True):
+    """Do the next piece of it."""
 
 
 @message("store.answer")

@@ -36,6 +36,7 @@ NOT_LIMITS = {
     "relaymesh.core.nearest:_SHOWN_CHARS_MAX",
     "relaymesh.core.limit:INSTANT_MS_MAX",
     "relaymesh.core.lease_change:_RECENT_MAX",
+    "relaymesh.wire.sealed:KID_BYTES_MAX",
     "relaymesh.settings.record:_BYTES_MAX",
     "relaymesh.store.count_cache:_BYTES_MAX",
     "relaymesh.core.setting:INT_MAX",

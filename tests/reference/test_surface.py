@@ -28,15 +28,11 @@ from relaymesh.store.store import Store
 REPO = Path(__file__).resolve().parents[2]
 SURFACE: Final[Mapping[str, Any]] = json.loads((Path(__file__).parent / "surface.json").read_text(encoding="utf-8"))
 
-_KEYS = "payload encryption is not built yet"
 _CLAIM = "a claim is one statement that takes what is free, so none is ever refused"
 _SCHEMA = "our database has another history: neither those indexes nor an audit cursor are in it, so no alias"
 
 MISSING: Final[Mapping[str, str]] = {
-    "audit payload.key.rotate": _KEYS,
     "audit worker.claim": _CLAIM,
-    "command payload-key-rotate": _KEYS,
-    "command payload-key-status": _KEYS,
     "option worker --node-id: default 'node-local'": "it is node-local, or the next free one: two workers may start so",
     "schema 20260226_001_namespace_and_principal": _SCHEMA,
     "schema 20260226_002_audit_integrity_cursor": _SCHEMA,

@@ -20,6 +20,8 @@ from relaymesh.store.alert import load_alerts, save_alerts
 from relaymesh.store.export import export_dead, export_task
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.purge import Purge
+from relaymesh.store.reseal import Reseal, rotate
+from relaymesh.store.seal import Seal
 from relaymesh.store.stats import stats
 from relaymesh.store.sweep import sweep
 from relaymesh.store.task_page import task_page
@@ -159,10 +161,10 @@ def use_everything(bench: Bench) -> None:
     for _ in range(20):  # more than a claim takes in with one look
         bench.one()
     bench.run_all()
-    read.task_view(conn, flow, store.payloads.read)
-    read._result(conn, flow, store.payloads.read)
+    read.task_view(conn, flow, store.payloads.text)
+    read._result(conn, flow, store.payloads.text)
     read.workflow_detail(conn, flow)
-    list(read.outputs(conn, flow, store.payloads.read))
+    list(read.outputs(conn, flow, store.payloads.text))
     assert read.task_status(conn, flow) == "SUCCESS"
     list(read_logs(store, flow, follow=True))
     list(watch(store, flow, 1_000))
@@ -178,6 +180,7 @@ def use_everything(bench: Bench) -> None:
     export_task(store, flow, bench.root / "task.json", now_ms=NOON)
     maintenance_tick(store, "n", Settings(), now_ms=bench.now_ms)
     put_back(bench)
+    encrypt(bench)
     clean_up(bench)
 
 
@@ -193,6 +196,15 @@ def put_back(bench: Bench) -> None:
         adapt.give_back_leases(conn, now_ms=bench.now_ms)
         adapt.relative_paths(conn, "/somewhere/else")
         adapt.count_rows(conn)
+
+
+def encrypt(bench: Bench) -> None:
+    """Encrypt what is there in clear text, as a node does after a rotation of the keys."""
+    (bench.root / "relaymesh-settings.json").write_text('{"payloadEncryption": true}')
+    bench.store.payloads.seal = Seal(bench.root, bench.store.conn)  # as if 20 ms had passed
+    work = Reseal(bench.store, rotate(bench.store, now_ms=NOON))
+    while work.piece(50, now_ms=NOON) is not None:
+        pass
 
 
 def clean_up(bench: Bench) -> None:
@@ -229,7 +241,7 @@ def use_dead_letters(bench: Bench) -> None:
     dead_letter.dead_steps(conn, dead_letter.DeadFilter(agent="echo"), limit=5)
     dead_letter.dead_tasks(conn, dead_letter.DeadFilter(text="x"), limit=5)
     dead_letter.dead_steps_of(conn, flow)
-    dead_letter.stored_input(conn, b.step_id, store.payloads.read)
+    dead_letter.stored_input(conn, b.step_id, store.payloads.text)
     dead_letter.step_of(conn, flow, "b", dead=False)
     dead_letter.discard_of(conn, flow)
 

@@ -62,7 +62,7 @@ def test_a_long_output_comes_back_in_the_result_and_to_its_dependents(bench: Ben
     bench.succeed(row.lease, "short")
 
     assert bench.step_of(task_id, "a")["result_payload"] is None
-    view = read.task_view(bench.store.conn, task_id, bench.store.payloads.read)
+    view = read.task_view(bench.store.conn, task_id, bench.store.payloads.text)
     assert view is not None and view.status == "SUCCESS"
     assert json.loads(view.result_payload or "") == {f"stp_{task_id}_a": LONG, f"stp_{task_id}_b": "short"}
 
@@ -75,7 +75,7 @@ def test_a_long_output_of_a_single_step_is_its_tasks_result(bench: Bench) -> Non
 
     task = bench.task_of(step_id)
     assert (task["status"], task["result_payload"]) == ("SUCCESS", None)
-    view = read.task_view(bench.store.conn, str(task["task_id"]), bench.store.payloads.read)
+    view = read.task_view(bench.store.conn, str(task["task_id"]), bench.store.payloads.text)
     assert view is not None and json.loads(view.result_payload or "") == {step_id: LONG}
     assert task["result_hash"] == hashlib.sha256((view.result_payload or "").encode()).hexdigest()
 
@@ -120,7 +120,7 @@ def test_a_list_whose_file_is_damaged_ends_the_map_step_and_no_other_commit(benc
     first, last = bench.claim()
     a, z = (first, last) if first.step_id.endswith("_a") else (last, first)
     items = json.dumps(["item"] * 20_000)
-    spilled = bench.store.payloads.spill(items)
+    spilled = bench.store.payloads.keep("output", a.step_id, items)
     damage(files_of(bench.root)[0], how)
 
     # Damaged between its writing and the commit that names it, in which there is another result as well.
@@ -131,7 +131,7 @@ def test_a_list_whose_file_is_damaged_ends_the_map_step_and_no_other_commit(benc
                 FinishedStep(z, report_of(z, output="fine"), "w"),
             ],
             node_id="n1",
-            spilled={a.lease_token: str(spilled)},
+            spilled={a.lease_token: spilled},
             policy_of=policy_of,
             now_ms=bench.now_ms,
         )
@@ -148,7 +148,7 @@ def test_a_result_whose_file_is_damaged_is_an_error_with_a_code(bench: Bench) ->
     damage(files_of(bench.root)[0], "altered")
 
     with pytest.raises(PayloadMissingError):
-        read.task_view(bench.store.conn, str(bench.step(step_id)["task_id"]), bench.store.payloads.read)
+        read.task_view(bench.store.conn, str(bench.step(step_id)["task_id"]), bench.store.payloads.text)
 
 
 names = st.text(st.sampled_from("./\\abcdef0123456789%~:\0 "), max_size=90) | st.builds(

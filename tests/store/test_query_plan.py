@@ -140,7 +140,7 @@ HOT = {
         ["steps USING INDEX steps_map_open (task_id=?)"],
     ),
     "the copies of a map": (
-        r"SELECT result_payload, result_path FROM steps WHERE map_parent=\? .*",
+        r"SELECT step_id, result_payload, result_path FROM steps WHERE map_parent=\? .*",
         ["SEARCH steps USING INDEX steps_map (map_parent=?)"],
     ),
     "outputs of dependencies": (
