@@ -15,7 +15,7 @@ from relaymesh.core.throttle import Limit, LimitScope, PauseScope
 from relaymesh.core.token_bucket import Rate
 from relaymesh.settings import Settings
 from relaymesh.store import adapt, dead_letter, read
-from relaymesh.store.admin import CancelMode, cluster_state, forget_keys
+from relaymesh.store.admin import KEY_TTL_MS, CancelMode, cluster_state, forget_keys
 from relaymesh.store.alert import load_alerts, save_alerts
 from relaymesh.store.export import export_dead, export_task
 from relaymesh.store.progress import stalled_ms
@@ -182,6 +182,7 @@ def use_everything(bench: Bench) -> None:
     put_back(bench)
     encrypt(bench)
     clean_up(bench)
+    take_key_again(bench)
 
 
 def put_back(bench: Bench) -> None:
@@ -205,6 +206,14 @@ def encrypt(bench: Bench) -> None:
     work = Reseal(bench.store, rotate(bench.store, now_ms=NOON))
     while work.piece(50, now_ms=NOON) is not None:
         pass
+
+
+def take_key_again(bench: Bench) -> None:
+    """Submit with a key whose time is over and that nobody has let go of."""
+    bench.submit(bench.new_task(key="again"))
+    bench.run_all()
+    bench.now_ms += 2 * KEY_TTL_MS
+    bench.submit(bench.new_task(key="again"))
 
 
 def clean_up(bench: Bench) -> None:
