@@ -23,12 +23,12 @@ from relaymesh.audit.event import (
     used_up_record,
 )
 from relaymesh.core.mask import field_names
+from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.conflict import conflicts_at
 from relaymesh.store.finish import FinishResult
 from relaymesh.store.recover import Reclaimed
 from relaymesh.store.store import Store
-from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.audit import Record, body_of
 from relaymesh.wire.store import AttemptLost, FinishedStep, Grant, RunMaintenance, SubmitTasks
 

@@ -25,10 +25,10 @@ from actors.timer import Timers
 from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
 from relaymesh.errors import RelayMeshError
+from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.store.clock import load_clock
 from relaymesh.store.presence import is_alive
 from relaymesh.store.store import Store
-from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import MaintenanceDone, MaintenanceTick, RunMaintenance, SeenLease, WriteNode
 

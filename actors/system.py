@@ -72,6 +72,7 @@ from relaymesh.core.slo import Levels
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.errors import ActorError
 from relaymesh.node import NodeOptions
+from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.observation import targets_of
 from relaymesh.reload import News, SettingsWatch
 from relaymesh.settings import Loaded, load
@@ -83,7 +84,6 @@ from relaymesh.store.node_row import Capabilities
 from relaymesh.store.presence import Presence, host_name, take_presence
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
-from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.node_report import NodeReport
 from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import (

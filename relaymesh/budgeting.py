@@ -23,9 +23,9 @@ from relaymesh.core.budget_text import (
     period_text,
 )
 from relaymesh.core.nearest import quoted
+from relaymesh.rule_view import BudgetOutcome, BudgetView
 from relaymesh.store.budget_rows import budget_rows, remove_budget, set_budget
 from relaymesh.submission import BadBudgetError
-from relaymesh.view import BudgetOutcome, BudgetView
 
 if TYPE_CHECKING:
     from relaymesh.door.base import Door

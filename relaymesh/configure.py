@@ -18,12 +18,12 @@ from relaymesh.core.setting_table import by_name
 from relaymesh.errors import InputError
 from relaymesh.evidence import rows_of_action
 from relaymesh.reload import LOAD, RESOURCE, locked_settings
+from relaymesh.rule_view import SettingSetOutcome, SettingsHistoryEntry
 from relaymesh.settings.aside import replace_file
 from relaymesh.settings.edit import edited, holds_secret
 from relaymesh.settings.file import SETTINGS_FILE, SettingsError, decode, from_environment, load, read_file
 from relaymesh.settings.shown import presentable
 from relaymesh.store.root import create_layout
-from relaymesh.view import SettingSetOutcome, SettingsHistoryEntry
 
 __all__ = ["BadSettingError", "set_setting", "settings_history"]
 

@@ -16,10 +16,10 @@ from relaymesh.audit.place import Place
 from relaymesh.audit.read import Filter, newest, tail
 from relaymesh.audit.trail import AuditTrail
 from relaymesh.errors import InputError, RelayMeshError, RootError
+from relaymesh.outcome import AuditIntegrityOutcome, SiemExportOutcome
 from relaymesh.store.error import RootMissingError
 from relaymesh.store.export import file_at, write_whole
 from relaymesh.store.root import DATABASE
-from relaymesh.view import AuditIntegrityOutcome, SiemExportOutcome
 from relaymesh.wire.audit import instant
 
 __all__ = [

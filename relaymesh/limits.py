@@ -17,8 +17,8 @@ from relaymesh.core.priority import normalize_priority
 from relaymesh.core.rate_text import RateTextError, parse_rate, rate_text
 from relaymesh.core.throttle import Limit, LimitScope, PauseScope, Rules, room_of
 from relaymesh.errors import InputError
+from relaymesh.rule_view import LimitOutcome, LimitView, PauseOutcome, PauseView, QueueStatus
 from relaymesh.store.throttle import load_rules, running_of, stored_bucket
-from relaymesh.view import LimitOutcome, LimitView, PauseOutcome, PauseView, QueueStatus
 
 if TYPE_CHECKING:
     from relaymesh.store.database import Database

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from relaymesh.errors import RelayMeshError
 
 if TYPE_CHECKING:
-    from relaymesh.view import BenchmarkRunOutcome, MaintenanceOutcome, SettingsReloadOutcome, WorkerOutcome
+    from relaymesh.node_view import BenchmarkRunOutcome, MaintenanceOutcome, WorkerOutcome
+    from relaymesh.rule_view import SettingsReloadOutcome
     from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
 __all__ = ["Builder", "Listener", "NodeMissingError", "NodeOptions", "RunningNode", "benchmark", "run_once", "start"]

@@ -17,9 +17,7 @@ import msgspec
 from relaymesh.audit import AuditTrail
 from relaymesh.core.slo import Levels, misses, objectives
 from relaymesh.errors import RelayMeshError, RootError
-from relaymesh.store import admin
-from relaymesh.store.stats import stats as counts_and_ages
-from relaymesh.view import (
+from relaymesh.node_view import (
     AlertsOutcome,
     AlertState,
     ClusterEpochBumpOutcome,
@@ -29,6 +27,8 @@ from relaymesh.view import (
     SloAlertOutcome,
     StatsOutcome,
 )
+from relaymesh.store import admin
+from relaymesh.store.stats import stats as counts_and_ages
 
 if TYPE_CHECKING:
     from relaymesh.settings import Settings

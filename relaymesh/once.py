@@ -12,10 +12,10 @@ import msgspec
 
 from relaymesh.client import Client
 from relaymesh.core.percentile import percentiles
+from relaymesh.node_view import BenchmarkRunOutcome, WorkerOutcome
 from relaymesh.settings import load_settings
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
-from relaymesh.view import BenchmarkRunOutcome, WorkerOutcome
 
 if TYPE_CHECKING:
     from relaymesh.node import NodeOptions, RunningNode

@@ -8,6 +8,7 @@ from __future__ import annotations
 from relaymesh.view import View
 
 __all__ = [
+    "AuditIntegrityOutcome",
     "CompactOutcome",
     "DisasterReport",
     "KeyringCountOutcome",
@@ -16,6 +17,7 @@ __all__ = [
     "PurgeOutcome",
     "RollbackOutcome",
     "SchemaMigrationRow",
+    "SiemExportOutcome",
     "SnapshotChange",
     "SnapshotDiffOutcome",
     "SnapshotExportOutcome",
@@ -167,3 +169,29 @@ class KeyringCountOutcome(KeyringOutcome, frozen=True, kw_only=True):
     under_old_keys: int
     in_clear_text: int
     keys: tuple[PayloadKeyUse, ...]
+
+
+class AuditIntegrityOutcome(View, frozen=True, kw_only=True):
+    """Whether the audit log is as it was written.
+
+    broken_line: the first record that is not, from 1 for the oldest that is kept, 0 for none; one more than there are
+        when records were cut off the end.
+    reason: empty, ``invalid_json``, ``prev_hash_mismatch``, ``hash_mismatch`` or ``signature_mismatch``.
+    legacy_rows: records without a hash. tail_hash: of the last record that was checked.
+    """
+
+    ok: bool
+    total_rows: int
+    checked_rows: int
+    legacy_rows: int
+    broken_line: int
+    reason: str
+    tail_hash: str
+
+
+class SiemExportOutcome(View, frozen=True, kw_only=True):
+    """How many audit records were written to ``output_path``."""
+
+    namespace: str
+    output_path: str
+    exported: int

@@ -19,10 +19,11 @@ from relaymesh.audit import AuditTrail
 from relaymesh.audit.read import Filter
 from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.evidence import read_rows
+from relaymesh.node_view import LeaseReportOutcome, MaintenanceOutcome, OwnershipEvent
 from relaymesh.store.database import Database
 from relaymesh.store.export import file_at
 from relaymesh.store.lease_report import HOUR_MS, conflicts_since, write_hourly_report, write_report
-from relaymesh.view import LeaseConflict, LeaseReportOutcome, MaintenanceOutcome, OwnershipEvent
+from relaymesh.view import LeaseConflict
 
 __all__ = ["ACTIONS", "ROWS_MAX", "events", "hourly_report", "report", "with_hourly_report"]
 

@@ -25,6 +25,7 @@ from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.setting import changed_names
 from relaymesh.core.setting_table import Settings, table
 from relaymesh.errors import RelayMeshError
+from relaymesh.rule_view import SettingsReloadOutcome
 from relaymesh.settings.file import SETTINGS_FILE, Loaded, load
 from relaymesh.settings.record import (
     Alert,
@@ -39,7 +40,6 @@ from relaymesh.settings.record import (
 from relaymesh.settings.shown import runtime_view
 from relaymesh.store.error import RootMissingError, RootReadOnlyError
 from relaymesh.store.root import create_layout
-from relaymesh.view import SettingsReloadOutcome
 
 __all__ = ["LOAD", "RESOURCE", "News", "SettingsWatch", "locked_settings", "reload_settings"]
 

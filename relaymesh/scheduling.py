@@ -27,11 +27,11 @@ from relaymesh.core.nearest import quoted
 from relaymesh.core.priority import normalize_priority
 from relaymesh.core.schedule import JITTER_MS_MAX, MISSED_MAX, Missed, Overlap, ticks_between
 from relaymesh.errors import InputError
+from relaymesh.schedule_view import BackfillOutcome, NextTick, ScheduleChange, ScheduleDetail, ScheduleRun, ScheduleView
 from relaymesh.store import schedule as rows
 from relaymesh.store.schedule import ScheduleRow
 from relaymesh.store.schedule_fire import LABELS, make_ticks, tick_text, trigger
 from relaymesh.store.zone import zone_of
-from relaymesh.view import BackfillOutcome, NextTick, ScheduleChange, ScheduleDetail, ScheduleRun, ScheduleView
 
 if TYPE_CHECKING:
     from relaymesh.door.submit import Submits

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 from relaymesh.core.ident import trace_of
-from relaymesh.view import MaintenanceOutcome
+from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.wire.audit import Record, body_of, instant, quoted
 from relaymesh.wire.store import SHAPE_SOLE, FinishedStep, LeaseRef, NewTask
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from relaymesh.admission import Gate
     from relaymesh.client import Client
     from relaymesh.node import NodeOptions, RunningNode
-    from relaymesh.view import BenchmarkRunOutcome, View, WorkerOutcome
+    from relaymesh.node_view import BenchmarkRunOutcome, WorkerOutcome
+    from relaymesh.view import View
 
 __all__ = ["GLOBAL_OPTIONS", "Call", "Doors", "at_terminal", "pass_call"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from relaymesh.metric.serve import MetricsServer
-    from relaymesh.view import HealthOutcome
+    from relaymesh.node_view import HealthOutcome
 
 __all__ = ["alerts", "cluster_epoch_bump", "cluster_state", "metrics", "serve_metrics", "slo_evaluate"]
 

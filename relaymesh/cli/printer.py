@@ -22,8 +22,10 @@ import msgspec
 
 from relaymesh.cli.call import Call
 from relaymesh.errors import RelayMeshError
+from relaymesh.node_view import MaintenanceOutcome, WorkerOutcome
 from relaymesh.once import idle, outcomes
-from relaymesh.view import MaintenanceOutcome, SettingsReloadOutcome, View, WorkerOutcome
+from relaymesh.rule_view import SettingsReloadOutcome
+from relaymesh.view import View
 
 if TYPE_CHECKING:
     from relaymesh.client import Client

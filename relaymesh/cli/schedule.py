@@ -11,7 +11,7 @@ from relaymesh.cli.call import Call, pass_call
 from relaymesh.cli.option import DURATION, INSTANT, Command, WholeNumber, agents_option, split_labels
 
 if TYPE_CHECKING:
-    from relaymesh.view import ScheduleChange
+    from relaymesh.schedule_view import ScheduleChange
 
 __all__ = ["schedule"]
 

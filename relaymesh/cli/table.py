@@ -16,9 +16,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from relaymesh.node_view import AlertsOutcome, OwnershipEvent, SloAlertOutcome, StatsOutcome
 from relaymesh.outcome import SnapshotDiffOutcome
+from relaymesh.rule_view import QueueStatus, SettingsHistoryEntry, SettingView
+from relaymesh.schedule_view import ScheduleDetail, ScheduleRun, ScheduleView
 from relaymesh.view import (
-    AlertsOutcome,
     BatchLine,
     CancelResult,
     DeadLetterView,
@@ -27,17 +29,8 @@ from relaymesh.view import (
     Explanation,
     LeaseConflict,
     LogEntry,
-    OwnershipEvent,
-    QueueStatus,
     ReplayBatchOutcome,
     ReplayOutcome,
-    ScheduleDetail,
-    ScheduleRun,
-    ScheduleView,
-    SettingsHistoryEntry,
-    SettingView,
-    SloAlertOutcome,
-    StatsOutcome,
     SubmitOutcome,
     TaskExportOutcome,
     TaskSummary,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from relaymesh.argument import check_task_id, check_text_or_none, check_time, check_whole_number
 from relaymesh.door.base import Door
-from relaymesh.view import AuditIntegrityOutcome, SiemExportOutcome
+from relaymesh.outcome import AuditIntegrityOutcome, SiemExportOutcome
 
 if TYPE_CHECKING:
     pass

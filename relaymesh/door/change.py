@@ -27,9 +27,10 @@ from relaymesh.view import (
 
 if TYPE_CHECKING:
     from relaymesh.errors import InputError
+    from relaymesh.node_view import MaintenanceOutcome
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.dead_letter import DeadFilter
-    from relaymesh.view import DeadExportOutcome, MaintenanceOutcome, TaskExportOutcome
+    from relaymesh.view import DeadExportOutcome, TaskExportOutcome
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from relaymesh.door.base import Door
 if TYPE_CHECKING:
     from relaymesh.budgeting import Budgets
     from relaymesh.limits import Pause
-    from relaymesh.view import LimitOutcome, LimitView, PauseOutcome, QueueStatus
+    from relaymesh.rule_view import LimitOutcome, LimitView, PauseOutcome, QueueStatus
 
 T = TypeVar("T")
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from relaymesh.argument import check_task_id, check_text, check_whole_number
 from relaymesh.door.base import Door
 from relaymesh.errors import RootError
-from relaymesh.view import Explanation, LeaseConflict, LeaseReportOutcome, OwnershipEvent, StatsOutcome
+from relaymesh.node_view import LeaseReportOutcome, OwnershipEvent, StatsOutcome
+from relaymesh.view import Explanation, LeaseConflict
 
 if TYPE_CHECKING:
-    from relaymesh.view import (
+    from relaymesh.node_view import (
         AlertsOutcome,
         ClusterEpochBumpOutcome,
         ClusterStateOutcome,

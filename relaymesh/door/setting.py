@@ -8,8 +8,8 @@ from relaymesh.argument import check_text, check_whole_number
 from relaymesh.door.base import Door
 
 if TYPE_CHECKING:
+    from relaymesh.rule_view import SettingSetOutcome, SettingsHistoryEntry, SettingsReloadOutcome, SettingView
     from relaymesh.settings.record import Alert
-    from relaymesh.view import SettingSetOutcome, SettingsHistoryEntry, SettingsReloadOutcome, SettingView
 
 T = TypeVar("T")
 

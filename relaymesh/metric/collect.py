@@ -11,6 +11,7 @@ from relaymesh.core.status import StepStatus, TaskStatus
 from relaymesh.inbox_gate import GATE_CODES, files_waiting, why_shut
 from relaymesh.metric.family import FAMILIES
 from relaymesh.metric.text import Sample, exposition
+from relaymesh.node_view import StatsOutcome
 from relaymesh.store.alert import load_alerts
 from relaymesh.store.budget_rows import count_budgets
 from relaymesh.store.counter import BUDGET_CUT, BUDGET_USED_UP, PAYLOAD_RESEALED, counters
@@ -20,7 +21,6 @@ from relaymesh.store.progress import stalled_ms
 from relaymesh.store.root import DATABASE
 from relaymesh.store.schedule_count import LATE_BOUNDS_S, active_schedules, late_counts, tick_counts
 from relaymesh.store.seal import used_keys
-from relaymesh.view import StatsOutcome
 from relaymesh.wire.node_report import OTHERS, Distribution, NodeReport
 
 __all__ = ["metrics_text", "of_nodes", "of_root"]

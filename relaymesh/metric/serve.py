@@ -27,7 +27,7 @@ from relaymesh.auth.guard import RETRY_AFTER_S, Guard, Request
 from relaymesh.core.principal import Access, Denied
 from relaymesh.errors import RelayMeshError, RootError
 from relaymesh.metric.text import CONTENT_TYPE
-from relaymesh.view import HealthOutcome
+from relaymesh.node_view import HealthOutcome
 
 __all__ = ["ANSWERED_AT_ONCE_MAX", "MetricsServer", "PortTakenError"]
 

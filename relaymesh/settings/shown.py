@@ -7,8 +7,8 @@ from typing import Any
 
 from relaymesh.core.setting import INT_MAX, LONG_MAX, NAMES_MAX, TEXT_CHARS_MAX, Applies, Kind, Setting, Source, Value
 from relaymesh.core.setting_table import SECRET, VIEW_KEYS, table
+from relaymesh.rule_view import SettingView
 from relaymesh.settings.file import SETTINGS_FILE, Loaded
-from relaymesh.view import SettingView
 
 __all__ = ["HIDDEN", "runtime_view", "schema", "shown"]
 

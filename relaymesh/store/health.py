@@ -18,6 +18,7 @@ from relaymesh.audit.key import AuditKeyError, load_secret
 from relaymesh.core.disk import short_of_disk
 from relaymesh.core.stall import STALL_MS
 from relaymesh.errors import RelayMeshError
+from relaymesh.node_view import HealthOutcome
 from relaymesh.store.audit_key import anchor_audit_key
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.error import KeyringError
@@ -25,7 +26,6 @@ from relaymesh.store.progress import stalled_ms
 from relaymesh.store.reseal import ring_of
 from relaymesh.store.root import DATABASE, refuse_emptied
 from relaymesh.store.store import Store
-from relaymesh.view import HealthOutcome
 
 __all__ = ["check"]
 

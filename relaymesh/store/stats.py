@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from relaymesh.core.disk import short_of_disk
+from relaymesh.node_view import StatsOutcome
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.count_cache import Counts, is_large, keep_counts, kept_counts
 from relaymesh.store.counter import OF_STATS, conflicts_by_type, counters
@@ -17,7 +18,6 @@ from relaymesh.store.progress import oldest_ready_ms
 from relaymesh.store.root import DATABASE
 from relaymesh.store.row_count import attempts_by_outcome, row_counts, total
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
-from relaymesh.view import StatsOutcome
 
 __all__ = ["GROWTH_MAX", "dead_letter_growth_1h", "queue_lag_ms", "stats", "waiting"]
 

@@ -11,11 +11,11 @@ from relaymesh.core import clock_guard
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
 from relaymesh.core.retention import KEEP
 from relaymesh.core.retry import RetryPolicy
+from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.settings import Settings
 from relaymesh.store.clock import boot_id, load_clock, save_clock
 from relaymesh.store.presence import host_name, is_alive
 from relaymesh.store.store import Store
-from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire.store import SeenLease
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from actors.reply import Asked
 from actors.store_needs import NodeFacts
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.retry import RetryPolicy
+from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.store.store import Store
-from relaymesh.view import MaintenanceOutcome
 from relaymesh.wire import codec
 from relaymesh.wire.kernel import Ping
 from relaymesh.wire.store import MaintenanceDone, RunMaintenance, WriteNode

@@ -106,7 +106,7 @@ def test_every_name_that_is_exported_can_be_imported_and_says_what_it_is() -> No
 
 def test_every_method_and_option_has_its_place_in_the_reference() -> None:
     def public(of: type) -> Iterator[str]:
-        return (name for name in vars(of) if not name.startswith("_"))
+        return (name for name in dir(of) if not name.startswith("_"))
 
     missing = [f"Client.{name}" for name in public(Client) if not re.search(rf"`{name}[`(]", API)]
     missing += [f"Context.{name}" for name in public(Context) if not re.search(rf"`{name}[`(]", API)]

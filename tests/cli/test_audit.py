@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaymesh.view import AuditIntegrityOutcome, SiemExportOutcome
+from relaymesh.outcome import AuditIntegrityOutcome, SiemExportOutcome
 
 ROWS = ['{"action":"a"}', '{"action":"b"}']
 WHOLE = AuditIntegrityOutcome(

@@ -4,11 +4,11 @@ import os
 
 import pytest
 
+from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.view import (
     CancelResult,
     DeadExportOutcome,
     DiscardOutcome,
-    MaintenanceOutcome,
     ReplayBatchOutcome,
     ReplayOutcome,
     TaskExportOutcome,

@@ -4,13 +4,11 @@ import json
 
 import pytest
 
+from relaymesh.node_view import HealthOutcome, LeaseReportOutcome, StatsOutcome
 from relaymesh.view import (
     Explanation,
-    HealthOutcome,
     LeaseConflict,
-    LeaseReportOutcome,
     LogEntry,
-    StatsOutcome,
     TaskPage,
     TaskSummary,
     TaskView,

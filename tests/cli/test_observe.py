@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaymesh.view import (
+from relaymesh.node_view import (
     AlertsOutcome,
     AlertState,
     ClusterEpochBumpOutcome,

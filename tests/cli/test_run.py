@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relaymesh.node import NodeOptions
-from relaymesh.view import BenchmarkRunOutcome, MaintenanceOutcome, StatsOutcome, WorkerOutcome
+from relaymesh.node_view import BenchmarkRunOutcome, MaintenanceOutcome, StatsOutcome, WorkerOutcome
 
 BENCHMARK = BenchmarkRunOutcome(
     submitted_tasks=5,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relaymesh import Client
-from relaymesh.view import AuditIntegrityOutcome
+from relaymesh.outcome import AuditIntegrityOutcome
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from relaymesh.auth.guard import Guard
 from relaymesh.core.principal import Principals, parse_principals
 from relaymesh.errors import StoreError
 from relaymesh.metric.serve import ANSWERED_AT_ONCE_MAX, MetricsServer, PortTakenError
-from relaymesh.view import HealthOutcome
+from relaymesh.node_view import HealthOutcome
 
 Start = Callable[..., MetricsServer]
 

@@ -16,7 +16,7 @@ from relaymesh.client import Client
 from relaymesh.metric.collect import of_nodes, of_root
 from relaymesh.metric.family import BY_NAME, FAMILIES, FIXED, Family
 from relaymesh.metric.text import Sample, exposition
-from relaymesh.view import StatsOutcome
+from relaymesh.node_view import StatsOutcome
 from relaymesh.wire.node_report import ActorReport, AgentReport, Distribution, NodeReport
 
 FEW = Distribution(bounds=(0.5, 1.0), counts=(2, 0, 1), total=9.25)

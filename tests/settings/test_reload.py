@@ -17,10 +17,10 @@ from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.setting_table import SECRET, VIEW_KEYS, table
 from relaymesh.errors import AgentLoadError
 from relaymesh.reload import News, SettingsWatch, reload_settings
+from relaymesh.rule_view import SettingsReloadOutcome
 from relaymesh.settings import SETTINGS_FILE, SettingsError, load
 from relaymesh.settings.record import read_alert, read_record
 from relaymesh.store.root import create_layout
-from relaymesh.view import SettingsReloadOutcome
 
 SECRET_TEXT = "correct-horse-battery-staple"
 NOW_MS = 4_000_000_000_000  # long after every file of a test was written

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from relaymesh.node_view import StatsOutcome
 from relaymesh.store.count_cache import COUNTED_ANEW_MAX, age_ms_max, kept_counts
 from relaymesh.store.root import DATABASE
 from relaymesh.store.stats import GROWTH_MAX, dead_letter_growth_1h, stats
 from relaymesh.store.task_page import LOOKED_AT_MAX, task_page
-from relaymesh.view import StatsOutcome
 from tests.store.bench import NOON, Bench
 
 

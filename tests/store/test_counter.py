@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from relaymesh.client import Client
+from relaymesh.node_view import StatsOutcome
 from relaymesh.store.counter import OF_STATS, add_counter
 from relaymesh.store.stats import stats
-from relaymesh.view import StatsOutcome
 from tests.store.bench import Bench
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.settings import Settings
 from relaymesh.store.clock import load_clock
 from relaymesh.store.health import check
 from relaymesh.store.presence import take_presence
 from relaymesh.store.root import DATABASE, normalize_namespace, scoped_root
 from relaymesh.store.tick import maintenance_tick
-from relaymesh.view import MaintenanceOutcome
 from tests.store.bench import NOON, Bench
 
 HOUR_MS = 3_600_000
