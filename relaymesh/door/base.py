@@ -85,6 +85,11 @@ class Door:
             self._submit_desk.close()
             self._submit_desk = None
 
+    def interrupt(self) -> None:
+        """From another thread: break off what the database is being asked; that call raises a StoreError."""
+        if (store := self._store) is not None:
+            store.interrupt()
+
     def init(self) -> Path:
         """Make the root's folders and tables, if they are not there; return the scoped root."""
         from relaymesh.store.root import create_layout

@@ -12,6 +12,7 @@ from relaymesh.errors import RootError
 from relaymesh.view import Explanation, LeaseConflict, LeaseReportOutcome, OwnershipEvent, StatsOutcome
 
 if TYPE_CHECKING:
+    from relaymesh.status_view import StatusOutcome
     from relaymesh.view import (
         AlertsOutcome,
         ClusterEpochBumpOutcome,
@@ -44,6 +45,12 @@ class Observes(Door):
         from relaymesh.observation import stats
 
         return stats(self._readable(), self._config(), now_ms=self._now_ms)
+
+    def status(self) -> StatusOutcome:
+        """Return how the root stands now: members, lanes, slots, what runs, what is in trouble."""
+        from relaymesh.standing import standing
+
+        return standing(self._readable(), self._config(), now_ms=self._now_ms)
 
     def metrics(self) -> str:
         """Return the metrics of the root and its running nodes, as Prometheus text."""
