@@ -1,7 +1,8 @@
 """The status console: `relaymesh status`, one screen, and `relaymesh top`, live. It holds no rules.
 
-keys ──▶ keyboard (posix, windows) ──▶ ┐                                ┌──▶ screen.py    the terminal, and its restoring
-size, signals ──────────────────────▶ run.py ──▶ core/console.py ──▶ ├──▶ draw.py      rich
-answers ◀── asker.py (one thread, one client) ◀─────────────────────────┘
-              └─ board.py    what was found, as rows that can be selected
+    keyboard.py   keys, by the module of the system ──▶ ┐
+    asker.py      answers, from a thread of its own ──▶ run.py ──▶ core/console.py ──▶ queries, actions (asker.py)
+                  size, signals, the time ────────────▶ ┘                       └────▶ draw.py, pane.py ──▶ screen.py
+
+``board.py`` makes rows of an answer, which can be selected, filtered and opened.
 """

@@ -124,7 +124,8 @@ def task_lines(task: TaskView, workflow: WorkflowDetail, why: Sequence[Explanati
     lines += ["", f"steps ({len(workflow.steps)})"]
     for step in workflow.steps[:_STEPS_SHOWN_MAX]:
         lines.append(
-            f"  {printable(step.status):<11}  {printable(step.agent_id)}  attempt {step.attempt}  {printable(step.step_id)}"
+            f"  {printable(step.status):<11}  {printable(step.agent_id)}  attempt {step.attempt}"
+            f"  {printable(step.step_id)}"
         )
     if len(workflow.steps) > _STEPS_SHOWN_MAX:
         lines.append(f"  and {len(workflow.steps) - _STEPS_SHOWN_MAX} more: `relaymesh workflow` lists all")

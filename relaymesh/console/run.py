@@ -1,4 +1,4 @@
-"""The loop of the live console: events in, effects out. It waits for keys, answers, signals, a new size, or the time."""
+"""The loop of the live console: it waits for keys, answers, signals, a new size or the time; effects are done here."""
 
 from __future__ import annotations
 

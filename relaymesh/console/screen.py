@@ -81,5 +81,5 @@ class Screen:
 
     def draw(self, lines: Sequence[Text], width: int, height: int) -> None:
         """Replace what is shown. The lines are no wider and no more than the terminal."""
-        self.console.size = (width, height)  # type: ignore[assignment]
+        self.console.size = (width, height)
         self.console.update_screen(Text("\n", end="").join(lines))

@@ -53,7 +53,7 @@ class Row:
     """One row of a pane.
 
     key: by which the selection finds it again. words: what a filter looks in. task_id: of the task it belongs to.
-    cancels, replays: whether that can be done to the task. pauses: the priority that P is about, "" for the whole queue.
+    cancels, replays: whether that can be done to the task. pauses: the priority that P is about, "" for the queue.
     lines: what Enter shows when no query is needed.
     """
 
@@ -164,7 +164,7 @@ class Redraw:
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """Leave. because: None when the user wanted it, else the version of the query whose failure leaves nothing to show."""
+    """Leave. because: None when the user wanted it, else the version of the query that leaves nothing to show."""
 
     because: int | None = None
 

@@ -24,7 +24,7 @@ BARS_ASCII: Final = "_.-=+*#@"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One moment. waiting: steps by priority; latency_ms: None where nothing ended; per_s: steps that ended a second."""
+    """One moment. waiting: steps by priority; latency_ms: None where none ended; per_s: steps that ended a second."""
 
     at_ns: int
     waiting: tuple[int, ...]

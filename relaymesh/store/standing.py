@@ -162,8 +162,8 @@ def running(conn: sqlite3.Connection, *, now_ms: int) -> tuple[StatusRunning, ..
         )
         for task_id, step_id, agent_id, priority, attempt, owner, owner_status, lease_epoch, updated_ms, started_ms in (
             conn.execute(
-                "SELECT s.task_id, s.step_id, s.agent_id, s.priority, s.attempt, s.lease_owner, n.status, s.lease_epoch,"
-                " s.updated_at_ms, s.started_at_ms FROM steps s INDEXED BY steps_running"
+                "SELECT s.task_id, s.step_id, s.agent_id, s.priority, s.attempt, s.lease_owner, n.status,"
+                " s.lease_epoch, s.updated_at_ms, s.started_at_ms FROM steps s INDEXED BY steps_running"
                 " LEFT JOIN mesh_nodes n ON n.node_id=s.lease_owner WHERE s.status='RUNNING'"
                 " ORDER BY s.updated_at_ms, s.id LIMIT ?",
                 (ROWS_MAX,),
