@@ -57,8 +57,8 @@ class Asker:
         """Break the query of this version off, if it is what runs."""
         with self._lock:
             if isinstance(self._running, Query) and self._running.version == version and self._client is not None:
-                self._interrupted = True
-                self._client.interrupt()
+                # While the root is being opened nothing can be broken off, and what fails then has a cause of its own.
+                self._interrupted = self._client.interrupt() or self._interrupted
 
     def take(self) -> list[Event]:
         """Return the answers that have come."""

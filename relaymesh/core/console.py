@@ -9,7 +9,7 @@
       │    C R P           y: Act     any other key: nothing
       └────▶ CONFIRM ─────────────────────────────▶ LIST
 
-What is confirmed is what was selected when the key was pressed, whatever has moved meanwhile. One query, one look and
+What is confirmed is what was selected when the key was pressed, whatever has moved meanwhile. One query, look and
 action are under way at a time. A query that takes longer than its deadline is broken off; the screen goes on with what
 it has, and says how old that is. ``handle`` after a Quit returns nothing.
 """
