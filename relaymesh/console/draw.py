@@ -194,7 +194,8 @@ def _health(board: Board, look: Look) -> Text:
     free = f"{health.disk_free_bytes / 2**30:.1f} GiB free, " if health.disk_free_bytes >= 0 else ""
     line.append(f": the store answers, {free}epoch {status.cluster_epoch}", pens.of(Tone.FAINT))
     if health.lease_conflicts_1h:
-        line.append(f", {health.lease_conflicts_1h} late results refused in the last hour", pens.of(Tone.WARN))
+        late = "1 late result" if health.lease_conflicts_1h == 1 else f"{health.lease_conflicts_1h} late results"
+        line.append(f", {late} refused in the last hour", pens.of(Tone.WARN))
     return line
 
 
@@ -240,8 +241,9 @@ def _keys(console: Console) -> Text:
         case Mode.FILTER:
             said = "Enter keep  Esc clear"
         case _:
-            acts = "" if console.read_only else "C cancel  R replay  P pause  "
-            said = f"? help  q quit  / filter  Tab pane  Enter details  {acts}Space hold"
-            if console.width < cell_len(said):
-                said = "? help  q quit  / filter  Tab pane"
+            acts = () if console.read_only else ("C cancel", "R replay", "P pause")
+            said = "? help"
+            for key in ("q quit", "Tab pane", "Enter details", "/ filter", *acts, "Space hold"):
+                if cell_len(said) + 2 + len(key) <= console.width:
+                    said += f"  {key}"
     return Text(said, style="dim")

@@ -97,6 +97,8 @@ _COLUMNS: Final = {
     ),
 }
 _GAP: Final = 1
+_QUEUE_WORDS: Final = 47
+_PAUSED_WORD: Final = 7
 _INDENT: Final = 2
 
 
@@ -211,7 +213,8 @@ def queue_lines(
     """Return a line for each priority, with bars over the last minutes, and one for the throughput."""
     marks = BARS_ASCII if plain else BARS
     # What is left of the line beside the words, for two lines of bars.
-    room = (width - 46) // 2 if len(history) > 1 else 0
+    words = _QUEUE_WORDS + (_PAUSED_WORD if any(lane.paused for lane in status.lanes) else 0)
+    room = (width - words) // 2 if len(history) > 1 else 0
     room = room if room >= 5 else 0
     lines = []
     for at, lane in enumerate(status.lanes):

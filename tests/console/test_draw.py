@@ -127,3 +127,15 @@ def test_numbers_are_short() -> None:
     assert [count(n) for n in (99_999, 100_000, 12_000_000)] == ["99999", "100k", "12M"]
     assert short_step("stp_tsk_" + "0" * 36 + "_merge") == "merge"
     assert short_step("stp_" + "1" * 36) == "stp_…11111111"
+
+
+def test_the_pictures_in_the_docs_are_what_the_console_draws() -> None:
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    script = Path(__file__).resolve().parents[2] / "scripts" / "console_pictures.py"
+
+    ran = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
