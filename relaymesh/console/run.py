@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_WAIT_S_MAX: Final = 1.0
+_WAIT_S: Final = 1.0
 _S: Final = 1_000_000_000
 
 
@@ -85,7 +85,7 @@ class _Loop:
     def _wait(self) -> list[Event]:
         """Return what has happened; a Tick when it was only the time."""
         now_ns = time.monotonic_ns()
-        timeout_s = min(_WAIT_S_MAX, (self._rules.next_at_ns(now_ns) - now_ns) / _S)
+        timeout_s = min(_WAIT_S, (self._rules.next_at_ns(now_ns) - now_ns) / _S)
         try:
             keys = self._keyboard.wait(timeout_s)
         except EOFError:
