@@ -13,8 +13,6 @@ import pytest
 
 from relaymesh import Client
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -27,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 def on_terminal() -> Iterator[Callable[..., Any]]:
     if sys.platform == "win32":
         pytest.skip("a pseudo-terminal is POSIX")
-    from pty_session import Session
+    from tests.console.pty_session import Session
 
     opened: list[Session] = []
 

@@ -5,7 +5,6 @@ import io
 import pytest
 from rich.console import Console as Terminal
 from rich.text import Text
-from sample_status import EVIL, sample_status
 
 from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, task_lines
 from relaymesh.console.draw import Look, once, screen
@@ -14,6 +13,7 @@ from relaymesh.core.console import Console
 from relaymesh.core.console_event import Key, Query, Seen, Tick
 from relaymesh.core.console_layout import Pane
 from relaymesh.view import TaskView, WorkflowDetail, WorkflowTask
+from tests.console.sample_status import EVIL, sample_status
 
 SECOND = 1_000_000_000
 

@@ -90,6 +90,24 @@ def test_ctrl_c_restores_the_terminal(root: Path, on_terminal) -> None:
     assert top.ended() == 128 + signal.SIGINT
 
 
+def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on(root: Path, on_terminal) -> None:
+    top = on_terminal(root, "top", "--interval", "500ms")
+    top.until("no node runs")
+    process = psutil.Process(top.process.pid)
+
+    top.process.send_signal(signal.SIGTSTP)
+    top.until_that(lambda _: process.status() == psutil.STATUS_STOPPED)
+    top.read()
+    assert top.raw.rfind("\x1b[?1049l") > top.raw.rfind("\x1b[?1049h")
+    top.process.send_signal(signal.SIGCONT)
+    top.until_that(lambda _: top.raw.rfind("\x1b[?1049h") > top.raw.rfind("\x1b[?1049l"))
+
+    top.type("?")
+    top.until("any key goes back")
+    top.type("xq")
+    assert top.ended() == 0
+
+
 def test_a_store_that_goes_away_does_not_hold_the_screen_and_what_is_shown_is_called_old(
     root: Path, on_terminal
 ) -> None:
