@@ -32,6 +32,8 @@ COMMANDS: dict[str, Entry] = {
     "schedule": Entry("Hand in work", "schedule", "Submit again and again: cron, intervals, one-offs."),
     "up": Entry("Run work", "run", "Run a node until it is stopped."),
     "worker": Entry("Run work", "run", "Poll the queue once, or run steps until it is stopped."),
+    "status": Entry("Look", "status", "Show how the root stands on one screen: members, queue, steps, alerts."),
+    "top": Entry("Look", "status", "Show how the root stands, live, and act on it by keys."),
     "task": Entry("Look", "look", "Show one task with its result."),
     "tasks": Entry("Look", "look", "List tasks, the most recently changed first."),
     "workflow": Entry("Look", "look", "Show one task with its steps."),

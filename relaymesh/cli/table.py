@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from relaymesh.core.printable import printable
 from relaymesh.node_view import AlertsOutcome, OwnershipEvent, SloAlertOutcome, StatsOutcome
 from relaymesh.outcome import SnapshotDiffOutcome
 from relaymesh.rule_view import QueueStatus, SettingsHistoryEntry, SettingView
@@ -148,11 +149,6 @@ def line(item: View) -> None:
         case _:
             pairs = ((name.replace("_", " "), getattr(item, name)) for name in item.__struct_fields__)
             click.echo(", ".join(f"{name} {printable(str(value))}" for name, value in pairs))
-
-
-def printable(text: str) -> str:
-    """Return ``text`` on one line, with what a terminal would act on escaped."""
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

@@ -85,6 +85,16 @@ class Door:
             self._submit_desk.close()
             self._submit_desk = None
 
+    def interrupt(self) -> bool:
+        """From another thread: break off what the database is being asked; that call raises a StoreError.
+
+        Returns whether there was a database to break it off at.
+        """
+        store = self._store
+        if store is not None:
+            store.interrupt()
+        return store is not None
+
     def init(self) -> Path:
         """Make the root's folders and tables, if they are not there; return the scoped root."""
         from relaymesh.store.root import create_layout

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         HealthOutcome,
         SloAlertOutcome,
     )
+    from relaymesh.status_view import StatusOutcome
 
 T = TypeVar("T")
 
@@ -45,6 +46,12 @@ class Observes(Door):
         from relaymesh.observation import stats
 
         return stats(self._readable(), self._config(), now_ms=self._now_ms)
+
+    def status(self) -> StatusOutcome:
+        """Return how the root stands now: members, lanes, slots, what runs, what is in trouble."""
+        from relaymesh.standing import standing
+
+        return standing(self._readable(), self._config(), now_ms=self._now_ms)
 
     def metrics(self) -> str:
         """Return the metrics of the root and its running nodes, as Prometheus text."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -95,6 +95,11 @@ class Database:
     def close(self) -> None:
         """Close the connection."""
         self.conn.close()
+
+    def interrupt(self) -> None:
+        """Break off the statement that another thread runs here, if any: it fails with a StoreError."""
+        with suppress(sqlite3.Error):  # the other thread has just closed it
+            self.conn.interrupt()
 
     @contextmanager
     def write(self) -> Iterator[None]:

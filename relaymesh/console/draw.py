@@ -1,0 +1,249 @@
+"""The console as lines of text: title, panes, footer. Every line is exactly as wide as the terminal, or shorter.
+
+Nothing is decided here but looks: which panes, which rows and what is stale come from ``relaymesh.core``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from relaymesh.console.board import Board
+from relaymesh.console.pane import Pens, heading, pane_title, queue_lines, row_line
+from relaymesh.console.words import age
+from relaymesh.core.console import Console, Mode
+from relaymesh.core.console_history import History
+from relaymesh.core.console_layout import FRAME_LINES, Pane, Placed, plan, scroll, width_of
+from relaymesh.core.console_tone import Tone
+from relaymesh.core.printable import printable
+
+if TYPE_CHECKING:
+    from relaymesh.status_view import StatusOutcome
+
+__all__ = ["HELP", "Look", "once", "screen"]
+
+HELP: Final = (
+    "Keys",
+    "",
+    "  Tab, Shift-Tab   next pane, previous pane",
+    "  up, down, j, k   move the selection; g, G: first, last",
+    "  Enter            details: a task with its steps and why they wait, a member, what is paused",
+    "  /                filter the rows by a word; Enter keeps it, Escape clears it",
+    "  Space            hold the display still, and let it go on",
+    "  C                cancel the task of the selected step (asks)",
+    "  R                replay the selected dead letter (asks)",
+    "  P                pause or resume: the priority selected in the queue pane, elsewhere the whole queue (asks)",
+    "  ?                this page",
+    "  q                quit",
+    "",
+    "States of a member",
+    "",
+    "  ALIVE            its heartbeats come in time",
+    "  DRAINED          it lives, and takes nothing new until it is resumed",
+    "  SUSPECT          silent for longer than suspectAfterMs",
+    "  DEAD             silent for longer than deadAfterMs: its steps run elsewhere",
+    "  ENDED            its process on this machine has ended, and the member table does not know yet",
+    "  LEFT             stopped in order",
+    "",
+    "any key goes back",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How it may look. plain: ASCII only. clock: the wall time as text."""
+
+    plain: bool = False
+    clock: str = ""
+    pens: Pens = field(default_factory=Pens)
+
+
+def screen(console: Console, now_ns: int, look: Look) -> list[Text]:
+    """Return the lines of the screen as the console stands, ``console.height`` at most."""
+    width, height = console.width, console.height
+    pens = look.pens.faded() if console.stale(now_ns) else look.pens
+    board = console.shown.body if console.shown is not None else None
+    assert board is None or isinstance(board, Board)
+    lines = [_title(board, width, look, pens), _second(console, board, now_ns, look)]
+    room = max(1, height - FRAME_LINES)
+    match console.mode:
+        case Mode.HELP:
+            body = [Text(line, style="bold" if not line.startswith(" ") else "") for line in HELP[:room]]
+        case Mode.DETAIL:
+            told = console.detail or ("reading ...",)
+            body = [Text(line) for line in told[console.detail_top : console.detail_top + room]]
+        case _ if board is None:
+            body = [Text("reading ...", style=pens.of(Tone.FAINT))]
+        case _:
+            body = _panes(console, board, look, pens)
+    lines += body[:room]
+    lines += [Text("")] * (max(0, height - 2 - len(lines)))
+    lines += [_prompt(console, now_ns, look), _keys(console)]
+    for line in lines:
+        line.no_wrap = True
+        line.truncate(width, overflow="crop" if look.plain else "ellipsis")
+    return lines[: max(1, height)] if height >= FRAME_LINES else [*lines[: height - 1], lines[-2]][:height]
+
+
+def once(status: StatusOutcome, width: int, look: Look, *, rows_max: int = 12) -> list[Text]:
+    """Return one screen for somebody who only looks once; rows_max: of each table."""
+    board = Board(status)
+    lines = [_title(board, width, look, look.pens), _health(board, look)]
+    wide = width_of(width)
+    for pane in Pane:
+        lines.append(pane_title(pane, board.status, look.pens, focused=False, filtered=""))
+        if pane is Pane.QUEUE:
+            lines += queue_lines(status, History(), width, look.pens, plain=look.plain, selected=None)
+            continue
+        found: Sequence[object] = {
+            Pane.MEMBERS: status.members,
+            Pane.RUNNING: status.running,
+            Pane.TROUBLE: status.trouble,
+            Pane.ALERTS: status.alerts,
+        }[pane]
+        if found:
+            lines.append(heading(pane, wide, width, look.pens))
+        lines += [row_line(status, pane, item, wide, width, look.pens, plain=look.plain) for item in found[:rows_max]]
+        if len(found) > rows_max:
+            lines.append(Text(f"  and {len(found) - rows_max} more", style=look.pens.of(Tone.FAINT)))
+    for line in lines:
+        line.no_wrap = True
+        line.truncate(width, overflow="crop" if look.plain else "ellipsis")
+        line.rstrip()
+    return lines
+
+
+def _panes(console: Console, board: Board, look: Look, pens: Pens) -> list[Text]:
+    width, status = console.width, board.status
+    wanted = {pane: 2 + len(console.rows(pane)) for pane in Pane} | {Pane.QUEUE: 5}
+    lines: list[Text] = []
+    for placed in plan(console.height, wanted, console.focus):
+        pane, focused = placed.pane, placed.pane is console.focus
+        lines.append(pane_title(pane, status, pens, focused=focused, filtered=console.filter))
+        if pane is Pane.QUEUE:
+            selected = console.selected(pane) if focused else None
+            below = queue_lines(status, console.history, width, pens, plain=look.plain, selected=selected)
+            lines += below[: placed.lines - 1]
+        else:
+            lines += _rows(console, board, placed, look, pens)
+    return lines
+
+
+def _rows(console: Console, board: Board, placed: Placed, look: Look, pens: Pens) -> list[Text]:
+    pane, wide, width = placed.pane, width_of(console.width), console.width
+    rows, selected, room = console.rows(pane), console.selected(pane), placed.lines - 1
+    lines: list[Text] = []
+    if rows and room >= 2:
+        lines.append(heading(pane, wide, width, pens))
+        room -= 1
+    first = scroll(selected, len(rows), room)
+    for at, row in enumerate(rows[first : first + room], start=first):
+        line = row_line(board.status, pane, board.items[pane][row.key], wide, width, pens, plain=look.plain)
+        if pane is console.focus and at == selected:
+            line.plain = ">" + line.plain[1:]
+            line.stylize("reverse")
+        lines.append(line)
+    if not rows:
+        said = "  none that fit the filter" if console.filter else f"  {_NONE[pane]}"
+        lines.append(Text(said, style=pens.of(Tone.FAINT)))
+    return lines
+
+
+_NONE: Final = {
+    Pane.MEMBERS: "no node has run here yet: `relaymesh up` starts one",
+    Pane.RUNNING: "nothing runs",
+    Pane.TROUBLE: "no step waits for a retry, none is dead",
+    Pane.ALERTS: "no alert fires",
+    Pane.QUEUE: "",
+}
+
+
+def _title(board: Board | None, width: int, look: Look, pens: Pens) -> Text:
+    line = Text("RelayMesh", style="bold")
+    right = look.clock
+    if board is not None:
+        status = board.status
+        alive = status.nodes_alive
+        nodes = "no node runs" if not alive else f"{alive} node{'s' if alive != 1 else ''}"
+        line.append(f"  {nodes}", pens.of(Tone.GOOD if alive else Tone.BAD))
+        if status.paused:
+            line.append("  PAUSED", pens.of(Tone.WARN))
+        where = printable(status.root) + ("" if status.namespace == "default" else f" ({printable(status.namespace)})")
+        room = width - line.cell_len - cell_len(right) - 4
+        if room >= 12:
+            shown = where if len(where) <= room else ("..." if look.plain else "…") + where[-(room - 3) :]
+            line.append(f"  {shown}", pens.of(Tone.FAINT))
+    gap = width - line.cell_len - cell_len(right)
+    if right and gap >= 1:
+        line.append(" " * gap + right, pens.of(Tone.FAINT))
+    return line
+
+
+def _health(board: Board, look: Look) -> Text:
+    status, pens = board.status, look.pens
+    if not status.nodes_alive:
+        return Text("no node runs on this root: this is what the store holds", style=pens.of(Tone.WARN))
+    health = status.health
+    if not health.ok:
+        return Text("; ".join(map(printable, health.problems)), style=pens.of(Tone.BAD))
+    line = Text("well", style=pens.of(Tone.GOOD))
+    free = f"{health.disk_free_bytes / 2**30:.1f} GiB free, " if health.disk_free_bytes >= 0 else ""
+    line.append(f": the store answers, {free}epoch {status.cluster_epoch}", pens.of(Tone.FAINT))
+    if health.lease_conflicts_1h:
+        late = "1 late result" if health.lease_conflicts_1h == 1 else f"{health.lease_conflicts_1h} late results"
+        line.append(f", {late} refused in the last hour", pens.of(Tone.WARN))
+    return line
+
+
+def _second(console: Console, board: Board | None, now_ns: int, look: Look) -> Text:
+    old = age(console.age_ns(now_ns) // 1_000_000)
+    warn = look.pens.of(Tone.WARN)
+    if board is None:
+        return Text(console.problem or ("the store takes its time" if console.slow(now_ns) else ""), style=warn)
+    if console.problem:
+        return Text(f"as it was {old} ago: {console.problem}", style=look.pens.of(Tone.BAD))
+    if console.frozen:
+        return Text(f"held still, as it was {old} ago: Space goes on", style=warn)
+    if console.slow(now_ns) or console.stale(now_ns):
+        return Text(f"as it was {old} ago: the store takes its time", style=warn)
+    return _health(board, look)
+
+
+def _prompt(console: Console, now_ns: int, look: Look) -> Text:
+    pens = look.pens
+    if console.mode is Mode.CONFIRM and console.confirming is not None:
+        action = console.confirming
+        what = printable(action.target) or "the whole queue"
+        return Text(f"{action.verb.value} {what}? y does it, any other key does not", style="bold reverse")
+    if console.mode is Mode.FILTER:
+        return Text(f"/{console.filter}_", style="bold")
+    if console.message:
+        return Text(printable(console.message), style="bold")
+    if console.acting is not None:
+        return Text(f"{console.acting.verb.value} {printable(console.acting.target)} ...", style=pens.of(Tone.FAINT))
+    if console.mode is Mode.DETAIL:
+        return Text(printable(console.detail_of), style="bold")
+    if console.filter:
+        return Text(f"only rows with {console.filter!r}: Escape shows all", style=pens.of(Tone.WARN))
+    return Text("")
+
+
+def _keys(console: Console) -> Text:
+    match console.mode:
+        case Mode.DETAIL:
+            said = "q back  j/k scroll"
+        case Mode.HELP:
+            said = "any key goes back"
+        case Mode.FILTER:
+            said = "Enter keep  Esc clear"
+        case _:
+            acts = () if console.read_only else ("C cancel", "R replay", "P pause")
+            said = "? help"
+            for key in ("q quit", "Tab pane", "Enter details", "/ filter", *acts, "Space hold"):
+                if cell_len(said) + 2 + len(key) <= console.width:
+                    said += f"  {key}"
+    return Text(said, style="dim")

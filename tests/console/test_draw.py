@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console as Terminal
+from rich.text import Text
+
+from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, task_lines
+from relaymesh.console.draw import Look, once, screen
+from relaymesh.console.words import age, count, duration, short_step
+from relaymesh.core.console import Console
+from relaymesh.core.console_event import Key, Query, Seen, Tick
+from relaymesh.core.console_layout import Pane
+from relaymesh.view import TaskView, WorkflowDetail, WorkflowTask
+from tests.console.sample_status import EVIL, sample_status
+
+SECOND = 1_000_000_000
+
+
+def console_with(width: int, height: int) -> Console:
+    console = Console(interval_ms=2_000, read_only=False, width=width, height=height)
+    status = sample_status()
+    for at_ns in (0, 3 * SECOND):
+        (query,) = [one for one in console.handle(at_ns, Tick()) if isinstance(one, Query)]
+        sample = sample_of(status, at_ns)
+        console.handle(at_ns, Seen(query.version, board_of(status), rows_of(status), sample, paused_of(status)))
+    return console
+
+
+def printed(lines: list[Text], width: int, **options: object) -> str:
+    out = io.StringIO()
+    terminal = Terminal(file=out, width=width, force_terminal=True, color_system="truecolor", **options)  # type: ignore[arg-type]
+    terminal.print(Text("\n").join(lines), no_wrap=True, overflow="crop")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [1, 10, 40, 59, 60, 80, 110, 200])
+@pytest.mark.parametrize("height", [1, 3, 5, 12, 24, 60])
+def test_every_screen_fits_its_terminal(width: int, height: int) -> None:
+    console = console_with(width, height)
+
+    for keys in ("", "?", "x", "/", "\x1b", "C"):
+        for key in keys:
+            console.handle(4 * SECOND, Key(key))
+        lines = screen(console, 4 * SECOND, Look(clock="12:00:00"))
+        assert len(lines) == height
+        assert all(line.cell_len <= width for line in lines)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 24), (200, 60)])
+def test_nothing_foreign_steers_the_terminal(width: int, height: int) -> None:
+    console = console_with(width, height)
+    screens = [screen(console, 4 * SECOND, Look()), once(sample_status(), width, Look())]
+    for pane in Pane:
+        console.handle(4 * SECOND, Key("enter"))
+        screens.append(screen(console, 4 * SECOND, Look()))
+        console.handle(4 * SECOND, Key("escape"))
+        console.handle(4 * SECOND, Key("C"))
+        screens.append(screen(console, 4 * SECOND, Look()))
+        console.handle(4 * SECOND, Key("n"))
+        console.handle(4 * SECOND, Key("tab"))
+        assert pane
+
+    for lines in screens:
+        for line in lines:
+            assert line.plain.isprintable(), line.plain
+
+
+def test_what_a_task_says_is_shown_line_by_line_and_harmless() -> None:
+    task = TaskView(
+        task_id="tsk_1",
+        status="DEAD_LETTER",
+        idempotency_key=EVIL,
+        trace_id="",
+        result_payload=EVIL * 5_000,
+        last_error="first" + EVIL + "second",
+        created_at_ms=1,
+        updated_at_ms=2,
+    )
+    workflow = WorkflowDetail(
+        task=WorkflowTask(task_id="tsk_1", status="DEAD_LETTER", trace_id="", created_at_ms=1, updated_at_ms=2),
+        steps=(),
+    )
+
+    lines = task_lines(task, workflow, ())
+
+    assert all(line.isprintable() for line in lines)
+    assert any("(cut:" in line for line in lines)
+
+
+def test_stale_data_is_grey_and_says_its_age() -> None:
+    console = console_with(80, 24)
+
+    fresh = printed(screen(console, 4 * SECOND, Look()), 80)
+    stale = printed(screen(console, 60 * SECOND, Look()), 80)
+
+    assert "as it was" not in fresh and "\x1b[32m" in fresh
+    assert "as it was 57s ago" in stale and "\x1b[32m" not in stale and "\x1b[90m" in stale
+
+
+def test_without_utf_8_all_of_it_is_ascii() -> None:
+    console = console_with(80, 24)
+
+    for line in screen(console, 4 * SECOND, Look(plain=True)):
+        assert line.plain.isascii(), line.plain
+
+
+def test_the_selected_row_is_marked_without_colours_too() -> None:
+    console = console_with(80, 24)
+
+    lines = [line.plain for line in screen(console, 4 * SECOND, Look())]
+
+    assert [line for line in lines if line.startswith("> one")]
+
+
+def test_a_column_without_a_measurement_has_a_dash() -> None:
+    lines = [line.plain for line in once(sample_status(evil=""), 80, Look())]
+
+    (row,) = [line for line in lines if line.strip().startswith("one") and "ALIVE" in line]
+    assert " - " in row
+
+
+def test_numbers_are_short() -> None:
+    assert [age(ms) for ms in (0, 99_999, 100_000, 7_200_000, 172_800_000)] == ["0s", "99s", "1m", "2h", "2d"]
+    assert [duration(ms) for ms in (None, 0.4, 999, 1_500, 120_000)] == ["-", "0ms", "999ms", "1.5s", "2m"]
+    assert [count(n) for n in (99_999, 100_000, 12_000_000)] == ["99999", "100k", "12M"]
+    assert short_step("stp_tsk_" + "0" * 36 + "_merge") == "merge"
+    assert short_step("stp_" + "1" * 36) == "stp_…11111111"
+
+
+def test_the_pictures_in_the_docs_are_what_the_console_draws() -> None:
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    script = Path(__file__).resolve().parents[2] / "scripts" / "console_pictures.py"
+
+    ran = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
