@@ -71,7 +71,8 @@ class Opinions:
         if theirs.state is State.DEAD and not self._believe(now_ns, peer, update, out):
             return peer
         if theirs.state is State.SUSPECT:
-            self._suspect(now_ns, peer, theirs, update.accusers, out)
+            self._adopt(now_ns, peer, theirs, out, update.accusers)
+            self.view.ask_soon(peer)
         else:
             self._adopt(now_ns, peer, theirs, out)
         return peer
@@ -81,7 +82,7 @@ class Opinions:
         accuser = (id_hash(self.view.me.node_id),)
         if peer.member.state is State.ALIVE:
             self.counts["suspicions"] += 1
-            self._suspect(now_ns, peer, peer.member.but(State.SUSPECT), accuser, out)
+            self._adopt(now_ns, peer, peer.member.but(State.SUSPECT), out, accuser)
         elif peer.member.state is State.SUSPECT:
             self._accuse(peer, accuser)
 
@@ -167,16 +168,11 @@ class Opinions:
             if now_ns >= peer.suspicion.settled_ns:
                 return True
         else:
-            self._suspect(now_ns, peer, theirs.but(State.SUSPECT), update.accusers, out)
+            self._adopt(now_ns, peer, theirs.but(State.SUSPECT), out, update.accusers)
             assert peer.suspicion is not None
         peer.suspicion.reported_dead()
         self.due_ns = min(self.due_ns, peer.suspicion.deadline_ns)
         return False
-
-    def _suspect(
-        self, now_ns: int, peer: Peer, member: Member, accusers: tuple[int, ...], out: list[Effect]
-    ) -> None:
-        self._adopt(now_ns, peer, member, out, accusers)
 
     def _accuse(self, peer: Peer, accusers: tuple[int, ...]) -> None:
         suspicion = peer.suspicion

@@ -73,7 +73,8 @@ class Probe:
 
     def missed(self) -> None:
         """Nobody has answered. Who of the helpers did not even say so tells of this node rather than of the member."""
-        self._health.worse(self.asked - self.nacks if self.asked else 1)
+        if self.nacks == 0:
+            self._health.worse()
         self.stage = Stage.IDLE
         self.nonce = 0
 

@@ -377,6 +377,7 @@ class Membership:
             target = (probe.peer.member.node_id, probe.peer.member.address)
             for helper in helpers:
                 self._send(out, helper.member.address, Kind.PING_REQ, probe.nonce, ((), 0), target)
+            self._ping(out, probe.peer, probe.nonce)  # once more: one lost datagram is no reason to doubt
             probe.ask_others(len(helpers))
             return
         if probe.stage is Stage.INDIRECT:
@@ -397,6 +398,11 @@ class Membership:
     def _gossip(self, now_ns: int, out: list[Effect]) -> None:
         self._gossip_last_ns = now_ns
         for peer in self.view.pick(self.tuning.fanout):
+            if peer.welcome != peer.member.generation:
+                nonce = self._nonce()
+                self._questions.put(nonce)
+                self._ping(out, peer, nonce)
+                continue
             updates, size = self._news(peer.member.node_id)
             if updates:
                 self._send(out, peer.member.address, Kind.GOSSIP, 0, (updates, size))
@@ -445,11 +451,13 @@ class Membership:
 
     def _ping(self, out: list[Effect], peer: Peer, nonce: int) -> None:
         extra: Extra = None
-        if peer.welcome != peer.member.generation:
-            # Its answer may carry a challenge; it must not be longer than what it answers.
-            missing = base_bytes(peer.member) + 9 - self._base
-            extra = max(0, missing - 1) or None if missing > 0 else None
-        updates, size = self._news_for(peer, None)
+        if peer.welcome == peer.member.generation:
+            updates, size = self._news_for(peer, None)
+        else:
+            # It does not believe us yet; our news go with the echo. Its answer may carry a challenge, and must not be
+            # longer than what it answers.
+            updates, size = (), 0
+            extra = max(0, base_bytes(peer.member) + 8 - self._base) or None
         to = peer.member.address
         size += self._base + extra_bytes(Kind.PING, extra)
         out.append(make_packet(Packet, (to, Kind.PING, self._me, nonce, self.view.digest, updates, extra, size)))

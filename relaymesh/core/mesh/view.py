@@ -15,9 +15,10 @@ from relaymesh.core.mesh.member import BUCKETS, MARK_MASK, Member, State, id_has
 from relaymesh.core.mesh.peer import Peer
 from relaymesh.core.mesh.tuning import SECOND
 
-__all__ = ["GRAVES_MAX", "GRAVE_AGE_NS", "View"]
+__all__ = ["GRAVES_MAX", "GRAVE_AGE_NS", "SECOND_OPINIONS", "View"]
 
 GRAVES_MAX: Final = 65_536
+SECOND_OPINIONS: Final = 4
 GRAVE_AGE_NS: Final = 30 * 86_400 * SECOND
 
 
@@ -39,6 +40,7 @@ class View:
         self._count(id_hash(me.node_id) % BUCKETS, 0, me.mark)
         self._ring: list[Peer] = []
         self._ring_at = 0
+        self._first: Peer | None = None
         self._graves: dict[int, tuple[int, int]] = {}  # id hash: generation, when
 
     @property
@@ -80,6 +82,10 @@ class View:
 
     def next_to_probe(self) -> Peer | None:
         """Return the next of a shuffled round of all that are not gone."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            if first.member.state < State.DEAD:
+                return first
         while True:
             if self._ring_at >= len(self._ring):
                 self._ring = [peer for peer in self._ring if peer.member.state < State.DEAD]
@@ -91,6 +97,11 @@ class View:
             self._ring_at += 1
             if peer.member.state < State.DEAD:
                 return peer
+
+    def ask_soon(self, peer: Peer) -> None:
+        """Let about four nodes of the mesh ask a new suspect next: to confirm the doubt, or to let it hear of it."""
+        if self._rng.random() * self.live < SECOND_OPINIONS:
+            self._first = peer
 
     def pick(self, count: int, but: Peer | None = None) -> list[Peer]:
         """Return up to so many random members that are not gone."""
