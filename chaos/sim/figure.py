@@ -1,4 +1,4 @@
-"""The experiments behind the figures of docs/performance.md. Each is one run of one seed, and deterministic but for CPU.
+"""The experiments behind the figures of docs/performance.md. Each is one run of one seed; all but CPU is deterministic.
 
 Durations are in ms of simulated time. An experiment that does not come to its end in its limit returns None.
 """

@@ -33,6 +33,8 @@ _TRACE_CHUNK: Final = 1 << 14
 _NODE_BITS: Final = 4096
 
 Observer = Callable[[int, Machine, Effect], None]
+Arrival = Callable[[Machine], Packet | None]
+"""Opens a datagram where it arrives; None when it is refused there."""
 
 
 def seeded(seed: int, label: str) -> random.Random:
@@ -56,9 +58,9 @@ class Kernel:
         self.datagrams = 0
         self.bytes_sent = 0
         self.events = 0
-        self.carry: Callable[[Machine, Packet, bool], Callable[[Machine], Packet | None]] | None = None
+        self.carry: Callable[[Machine, Packet, bool], Arrival] | None = None
         self._by_address: dict[str, int] = {}
-        self._heap: list[tuple[int, int, int, str, Packet | None]] = []
+        self._heap: list[tuple[int, int, int, str, Packet | Arrival | None]] = []
         self._count = 0
         self._wheel: dict[int, list[int]] = {}
         self._at_slot = 0
@@ -193,6 +195,10 @@ class Kernel:
                 effects = machine.wake(now_ns)
             else:
                 note(now_ns * _NODE_BITS + index)
+                if not isinstance(packet, Packet):
+                    packet = packet(machine)
+                    if packet is None:
+                        continue
                 effects = machine.receive(now_ns, source, packet)
             if effects:
                 emit(machine, effects)
@@ -241,12 +247,9 @@ class Kernel:
             if self.carry is None:
                 if corrupted:
                     continue  # its authentication code would not fit
-                arriving = packet
+                arriving: Packet | Arrival = packet
             else:
-                opened = self.carry(machine, packet, corrupted)(self.machines[target])
-                if opened is None:
-                    continue
-                arriving = opened
+                arriving = self.carry(machine, packet, corrupted)
             self._count += 1
             heappush(self._heap, (self.now_ns + delay, self._count, target, machine.address, arriving))
 

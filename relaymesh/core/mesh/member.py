@@ -1,9 +1,9 @@
 """What all nodes agree on about one member, and which of two opinions wins.
 
-    ALIVE ──▶ SUSPECT ──▶ DEAD        the same (generation, version): only ever to the right
-      ▲          │          │
-      └──────────┴──────────┘         the member itself raises its version (refutation) or generation (restart)
-    any ──▶ LEFT                      only the member itself says so
+ALIVE ──▶ SUSPECT ──▶ DEAD        the same (generation, version): only ever to the right
+  ▲          │          │
+  └──────────┴──────────┘         the member itself raises its version (refutation) or generation (restart)
+any ──▶ LEFT                      only the member itself says so
 """
 
 from __future__ import annotations

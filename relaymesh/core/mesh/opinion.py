@@ -1,8 +1,8 @@
 """Taking opinions of others in: which are news, which start or confirm a doubt, which are about this node.
 
-    about us, alive in a later generation elsewhere ──▶ Conflicted        about us otherwise ──▶ refute: version + 1
-    older than what is held ──▶ nothing       newer ──▶ held, passed on
-    DEAD about a member that seems alive here ──▶ SUSPECT first: it gets the shortest time to refute
+about us, alive in a later generation elsewhere ──▶ Conflicted        about us otherwise ──▶ refute: version + 1
+older than what is held ──▶ nothing       newer ──▶ held, passed on
+DEAD about a member that seems alive here ──▶ SUSPECT first: it gets the shortest time to refute
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ class Peer:
     """One member of the view.
 
     proof: address at which it has proved its proof_generation, or "". heard_ns: last packet of it after its proof.
-    echo_ns: when it last answered a packet of ours, -1 for never.
-    welcome: its generation that has taken our proof, -1 for none. shown_due_ns: when the shown state becomes ALIVE again, unless something happens.
+    echo_ns: when it last answered a packet of ours, -1 for never. welcome: its generation that has taken our proof, -1
+    for none. shown_due_ns: when the shown state becomes ALIVE again, unless something happens.
     """
 
     __slots__ = (

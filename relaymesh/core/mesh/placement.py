@@ -15,9 +15,7 @@ __all__ = ["ranked", "reclaimer"]
 
 def _weight(node_id: str, thing: str) -> bytes:
     # The lengths keep ("ab", "c") and ("a", "bc") apart.
-    return hashlib.blake2b(
-        f"{len(node_id)}:{node_id}{thing}".encode(), digest_size=8, person=b"relaymesh.hrw"
-    ).digest()
+    return hashlib.blake2b(f"{len(node_id)}:{node_id}{thing}".encode(), digest_size=8, person=b"relaymesh.hrw").digest()
 
 
 def ranked(thing: str, node_ids: Iterable[str]) -> list[str]:

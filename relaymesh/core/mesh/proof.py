@@ -1,8 +1,8 @@
 """Who really is where it says: nonces and their echoes.
 
 A packet of the right key may still be an old one, recorded and sent again. So a sender is unproven until it has echoed
-a nonce of ours from the address that it sends from, in its present generation. What an unproven sender says is not taken
-into the view, and no answer to it is longer than its own packet.
+a nonce of ours from the address that it sends from, in its present generation. What an unproven sender says is not
+taken into the view, and no answer to it is longer than its own packet.
 
     PING(nonce) ──▶ ACK(nonce): the answerer is proven to the asker, at no extra cost
     ACK carries a challenge ──▶ ECHO(challenge): and the asker to the answerer, once per pair and generation

@@ -154,7 +154,7 @@ class Membership:
         return out
 
     def announce(self, now_ns: int, version: int) -> list[Effect]:
-        """Raise this node's own version, after its address or what it can do has changed; all others will hear of it."""
+        """Raise this node's own version, because something about it has changed; all others will hear of it."""
         out: list[Effect] = []
         me = self._me
         self._set_me(Member(me.node_id, me.address, me.generation, max(version, me.version + 1), me.state), out)
@@ -259,7 +259,9 @@ class Membership:
         if kind is Kind.STALE:
             if self._is_answer(packet):
                 self._stale(packet, out)
-        elif (kind is Kind.ACK and self._is_answer(packet)) or (kind is Kind.ECHO and packet.nonce == self._challenges.of(sender, source)):
+        elif (kind is Kind.ACK and self._is_answer(packet)) or (
+            kind is Kind.ECHO and packet.nonce == self._challenges.of(sender, source)
+        ):
             self._prove(now_ns, source, packet, out)
         elif kind is Kind.PING:
             extra = self._challenges.of(sender, source)
@@ -549,5 +551,3 @@ class Membership:
             at = self._gossip_due_ns
         self.wake_at_ns = at
         self._late_at_ns = at + self.tuning.late_ns
-
-
