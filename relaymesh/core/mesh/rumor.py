@@ -26,7 +26,7 @@ def hundredths_of_log10(number: int) -> int:
 
 @lru_cache(maxsize=8192)
 def transmit_limit(members: int) -> int:
-    """Return how often one piece of news is sent by each node: 4 x log10(n + 1), rounded up."""
+    """Return how often one piece of news is sent by each node: 4 x log10(n + 1)."""
     return min(SENDS_MAX, -(-_RETRANSMIT * max(hundredths_of_log10(members + 1), 30) // 100))
 
 

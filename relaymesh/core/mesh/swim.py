@@ -20,7 +20,7 @@ from typing import Final
 from relaymesh.core.mesh import sync
 from relaymesh.core.mesh.effect import Effect
 from relaymesh.core.mesh.health import Health
-from relaymesh.core.mesh.member import Member, State
+from relaymesh.core.mesh.member import Member, State, address_bytes
 from relaymesh.core.mesh.opinion import Opinions
 from relaymesh.core.mesh.packet import (
     Extra,
@@ -72,6 +72,7 @@ class Membership:
         self._peers = self.view.peers
         self._me = me
         self._base = base_bytes(me)
+        self._told_bytes = address_bytes(me.address) + 5
         self._room = tuning.datagram_bytes
         self._challenges = Challenges(rng)
         self._questions = Questions()
@@ -282,8 +283,9 @@ class Membership:
         peer = self._hear(now_ns, Update(sender), out, own=True)
         if peer is None or peer.member.generation != sender.generation:
             return
-        peer.proof = source
-        peer.proof_generation = sender.generation
+        # The same objects as in the record, to keep a member small.
+        peer.proof = peer.member.address if peer.member.address == source else source
+        peer.proof_generation = peer.member.generation
         self._proven(now_ns, source, packet, peer, out)
 
     def _acked(self, now_ns: int, source: str, packet: Packet, peer: Peer, out: list[Effect]) -> None:
@@ -301,7 +303,7 @@ class Membership:
                 self._send(out, relay.address, Kind.RELAYED, relay.nonce, ((), 0))
         peer.echo_ns = self.last_echo_ns = now_ns
         if packet.extra is None:
-            peer.welcome = packet.sender.generation
+            peer.welcome = peer.proof_generation
         else:
             assert isinstance(packet.extra, int)
             # Its view has not taken our news: it could not know yet whether they are ours.
@@ -452,16 +454,17 @@ class Membership:
     # --- sending ---
 
     def _ping(self, out: list[Effect], peer: Peer, nonce: int) -> None:
-        extra: Extra = None
         if peer.welcome == peer.member.generation:
+            # Room for being told that a later generation of us is known there.
+            extra = self._told_bytes
             updates, size = self._news_for(peer, None)
         else:
             # It does not believe us yet; our news go with the echo. Its answer may carry a challenge, and must not be
             # longer than what it answers.
+            extra = max(self._told_bytes, base_bytes(peer.member) + 8 - self._base)
             updates, size = (), 0
-            extra = max(0, base_bytes(peer.member) + 8 - self._base) or None
         to = peer.member.address
-        size += self._base + extra_bytes(Kind.PING, extra)
+        size += self._base + extra + 1
         out.append(make_packet(Packet, (to, Kind.PING, self._me, nonce, self.view.digest, updates, extra, size)))
 
     def _ping_address(self, out: list[Effect], address: str) -> None:
