@@ -37,7 +37,8 @@ class _Run:
         self.kernel = self.cluster.kernel
         self.history: list[Event] = []
         self.complete_ns = -1
-        self.crashes: dict[str, dict[str, int]] = {}
+        self.crashes: dict[str, dict[str, Any]] = {}  # of nodes that are down now
+        self.crash_log: list[dict[str, Any]] = []
         self.false_dead = 0
         self.suspicions = 0
         self.slow: set[int] = set()
@@ -102,7 +103,9 @@ class _Run:
                 self.note(machine.node_id, fault.fault, generation=machine.generation)
                 if fault.fault == "crash":
                     machine.crash()
-                    self.crashes[machine.node_id] = {"atMs": kernel.now_ns // MS}
+                    crash = {"node": machine.node_id, "atMs": kernel.now_ns // MS}
+                    self.crashes[machine.node_id] = crash
+                    self.crash_log.append(crash)
                 else:
                     kernel.perform(machine, machine.leave(kernel.now_ns))
             elif fault.fault == "pause":
@@ -183,7 +186,7 @@ class _Run:
             "seed": scenario.seed,
             "viewsCompleteMs": joined_ns // MS if joined_ns >= 0 else None,
             "healedMs": max(0, whole_ns - healed_ns) // MS if scenario.faults and whole_ns >= 0 else None,
-            "crashes": self.crashes,
+            "crashes": self.crash_log,
             "suspicions": self.suspicions,
             "falseDead": self.false_dead,
             "datagrams": kernel.datagrams,

@@ -134,6 +134,7 @@ def test_the_scenarios_of_the_project_run_clean(path: Path) -> None:
     result = CliRunner().invoke(chaos, ["sim", "--scenario", str(path)], standalone_mode=False)
 
     assert result.return_value == 0, result.output
+    assert [crash for crash in json.loads(result.output)["crashes"] if "lastDeadMs" not in crash] == []
     assert len(json.loads(result.output)["traceHash"]) == 32
 
 
