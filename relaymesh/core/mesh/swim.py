@@ -67,6 +67,7 @@ class Membership:
         self.opinions = Opinions(self.view, self.rumors, self.health, tuning)
         self.counts = self.opinions.counts
         self.seeds = tuple(seeds)[:SEEDS_MAX]
+        self._seed_at = 0
         self.last_echo_ns = -1
         self.lag_ns = 0
         self._peers = self.view.peers
@@ -446,10 +447,12 @@ class Membership:
             nonce = self._nonce()
             self._questions.put(nonce)
             self._ping(out, dead, nonce)
-        if self.view.live == 0:
-            others = [seed for seed in self.seeds if seed != self._me.address]
-            if others:
-                self._ping_address(out, others[int(self._rng.random() * len(others))])
+        # One seed after the other, when no live member is there: all seeds may have started anew and know nobody.
+        if self.seeds:
+            self._seed_at = (self._seed_at + 1) % len(self.seeds)
+            seed = self.seeds[self._seed_at]
+            if seed != self._me.address and not self.view.lives_at(seed):
+                self._ping_address(out, seed)
 
     # --- sending ---
 

@@ -125,6 +125,10 @@ class View:
         at = int(self._rng.random() * len(self.dead))
         return next(peer for index, peer in enumerate(self.dead.values()) if index == at)
 
+    def lives_at(self, address: str) -> bool:
+        """Whether a member that is not gone has this address."""
+        return any(peer.member.address == address and peer.member.state < State.DEAD for peer in self.peers.values())
+
     def in_parts(self, mask: int) -> Iterator[Peer]:
         """Yield the members of the parts whose bit is set, those that are gone included."""
         for peer in self.peers.values():
