@@ -21,7 +21,7 @@ from relaymesh.console.board import board_of, paused_of, rows_of, sample_of  # n
 from relaymesh.console.draw import Look, once, screen  # noqa: E402
 from relaymesh.core.console import Console  # noqa: E402
 from relaymesh.core.console_event import Event, Key, Query, Seen, Tick  # noqa: E402
-from relaymesh.node_view import AlertState
+from relaymesh.node_view import AlertState  # noqa: E402
 from relaymesh.status_view import (  # noqa: E402
     StatusHealth,
     StatusLane,

@@ -1,0 +1,20 @@
+"""Membership of a mesh, sans-IO: who is there, who is gone, and what to tell whom.
+
+packet, source ──▶ swim.Membership.receive ──▶ packets to send, changes to act on
+wake_at_ns is due ──▶ swim.Membership.wake ──┘
+
+member.py      what all nodes agree on about one member, and which of two opinions wins
+packet.py      what travels, and how many bytes it takes
+tuning.py      intervals and limits
+peer.py        what this node alone knows about one member: evidence, proof, dwell times
+view.py        the table of members with its digests
+rumor.py       news that wait to be passed on
+suspicion.py   how long a suspect may answer
+health.py      how far this node trusts its own judgement
+proof.py       who really is where it says: echoes of nonces
+sync.py        repairing what the news missed
+probe.py       asking one member after another
+swim.py        the machine that puts these together
+window.py      which packets were seen before        guard.py   what is dropped before it is parsed
+placement.py   who of several nodes does one thing   liveness.py  whether this node may work
+"""

@@ -1,0 +1,248 @@
+"""Taking opinions of others in: which are news, which start or confirm a doubt, which are about this node.
+
+about us, alive in a later generation elsewhere ──▶ Conflicted        about us otherwise ──▶ refute: version + 1
+older than what is held ──▶ nothing       newer ──▶ held, passed on
+DEAD about a member that seems alive here ──▶ SUSPECT first: it gets the shortest time to refute
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, Pruned, Renewed
+from relaymesh.core.mesh.health import Health
+from relaymesh.core.mesh.member import Member, State, id_hash
+from relaymesh.core.mesh.packet import Update
+from relaymesh.core.mesh.peer import Peer
+from relaymesh.core.mesh.rumor import Rumors, transmit_limit
+from relaymesh.core.mesh.suspicion import Suspicion
+from relaymesh.core.mesh.tuning import NEVER_NS, Tuning
+from relaymesh.core.mesh.view import View
+
+__all__ = ["GENERATION_MAX", "VERSION_MAX", "Opinions"]
+
+VERSION_MAX: Final = (1 << 32) - 1
+GENERATION_MAX: Final = (1 << 63) - 1
+
+
+class Opinions:
+    """What this node thinks of all members, itself included.
+
+    due_ns: when ``settle`` has something to do. counts: refutations, suspicions, verdicts, recoveries held back, …
+    """
+
+    def __init__(self, view: View, rumors: Rumors, health: Health, tuning: Tuning) -> None:
+        self.view = view
+        self.rumors = rumors
+        self.counts: Counter[str] = Counter()
+        self.conflict: Member | None = None
+        self.due_ns = NEVER_NS
+        self._health = health
+        self._tuning = tuning
+        self._suspects: dict[str, Peer] = {}
+        self._held_back: dict[str, Peer] = {}
+
+    def hear(self, now_ns: int, update: Update, out: list[Effect], *, proven_self: bool = False) -> Peer | None:
+        """Take one opinion in; return the member that it is about, if that is another node that is known.
+
+        proven_self: the member itself says so, and has proved who it is.
+        """
+        theirs = update.member
+        me = self.view.me
+        if theirs.node_id == me.node_id:
+            self._about_me(theirs, out)
+            return None
+        peer = self.view.peers.get(theirs.node_id)
+        if peer is None:
+            return self._unknown(now_ns, update, out, proven_self)
+        ours = peer.member
+        if theirs is ours:
+            if update.accusers:
+                self._accuse(peer, update.accusers)
+            return peer
+        if theirs.order <= ours.order:
+            if theirs.order == ours.order:
+                if theirs.address < ours.address:
+                    self._adopt(now_ns, peer, theirs, out)
+                elif update.accusers:
+                    self._accuse(peer, update.accusers)
+            return peer
+        if theirs.state is State.DEAD and not self._believe(now_ns, peer, update, out):
+            return peer
+        if theirs.state is State.SUSPECT:
+            self._adopt(now_ns, peer, theirs, out, update.accusers)
+            self.view.ask_soon(peer)
+        else:
+            self._adopt(now_ns, peer, theirs, out)
+        return peer
+
+    def suspect(self, now_ns: int, peer: Peer, out: list[Effect]) -> None:
+        """This node's own probe of the member failed."""
+        accuser = (id_hash(self.view.me.node_id),)
+        if peer.member.state is State.ALIVE:
+            self.counts["suspicions"] += 1
+            self._adopt(now_ns, peer, peer.member.but(State.SUSPECT), out, accuser)
+        elif peer.member.state is State.SUSPECT:
+            self._accuse(peer, accuser)
+
+    def accusation(self, peer: Peer) -> Update:
+        """Return what is held against a member, to be told to it."""
+        return Update(peer.member, peer.suspicion.accusers if peer.suspicion else ())
+
+    def settle(self, now_ns: int, out: list[Effect]) -> None:
+        """Do what is due: verdicts about suspects, and recoveries whose dwell time is over."""
+        due_ns = NEVER_NS
+        frozen = self._health.frozen(now_ns)
+        for peer in list(self._suspects.values()):
+            suspicion = peer.suspicion
+            assert suspicion is not None
+            deadline = suspicion.deadline_ns
+            if frozen and now_ns >= deadline:
+                deadline = max(deadline, suspicion.started_ns + self._tuning.dead_after_ns)
+                if now_ns < deadline:
+                    due_ns = min(due_ns, now_ns + self._tuning.probe_interval_ns, deadline)
+                    continue
+            if now_ns >= deadline:
+                self.counts["verdicts"] += 1
+                self._adopt(now_ns, peer, peer.member.but(State.DEAD), out)
+            else:
+                due_ns = min(due_ns, deadline)
+        for peer in list(self._held_back.values()):
+            if now_ns >= peer.shown_due_ns:
+                self._show(now_ns, peer, peer.member.state, out)
+            if peer.shown_due_ns != NEVER_NS:
+                due_ns = min(due_ns, peer.shown_due_ns)
+        self.due_ns = due_ns
+
+    def stood_still(self, by_ns: int) -> None:
+        """Move all verdicts: nobody was heard while this node did not run."""
+        for peer in self._suspects.values():
+            assert peer.suspicion is not None
+            peer.suspicion.shift(by_ns)
+
+    def renew(self, member: Member, out: list[Effect]) -> None:
+        """Change this node's own record."""
+        self.view.me = member
+        out.append(Renewed(member))
+        self.rumors.put(Update(member))
+
+    def prune(self, now_ns: int, older_than_ns: int, limit: int, out: list[Effect]) -> int:
+        """Forget members that have been gone for so long; return how many."""
+        pruned = self.view.prune(now_ns, older_than_ns, limit)
+        for member in pruned:
+            self.rumors.drop(member.node_id)
+            self._held_back.pop(member.node_id, None)
+        if pruned:
+            self.counts["pruned"] += len(pruned)
+            out.append(Pruned(tuple(pruned)))
+        return len(pruned)
+
+    def _unknown(self, now_ns: int, update: Update, out: list[Effect], proven_self: bool) -> Peer | None:
+        theirs = update.member
+        if theirs.state >= State.DEAD:
+            return None  # nothing to tell it from a member that was pruned
+        if self.view.buried(theirs):
+            if not proven_self:
+                return None
+            self.view.dig_up(theirs)
+        if len(self.view.peers) >= self._tuning.members_max - 1:
+            self.counts["refused"] += 1
+            return None
+        peer = self.view.add(theirs, now_ns)
+        self.rumors.limit = transmit_limit(self.view.live + 1)
+        if theirs.state is State.SUSPECT:
+            self._doubt(now_ns, peer, update.accusers)
+        self.rumors.put(update)
+        out.append(Changed(theirs, peer.shown, None, None))
+        return peer
+
+    def _believe(self, now_ns: int, peer: Peer, update: Update, out: list[Effect]) -> bool:
+        """Whether a report of death counts now; if not, it is a doubt that soon becomes one."""
+        ours, theirs = peer.member, update.member
+        if ours.state >= State.DEAD:
+            return True
+        doubted = peer.suspicion is not None and (ours.generation, ours.version) == (theirs.generation, theirs.version)
+        if doubted:
+            assert peer.suspicion is not None
+            if now_ns >= peer.suspicion.settled_ns:
+                return True
+        else:
+            self._adopt(now_ns, peer, theirs.but(State.SUSPECT), out, update.accusers)
+            assert peer.suspicion is not None
+        peer.suspicion.reported_dead()
+        self.due_ns = min(self.due_ns, peer.suspicion.deadline_ns)
+        return False
+
+    def _accuse(self, peer: Peer, accusers: tuple[int, ...]) -> None:
+        suspicion = peer.suspicion
+        if suspicion is not None and suspicion.confirm(accusers):
+            self.due_ns = min(self.due_ns, suspicion.deadline_ns)
+            self.rumors.put(Update(peer.member, suspicion.accusers))
+
+    def _doubt(self, now_ns: int, peer: Peer, accusers: tuple[int, ...]) -> None:
+        peer.suspicion = Suspicion(
+            now_ns,
+            accusers,
+            members=self.view.live + 1,
+            interval_ns=self._tuning.probe_interval_ns,
+            ceiling_ns=self._tuning.dead_after_ns,
+        )
+        self._suspects[peer.member.node_id] = peer
+        self.due_ns = min(self.due_ns, peer.suspicion.deadline_ns)
+
+    def _adopt(
+        self, now_ns: int, peer: Peer, member: Member, out: list[Effect], accusers: tuple[int, ...] = ()
+    ) -> None:
+        old = peer.member
+        self.view.replace(peer, member)
+        if peer.suspicion is not None:
+            peer.suspicion = None
+            del self._suspects[member.node_id]
+        if member.state is State.SUSPECT:
+            self._doubt(now_ns, peer, accusers)
+        self.rumors.limit = transmit_limit(self.view.live + 1)
+        self.rumors.put(Update(member, accusers))
+        self._show(now_ns, peer, old.state, out, generation_changed=old.generation != member.generation)
+
+    def _show(
+        self, now_ns: int, peer: Peer, old: State, out: list[Effect], *, generation_changed: bool = False
+    ) -> None:
+        old_shown = peer.shown
+        node_id = peer.member.node_id
+        if peer.follow(now_ns, self._tuning.suspect_dwell_ns, self._tuning.dead_dwell_ns):
+            if node_id not in self._held_back:
+                self.counts["held_back"] += 1
+            self._held_back[node_id] = peer
+            self.due_ns = min(self.due_ns, peer.shown_due_ns)
+        else:
+            self._held_back.pop(node_id, None)
+        if peer.member.state is not old or peer.shown is not old_shown or generation_changed:
+            out.append(Changed(peer.member, peer.shown, old, old_shown))
+
+    def _about_me(self, theirs: Member, out: list[Effect]) -> None:
+        me = self.view.me
+        if me.state is State.LEFT or theirs.generation < me.generation:
+            return
+        if theirs.generation > me.generation:
+            if theirs.state.gone or theirs.address == me.address:
+                # An earlier run of this node, of which nothing was kept on the disk.
+                if theirs.generation < GENERATION_MAX:
+                    self.conflict = None
+                    self.renew(Member(me.node_id, me.address, theirs.generation + 1, 0, State.ALIVE), out)
+            else:
+                self._yield_to(theirs, out)
+        elif theirs.address != me.address and theirs.state is State.ALIVE:
+            if theirs.address < me.address:
+                self._yield_to(theirs, out)
+        elif theirs.version < VERSION_MAX and (theirs.version, theirs.state) > (me.version, State.ALIVE):
+            self.counts["refutations"] += 1
+            if theirs.state is not State.ALIVE:
+                self._health.worse()
+            self.renew(Member(me.node_id, me.address, me.generation, theirs.version + 1, State.ALIVE), out)
+
+    def _yield_to(self, other: Member, out: list[Effect]) -> None:
+        if self.conflict is None or other.order > self.conflict.order:
+            self.conflict = other
+            self.counts["conflicts"] += 1
+            out.append(Conflicted(other))

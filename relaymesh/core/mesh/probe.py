@@ -1,0 +1,86 @@
+"""Asking one member after another whether it is there.
+
+    IDLE ──due──▶ DIRECT: PING ──timeout──▶ INDIRECT: others are asked to ask ──end of interval──▶ SUSPECT, IDLE
+      ▲              │                          │
+      └────── end of interval ◀── ANSWERED ◀────┘ an echo of the nonce
+
+Source: SWIM (Das, Gupta, Motivala 2002), section 3; the interval grows with the local health, as in Lifeguard.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from relaymesh.core.mesh.health import Health
+from relaymesh.core.mesh.peer import Peer
+from relaymesh.core.mesh.tuning import Tuning
+
+__all__ = ["Probe", "Stage"]
+
+
+class Stage(Enum):
+    IDLE = 0
+    DIRECT = 1
+    INDIRECT = 2
+    ANSWERED = 3
+
+
+class Probe:
+    """The one probe that a node has running.
+
+    due_ns: when its next stage begins. nonce: 0 when no answer is waited for.
+    """
+
+    __slots__ = ("_end_ns", "_health", "_tuning", "asked", "due_ns", "nacks", "nonce", "peer", "stage")
+
+    def __init__(self, tuning: Tuning, health: Health, due_ns: int) -> None:
+        self._tuning = tuning
+        self._health = health
+        self.due_ns = due_ns
+        self._end_ns = due_ns
+        self.stage = Stage.IDLE
+        self.peer: Peer | None = None
+        self.nonce = 0
+        self.asked = 0
+        self.nacks = 0
+
+    def begin(self, now_ns: int, peer: Peer, nonce: int) -> None:
+        factor = self._health.score + 1
+        self.stage = Stage.DIRECT
+        self.peer = peer
+        self.nonce = nonce
+        self.asked = self.nacks = 0
+        self.due_ns = now_ns + self._tuning.probe_timeout_ns * factor
+        self._end_ns = now_ns + self._tuning.probe_interval_ns * factor
+
+    def rest(self, now_ns: int) -> None:
+        """There is nobody to ask."""
+        self.stage = Stage.IDLE
+        self.peer = None
+        self.nonce = 0
+        self.due_ns = now_ns + self._tuning.probe_interval_ns
+
+    def ask_others(self, asked: int) -> None:
+        self.stage = Stage.INDIRECT
+        self.asked = asked
+        self.due_ns = self._end_ns
+
+    def answered(self) -> None:
+        self._health.succeeded()
+        self.stage = Stage.ANSWERED
+        self.nonce = 0
+        self.due_ns = self._end_ns
+
+    def missed(self) -> None:
+        """Nobody has answered. Who of the helpers did not even say so tells of this node rather than of the member."""
+        if self.nacks == 0:
+            self._health.worse()
+        self.stage = Stage.IDLE
+        self.nonce = 0
+
+    def abandon(self, now_ns: int) -> None:
+        """Start anew: this node did not run, so the missing answer says nothing."""
+        self.stage = Stage.IDLE
+        self.peer = None
+        self.nonce = 0
+        self.due_ns = now_ns

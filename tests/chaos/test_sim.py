@@ -1,0 +1,209 @@
+"""The simulated mesh: the figures that it is held to, the same run for the same seed, and the search for faults."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chaos.cli import chaos
+from chaos.sim import figure
+from chaos.sim.cluster import Cluster
+from chaos.sim.kernel import seeded
+from chaos.sim.run import run
+from chaos.sim.scenario import Fault, Scenario, drawn
+from chaos.sim.shrink import shortest
+from relaymesh.core.mesh.member import Member, State
+from relaymesh.core.mesh.tuning import SECOND
+from relaymesh.core.mesh.view import View
+from relaymesh.core.mesh.window import Windows
+
+SCENARIOS = Path(__file__).parents[2] / "chaos" / "scenarios"
+
+
+def both(values: list[tuple[int, int] | None]) -> list[int]:
+    assert None not in values
+    return [value[1] for value in values if value]
+
+
+@pytest.mark.parametrize("loss", [0, 10, 30])
+def test_ten_nodes_know_a_dead_one_within_11_seconds_and_mostly_within_6(loss: int) -> None:
+    times = both([figure.crash(10, seed, loss) for seed in range(1, 21)])
+
+    assert figure.percentile(times, 50) <= 6_000
+    assert figure.percentile(times, 99) <= 11_000
+
+
+def test_ten_nodes_know_an_update_within_half_a_second() -> None:
+    times = [figure.spread(10, seed) for seed in range(1, 21)]
+
+    assert max(time for time in times if time) <= 500 and None not in times
+
+
+def test_ten_nodes_that_start_together_know_each_other_within_a_second() -> None:
+    times = [figure.join(10, seed) for seed in range(1, 21)]
+
+    assert max(time for time in times if time) <= 1_000 and None not in times
+
+
+def test_ten_nodes_in_two_halves_are_whole_again_within_12_seconds_and_no_half_loses_its_own() -> None:
+    runs = [figure.heal(10, seed) for seed in range(1, 11)]
+
+    assert None not in runs
+    assert max(found[0] for found in runs if found) <= 12_000
+    assert sum(both(runs)) == 0
+
+
+def test_an_idle_node_sends_at_most_250_bytes_a_second() -> None:
+    assert figure.idle(10, 1, 60)["bytes_per_second"] <= 250
+
+
+def test_nobody_is_held_dead_without_reason_on_a_network_that_loses_a_tenth() -> None:
+    assert figure.false_verdicts(10, 1, 1_800, 10)["dead"] == 0
+
+
+def test_a_hundred_nodes_know_an_update_and_each_other_in_time() -> None:
+    spread, join = figure.spread(100, 1), figure.join(100, 1)
+
+    assert spread is not None and spread <= 800
+    assert join is not None and join <= 3_000
+
+
+@pytest.mark.slow
+def test_nodes_that_are_blocked_for_16_seconds_get_no_healthy_node_suspected_by_a_healthy_one() -> None:
+    assert figure.slow_nodes(128, 1, 40, blocked=4)["dead"] == 0
+
+
+def test_the_same_seed_gives_the_same_run_on_every_python() -> None:
+    plan = drawn(11, seeded(11, "faults"))
+
+    assert run(plan).trace == run(plan).trace == "99f9691ca0acb996dbca5f232b0bd612"
+    assert run(drawn(12, seeded(12, "faults"))).trace != run(plan).trace
+
+
+def test_encoding_every_packet_changes_nothing_when_none_is_bent() -> None:
+    plan = Scenario(nodes=4, seconds=20, seed=3)
+
+    plain, sealed = run(plan), run(Scenario(nodes=4, seconds=20, seed=3, codec=True))
+
+    assert plain.history == sealed.history
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1, 201, 50))
+def test_two_hundred_seeds_of_random_faults_break_nothing(first: int) -> None:
+    broken = {seed: run(drawn(seed, seeded(seed, "faults"))).broken for seed in range(first, first + 50)}
+
+    assert {seed: found for seed, found in broken.items() if found} == {}
+
+
+def test_random_faults_break_nothing_when_packets_are_bytes_that_may_be_bent() -> None:
+    for seed in range(1, 6):
+        assert run(drawn(seed, seeded(seed, "faults"), codec=True)).broken == ()
+
+
+def test_nodes_find_seeds_that_have_all_left_and_started_anew_knowing_nobody() -> None:
+    first = Fault(at=10_000, fault="leave", nodes=(0, 1), duration=20_000)
+    second = Fault(at=25_000, fault="leave", nodes=(2,), duration=5_500)
+
+    assert run(Scenario(nodes=5, seconds=90, faults=(first, second))).broken == ()
+
+
+def test_a_mesh_that_never_heals_is_found_and_its_faults_are_cut_down_to_the_one_that_matters() -> None:
+    cut = Fault(at=5_000, fault="partition", nodes=(0, 1))
+    harmless = tuple(Fault(at=1_000 * at, fault="pause", nodes=(2,), duration=300) for at in range(6, 10))
+    plan = Scenario(nodes=5, seconds=60, faults=(*harmless[:2], cut, *harmless[2:]))
+
+    def fails(faults: tuple[Fault, ...]) -> bool:
+        return any(one.invariant == "I7" for one in run(Scenario(nodes=5, seconds=60, faults=faults)).broken)
+
+    assert fails(plan.faults)
+    assert shortest(plan.faults, fails) == (cut,)
+
+
+def test_the_search_keeps_faults_that_break_something_only_together() -> None:
+    tried = []
+
+    def fails(items: tuple[int, ...]) -> bool:
+        tried.append(items)
+        return 3 in items and 17 in items
+
+    assert shortest(range(32), fails) == (3, 17)
+    assert shortest(range(32), fails, runs_max=0) == tuple(range(32))
+    assert len(tried) < 100
+
+
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_scenarios_of_the_project_run_clean(path: Path) -> None:
+    result = CliRunner().invoke(chaos, ["sim", "--scenario", str(path)], standalone_mode=False)
+
+    assert result.return_value == 0, result.output
+    assert [crash for crash in json.loads(result.output)["crashes"] if "lastDeadMs" not in crash] == []
+    assert len(json.loads(result.output)["traceHash"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "truncated"),
+        ('{"nodes": 1}', "use 2 to"),
+        ('{"seconds": 0}', "use 1 to"),
+        ('{"nope": 1}', "nope"),
+        ('{"method": [{"at": 1, "fault": "crash", "nodes": [9]}]}', "is not 0 to 4"),
+        ('{"method": [{"at": 1, "fault": "flood", "nodes": [0]}]}', "flood"),
+        ('{"method": [{"at": 1, "fault": "crash", "nodes": []}]}', "at least one node"),
+        ('{"link": {"lossPercent": 101}}', "0 to 100"),
+    ],
+)
+def test_a_scenario_that_cannot_be_run_is_refused_in_one_sentence(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "scenario.json"
+    file.write_text(text)
+
+    result = CliRunner().invoke(chaos, ["sim", "--scenario", str(file)], standalone_mode=False)
+
+    assert why in str(result.exception)
+    assert result.output == ""
+
+
+def test_a_history_is_written_and_checked_and_a_broken_one_gives_status_1(tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    call = CliRunner()
+    call.invoke(chaos, ["sim", "--nodes", "3", "--seconds", "5", "--history", str(file)], standalone_mode=False)
+
+    good = call.invoke(chaos, ["check", str(file)], standalone_mode=False)
+    file.write_text(file.read_text().replace('"state":"ALIVE"', '"state":"DEAD"'))
+    bad = call.invoke(chaos, ["check", str(file)], standalone_mode=False)
+    file.write_text("nonsense\n")
+    wrong = call.invoke(chaos, ["check", str(file)], standalone_mode=False)
+
+    assert (good.return_value, bad.return_value) == (0, 1)
+    assert {one["invariant"] for one in json.loads(bad.output)["broken"]} >= {"I7", "I9"}
+    assert "line 1 of the history" in str(wrong.exception)
+
+
+def test_a_member_takes_at_most_a_kilobyte() -> None:
+    count = 1_000
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    view, windows = View(Member("me", "10.0.0.1:17888", 3, 1, State.ALIVE), seeded(1, "memory")), Windows()
+    for at in range(count):
+        # As after years: every number is large, and a window has seen its first and its last packet.
+        record = Member(f"a-node-name-{at:05d}", f"10.1.{at // 250}.{at % 250}:17888", 1_000 + at, 1_000, State.ALIVE)
+        peer = view.add(record, at * SECOND)
+        peer.proof = record.address
+        peer.proof_generation = peer.welcome = record.generation
+        peer.heard_ns, peer.echo_ns = (1 << 50) + at, (1 << 51) + at
+        windows.take((1 << 63) + at, record.generation, 70_000 + at)
+        windows.take((1 << 63) + at, record.generation, 71_000 + at)
+    used = (tracemalloc.get_traced_memory()[0] - before) / count
+    tracemalloc.stop()
+
+    assert used <= 1_024
+
+
+def test_a_cluster_has_a_size() -> None:
+    with pytest.raises(ValueError, match="use 2 to"):
+        Cluster(1, 1)

@@ -1,0 +1,205 @@
+"""The membership machine by hand: proofs, refutation, conflicts, leaving, standing still."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, Renewed
+from relaymesh.core.mesh.member import Member, State
+from relaymesh.core.mesh.packet import Kind, Packet, Update, base_bytes
+from relaymesh.core.mesh.swim import Membership
+from relaymesh.core.mesh.tuning import MS, SECOND, Tuning
+
+A, B, C = "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"
+
+
+def node(name: str, address: str, *, generation: int = 1, seeds: tuple[str, ...] = ()) -> Membership:
+    me = Member(name, address, generation, 0, State.ALIVE)
+    return Membership(me, Tuning(), random.Random(name), 0, seeds)
+
+
+def packets(effects: list[Effect]) -> list[Packet]:
+    return [effect for effect in effects if isinstance(effect, Packet)]
+
+
+def exchange(now_ns: int, nodes: dict[str, Membership], first: list[tuple[str, Packet]]) -> list[Effect]:
+    """Deliver packets at once until nobody answers any more; return the other effects."""
+    waiting, others = list(first), []
+    for _ in range(500):
+        if not waiting:
+            return others
+        source, packet = waiting.pop(0)
+        if packet.to in nodes:
+            for effect in nodes[packet.to].receive(now_ns, source, packet):
+                if isinstance(effect, Packet):
+                    waiting.append((packet.to, effect))
+                else:
+                    others.append(effect)
+    raise AssertionError("they never stop")
+
+
+def pair() -> tuple[Membership, Membership]:
+    a, b = node("a", A, seeds=(B,)), node("b", B)
+    exchange(0, {A: a, B: b}, [(A, packet) for packet in packets(a.wake(0))])
+    return a, b
+
+
+def run(now_ns: int, nodes: dict[str, Membership], for_ns: int) -> int:
+    """Let nodes talk without delay; return the time at the end."""
+    until_ns = now_ns + for_ns
+    while True:
+        address = min(nodes, key=lambda one: nodes[one].wake_at_ns)
+        if nodes[address].wake_at_ns > until_ns:
+            return until_ns
+        now_ns = max(now_ns, nodes[address].wake_at_ns)
+        exchange(now_ns, nodes, [(address, packet) for packet in packets(nodes[address].wake(now_ns))])
+
+
+def test_two_nodes_find_each_other_through_one_seed() -> None:
+    a, b = pair()
+
+    assert a.shown_alive() == b.shown_alive() == ["a", "b"]
+    assert a.view.digest == b.view.digest
+
+
+def test_a_node_that_has_not_proved_itself_is_answered_no_longer_than_it_asked_and_not_believed() -> None:
+    b = node("b", B)
+    stranger = Member("s", A, 1, 0, State.ALIVE)
+    lie = Update(Member("x", C, 1, 0, State.ALIVE))
+    for kind in Kind:
+        extra: object = {
+            Kind.PING_REQ: ("x", C),
+            Kind.SYNC: tuple([0] * 32),
+            Kind.RECORDS: (1, False),
+            Kind.STALE: (9, C, 0),
+        }.get(kind)
+        asked = Packet(B, kind, stranger, 5, 6, (lie,), extra, base_bytes(stranger) + 40)  # type: ignore[arg-type]
+
+        answers = packets(b.receive(0, A, asked))
+
+        assert sum(answer.size for answer in answers) <= asked.size
+        assert not b.view.peers
+        assert b.me.generation == 1 and b.opinions.conflict is None
+
+
+def test_an_echo_from_another_address_proves_nothing() -> None:
+    b = node("b", B)
+    stranger = Member("s", A, 1, 0, State.ALIVE)
+    (ack,) = packets(b.receive(0, A, Packet(B, Kind.PING, stranger, 5, 0, (), None, 300)))
+    assert isinstance(ack.extra, int)
+
+    b.receive(0, C, Packet(B, Kind.ECHO, stranger, ack.extra, 0, (), None, 100))
+    assert not b.view.peers
+    b.receive(0, A, Packet(B, Kind.ECHO, stranger, ack.extra, 0, (), None, 100))
+    assert list(b.view.peers) == ["s"]
+
+
+def test_who_is_suspected_refutes_with_the_next_version() -> None:
+    a, b = pair()
+    doubt = Update(b.me.but(State.SUSPECT), (1,))
+
+    effects = b.receive(SECOND // 2, A, Packet(B, Kind.GOSSIP, a.me, 0, 0, (doubt,), None, 200))
+
+    assert Renewed(b.me) in effects
+    assert (b.me.version, b.me.state) == (1, State.ALIVE)
+    assert b.health.score >= 1
+
+
+def test_a_member_that_answers_nobody_is_suspected_then_dead_and_comes_back_after_its_dwell_time() -> None:
+    a, b = pair()
+
+    now = run(0, {A: a}, 3 * SECOND)
+    assert a.shown("b") is State.SUSPECT
+    now = run(now, {A: a}, 10 * SECOND)
+    assert a.shown("b") is State.DEAD
+    now = run(now, {A: a, B: b}, 12 * SECOND)
+    assert a.view.peers["b"].member.state is State.ALIVE
+    assert a.shown("b") is State.DEAD
+    run(now, {A: a, B: b}, 20 * SECOND)
+    assert a.shown("b") is State.ALIVE
+
+
+def test_who_leaves_is_known_to_have_left_at_once() -> None:
+    a, b = pair()
+
+    effects = exchange(SECOND // 2, {A: a}, [(B, packet) for packet in packets(b.leave(SECOND // 2))])
+
+    assert a.shown("b") is State.LEFT
+    assert any(isinstance(effect, Changed) for effect in effects)
+    assert a.shown_alive() == ["a"]
+
+
+def test_of_two_live_nodes_with_one_id_the_later_generation_stays_and_the_other_is_told() -> None:
+    a, b = pair()
+    twin = node("b", C, generation=2, seeds=(A,))
+    nodes = {A: a, B: b, C: twin}
+
+    exchange(SECOND // 2, nodes, [(C, packet) for packet in packets(twin.wake(SECOND // 2))])
+    told: list[Effect] = []
+    for at in range(1, 5):
+        for effect in packets(b.wake(at * SECOND)):
+            told += exchange(at * SECOND, nodes, [(B, effect)])
+
+    assert a.view.peers["b"].member.address == C
+    assert any(isinstance(effect, Conflicted) and effect.other.address == C for effect in told)
+    assert "b" not in b.shown_alive()
+    assert twin.opinions.conflict is None
+
+
+def test_a_node_that_lost_its_disk_takes_a_generation_above_its_former_one() -> None:
+    a, _ = pair()
+    a.view.replace(a.view.peers["b"], Member("b", B, 7, 0, State.ALIVE))
+    again = node("b", B, generation=1, seeds=(A,))
+
+    effects = exchange(SECOND, {A: a, B: again}, [(B, packet) for packet in packets(again.wake(SECOND))])
+
+    assert again.me.generation == 8
+    assert any(isinstance(effect, Renewed) for effect in effects)
+
+
+def test_a_process_that_stood_still_does_not_blame_the_others() -> None:
+    a, b = pair()
+    now = run(0, {A: a, B: b}, 5 * SECOND)
+    a.wake(now + SECOND)  # a question is on its way
+
+    effects = a.wake(now + 60 * SECOND)
+
+    assert not any(isinstance(effect, Changed) for effect in effects)
+    assert a.health.score >= 1
+    assert a.lag_ns > 50 * SECOND
+
+
+def test_what_is_pruned_by_hand_does_not_come_back_by_hearsay() -> None:
+    a, b = pair()
+    run(0, {A: a}, 20 * SECOND)
+    count, _ = a.prune(21 * SECOND, 0, 10)
+    hearsay = Packet(A, Kind.GOSSIP, Member("c", C, 1, 0, State.ALIVE), 0, 0, (Update(b.me),), None, 200)
+    a.opinions.hear(21 * SECOND, Update(hearsay.sender), [], proven_self=True)
+    a.view.peers["c"].proof, a.view.peers["c"].proof_generation = C, 1
+
+    a.receive(21 * SECOND, C, hearsay)
+
+    assert count == 1
+    assert "b" not in a.view.peers
+
+
+@given(st.integers(0, 1 << 32), st.lists(st.tuples(st.integers(0, 400), st.booleans()), max_size=60))
+@settings(max_examples=40, deadline=None)
+def test_wake_ups_that_are_early_or_doubled_send_nothing_more(seed: int, calls: list[tuple[int, bool]]) -> None:
+    one, other = node("a", A, seeds=(B,)), node("a", A, seeds=(B,))
+    now, sent, sent_other = 0, 0, 0
+    for wait_ms, twice in calls:
+        target = now + wait_ms * MS
+        while one.wake_at_ns <= target:
+            now = max(now, one.wake_at_ns)
+            sent += len(packets(one.wake(now)))
+            sent_other += len(packets(other.wake(now)))
+            if twice:
+                sent_other += len(packets(other.wake(now)))
+        now = target
+        sent_other += len(packets(other.wake(now)))
+
+    assert sent == sent_other
