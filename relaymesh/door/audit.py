@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from relaymesh.argument import check_task_id, check_text_or_none, check_time, check_whole_number
 from relaymesh.door.base import Door
-from relaymesh.outcome import AuditIntegrityOutcome, SiemExportOutcome
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
+
+    from relaymesh.outcome import AuditIntegrityOutcome, SiemExportOutcome
+
 
 T = TypeVar("T")
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from relaymesh.argument import check_text, root_of, sources_of
@@ -14,6 +11,10 @@ from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
     from relaymesh.admission import Gate
     from relaymesh.agents.registry import Registry
     from relaymesh.audit import AuditTrail

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +25,8 @@ from relaymesh.view import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from relaymesh.errors import InputError
     from relaymesh.node_view import MaintenanceOutcome
     from relaymesh.store.admin import CancelMode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from relaymesh.argument import check_task_id, check_text_or_none, check_time, check_whole_number, status_of
@@ -10,9 +9,11 @@ from relaymesh.door.base import Door
 from relaymesh.errors import TaskFailedError, TaskNotFoundError
 from relaymesh.store import read
 from relaymesh.store.task_page import task_page
-from relaymesh.view import Event, LogEntry, TaskPage, TaskSummary, TaskView, WorkflowDetail
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from relaymesh.view import Event, LogEntry, TaskPage, TaskSummary, TaskView, WorkflowDetail
     from relaymesh.workflow import Step
 
 T = TypeVar("T")

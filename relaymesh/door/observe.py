@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from relaymesh.argument import check_task_id, check_text, check_whole_number
 from relaymesh.door.base import Door
 from relaymesh.errors import RootError
-from relaymesh.node_view import LeaseReportOutcome, OwnershipEvent, StatsOutcome
-from relaymesh.view import Explanation, LeaseConflict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from relaymesh.node_view import (
         AlertsOutcome,
         ClusterEpochBumpOutcome,
         ClusterStateOutcome,
         HealthOutcome,
+        LeaseReportOutcome,
+        OwnershipEvent,
         SloAlertOutcome,
+        StatsOutcome,
     )
     from relaymesh.status_view import StatusOutcome
+    from relaymesh.view import Explanation, LeaseConflict
 
 T = TypeVar("T")
 

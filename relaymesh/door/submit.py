@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from relaymesh.argument import check_text_or_none
@@ -11,6 +10,8 @@ from relaymesh.errors import InputError
 from relaymesh.view import BatchLine, SubmitOutcome, TaskRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
     from relaymesh.errors import InputError
     from relaymesh.handing import SubmitDesk
     from relaymesh.scheduling import Schedules
