@@ -154,6 +154,7 @@ class StoreActor(Actor):
             now_ms=self._needs.now_ms(),
             durability=self._facts.durability,
         )
+        self._store.counts_later = True
         self._make_room()
         self._timers.every(POLL_NS, self.address, PollStore(), key="poll")
         self._checkpoint_at_ns = self._timers.now_ns() + CHECKPOINT_NS
@@ -170,6 +171,8 @@ class StoreActor(Actor):
         self._flush()
         while self._batch.writes and not self._retry_at_ns:
             self._flush()
+        with contextlib.suppress(RelayMeshError), self._store.write():
+            self._store.count_latencies()
         self._store.close()
 
     def crashed(self) -> None:
@@ -411,6 +414,7 @@ class StoreActor(Actor):
             if node.generation == self._generation and not store.write_heartbeat(node, now_ms=now_ms):
                 self._needs.lost_generation()
             store.forget_buckets(now_ms=now_ms, limit=BUCKETS_PER_HEARTBEAT)
+            store.count_latencies()
             store.forget_latencies(now_ms=now_ms)
         for order, reply in batch.maintenance:
             done.answers.append((reply, self._maintain(order, now_ms)))

@@ -24,7 +24,6 @@ from relaymesh.core.retry import DeadLetter, RetryPolicy, after_failure
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.store.conflict import record_conflicts
 from relaymesh.store.error import SealError
-from relaymesh.store.latency import count_latencies
 from relaymesh.store.payload import PayloadFiles, Stored, is_sealed, log_place
 from relaymesh.store.release import Settled, settle_successes
 from relaymesh.store.result import result_map
@@ -84,6 +83,7 @@ class FinishResult:
 
     For the audit log, by lease token: fenced, retried, dead. completed: tasks of several steps that are SUCCESS now.
     left_open: tasks of one step that are not, although it is. ready: task to how many of its steps became ready.
+    ended: what came to its end here, well or not.
     """
 
     refused: tuple[int, ...]
@@ -95,6 +95,7 @@ class FinishResult:
     completed: frozenset[str] = frozenset()
     left_open: frozenset[str] = frozenset()
     ready: Mapping[str, int] = field(default_factory=dict)
+    ended: Sequence[FinishedStep] = ()
 
 
 def commit_reports(
@@ -142,7 +143,6 @@ def commit_reports(
     ended = [step for step in won if id(step) not in lost] if lost else won
     if deaths:
         ended = [*ended, *(step for step in current if step.lease.lease_token in deaths)]
-    count_latencies(conn, ended, now_ms)
     _store_logs(conn, [step for step in steps if id(step) not in lost], payloads)
     for step in refused:
         kind = "success_commit_conflict" if step.report.kind == "succeeded" else "failure_commit_conflict"
@@ -157,6 +157,7 @@ def commit_reports(
         frozenset(completed),
         left_open,
         settled.ready,
+        ended,
     )
 
 

@@ -16,8 +16,10 @@ from relaymesh.core.latency import SPAN_MS, bucket_of, bucket_percentiles, lates
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.wire.store import SHAPE_SOLE, FinishedStep
 
-__all__ = ["LATENCY_NAMES", "count_latencies", "forget_latencies", "latencies"]
+__all__ = ["LATENCY_NAMES", "Latencies", "count_latencies", "forget_latencies", "latencies", "latencies_of"]
 
+Latencies = Counter[tuple[int, int]]
+"""Number of the span and of the bucket -> how many steps."""
 LATENCY_NAMES = ("step_ms.", "step_ms/")
 """Names of counters from the first up to the second are buckets of latencies."""
 _FORGET_MAX = 1_000
@@ -31,8 +33,8 @@ INSERT INTO counters(name, value) VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET 
 """
 
 
-def count_latencies(conn: sqlite3.Connection, ended: Sequence[FinishedStep], now_ms: int) -> None:
-    """Count steps that have just ended; the caller holds the write transaction. An id of another making counts not."""
+def latencies_of(conn: sqlite3.Connection, ended: Sequence[FinishedStep], now_ms: int) -> Latencies:
+    """Return how long steps took that have just ended. An id of another making counts not."""
     found: Counter[int] = Counter()
     # Steps that were submitted in the same millisecond, as those of a batch are, have the same digits.
     sole = Counter([step.lease.task_id[4:17] for step in ended if step.lease.shape == SHAPE_SOLE])
@@ -48,7 +50,12 @@ def count_latencies(conn: sqlite3.Connection, ended: Sequence[FinishedStep], now
         )
         found.update(bucket_of(now_ms - created_at_ms) for (created_at_ms,) in made)
     span = now_ms // SPAN_MS
-    rows = [(f"step_ms.{span:012d}.{bucket}", count) for bucket, count in found.items()]
+    return Counter({(span, bucket): count for bucket, count in found.items()})
+
+
+def count_latencies(conn: sqlite3.Connection, found: Latencies) -> None:
+    """Add to the counts; the caller holds the write transaction."""
+    rows = [(f"step_ms.{span:012d}.{bucket}", count) for (span, bucket), count in found.items()]
     write_rows(conn, _ADD, rows, one=_ADD_ONE)
 
 

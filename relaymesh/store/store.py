@@ -35,7 +35,7 @@ from relaymesh.store.database import Database
 from relaymesh.store.direct import submit_and_claim
 from relaymesh.store.error import KeyringError, SealError
 from relaymesh.store.finish import FinishResult, Spilled, commit_reports, finish_tasks
-from relaymesh.store.latency import forget_latencies
+from relaymesh.store.latency import Latencies, count_latencies, forget_latencies, latencies_of
 from relaymesh.store.log_file import LOG_KEPT_BYTES, log_bytes, make_room
 from relaymesh.store.payload import PayloadMissingError, Stored
 from relaymesh.store.release import dependency_outputs, spread_roots
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PolicyOf", "Store"]
 
+COUNTED_AT_ONCE = 16
+"""Results of one commit that are counted in it."""
 PolicyOf = Callable[[str], RetryPolicy]
 
 _STATE = f"SELECT state_key, state_value FROM cluster_state WHERE state_key IN ('cluster_epoch', '{RULES_STATE}')"
@@ -66,6 +68,10 @@ class Store(Database):
     _epoch_read = 0
     _rules_read = ""
     _latencies_kept = -1
+    counts_later = False
+    """A few results are counted with a later commit, which saves an idle node a statement and a page for each; whoever
+    sets this calls ``count_latencies`` now and then. Until then they are in memory, and die with the process."""
+    _uncounted: Latencies | None = None
     _rules = Rules()
     _cursors: KeyCursors | None = None
     _fresh_ids: Ids | None = None
@@ -307,7 +313,18 @@ class Store(Database):
         )
         if self._rules.budgets is not None:
             self._charge_ended(steps, now_ms)
+        if result.ended:
+            found = latencies_of(self.conn, result.ended, now_ms)
+            self._uncounted = found if self._uncounted is None else self._uncounted + found
+            if len(result.ended) >= COUNTED_AT_ONCE or not self.counts_later:
+                self.count_latencies()
         return result
+
+    def count_latencies(self) -> None:
+        """Count steps that ended in earlier commits and were not counted in them; part of a transaction."""
+        if self._uncounted:
+            count_latencies(self.conn, self._uncounted)
+            self._uncounted = None
 
     def spend(self, attempts: Sequence[AttemptSpent], *, now_ms: int) -> tuple[StepCut, ...]:
         """Charge what running attempts have spent; return those that have to end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from relaymesh.core.latency import SPAN_MS, WINDOW_STEPS
-from relaymesh.store.latency import LATENCY_NAMES, count_latencies, forget_latencies, latencies
+from relaymesh.store.latency import LATENCY_NAMES, forget_latencies, latencies, latencies_of
 from relaymesh.wire.store import FinishedStep
 from tests.store.bench import Bench, report_of
 
@@ -102,7 +102,18 @@ def test_an_id_that_says_no_time_is_left_out(bench: Bench) -> None:
     (lease,) = bench.claim()
     other = FinishedStep(msgspec.structs.replace(lease, task_id="tsk_by-hand"), report_of(lease), "w")
 
-    with bench.store.write():
-        count_latencies(bench.store.conn, [other], bench.now_ms)
+    assert not latencies_of(bench.store.conn, [other], bench.now_ms)
 
+
+def test_a_few_results_are_counted_with_a_later_commit_where_somebody_sees_to_it(bench: Bench) -> None:
+    bench.store.counts_later = True
+    bench.submit(bench.new_task(), bench.new_task())
+    for lease in bench.claim():
+        bench.succeed(lease)
     assert counted(bench) == 0
+
+    with bench.store.write():
+        bench.store.count_latencies()
+        bench.store.count_latencies()
+
+    assert counted(bench) == 2
