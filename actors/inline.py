@@ -29,7 +29,7 @@ __all__ = ["INLINE_SLOTS", "InlineWorkerActor"]
 
 log = logging.getLogger("relaymesh.worker")
 
-INLINE_SLOTS = 1536
+INLINE_SLOTS = 2048
 """Two claims: one runs while the other is being committed. Enough that tasks which come 500 at a time find free slots,
 and are stored with their leases taken: that is a third of their cost less."""
 _REPORT_EVERY = 128
