@@ -52,8 +52,7 @@ def purge(
     run_pieces(work, sleep)
     days, dead, retry = purge_files(store.root, done_before, (ages.dead_before_ms or 0) / 1000, remove=True)
     drop_reports(store.root, ages.conflicts_before_ms)
-    if work.purged.named_payloads:
-        sweep(store, now_ms=now_ms)
+    sweep(store, now_ms=now_ms)  # also when nothing went now: a purge before may have been killed between the two
     trail = trail or AuditTrail(store.root, store.namespace)
     return tell(store, trail, "cli", work.purged, days, dead, retry, files_are_messages=files_are_messages)
 
@@ -204,8 +203,8 @@ def purge_files(root: Path, done_before: str, before_s: float, *, remove: bool =
             try:
                 old = file.is_file(follow_symlinks=False) and file.stat(follow_symlinks=False).st_mtime < before_s
                 if old and remove:
+                    _drop_envelope(root, file.name)  # first: who is killed in between finds the file again
                     os.unlink(file.path)
-                    _drop_envelope(root, file.name)
             except FileNotFoundError:
                 continue
             count += old
