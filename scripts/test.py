@@ -21,7 +21,7 @@ import _bootstrap
 CORE_COVERAGE_PERCENT = 90
 OVERALL_COVERAGE_PERCENT = 80
 # The tests that start and kill real processes: half of the time, most of it spent waiting.
-APART = "tests/integration"
+APART = ("tests/integration", "tests/scripts")
 
 
 def main():
@@ -60,8 +60,8 @@ def in_two(python):
     in the sense that somebody looks at what came of it.
     """
     with tempfile.TemporaryFile() as printed, concurrent.futures.ThreadPoolExecutor(1) as beside:
-        apart = beside.submit(tests, python, [APART, "-p", "no:cacheprovider"], out=printed)
-        others = tests(python, ["--ignore=" + APART], measure=True)
+        apart = beside.submit(tests, python, [*APART, "-p", "no:cacheprovider"], out=printed)
+        others = tests(python, ["--ignore=" + path for path in APART], measure=True)
         result = apart.result()
         printed.seek(0)
         shutil.copyfileobj(printed, sys.stdout.buffer)
