@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from relaymesh.store.budget import Row
     from relaymesh.store.schedule_fire import Fired
 
-__all__ = ["TRACES_MAX", "AuditRowsOf", "Desk"]
+__all__ = ["ACTOR_CHARS_MAX", "TRACES_MAX", "AuditRowsOf", "Desk"]
 
 TRACES_MAX = 65_536
 """Running steps whose task brought a trace of its own; beyond, the oldest are recorded under the task's digits."""
+ACTOR_CHARS_MAX = 256
+"""Of the name of who hands tasks over; who has a longer one records them himself."""
 
 
 class Desk(Protocol):
@@ -87,7 +89,7 @@ class AuditRowsOf:
 
     def submitted(self, message: SubmitTasks, results: Sequence[tuple[str, bool]]) -> bool:
         """Tasks were stored; return whether they will be recorded here."""
-        if self._desk is None or not message.actor:
+        if self._desk is None or not 0 < len(message.actor) <= ACTOR_CHARS_MAX:
             return False
         self._submitted.append((message, results))
         return True

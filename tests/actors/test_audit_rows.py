@@ -11,6 +11,7 @@ import pytest
 
 from actors.audit_rows import AuditRowsOf
 from relaymesh.store.recover import Reclaimed
+from relaymesh.wire.store import SubmitTasks
 from tests.store.bench import Bench
 
 
@@ -100,3 +101,16 @@ def test_a_node_that_died_and_left_nothing_is_recorded_as_looked_after_once(benc
     assert desk.deaths == [(5, bench.now_ms)]
     (looked,) = desk.rows("ownership.recover")
     assert (looked["result"], looked["details"]["dead_nodes"], looked["details"]["reclaimed"]) == ("noop", ["n1"], 0)
+
+
+@pytest.mark.parametrize(("actor", "ours"), [("", False), ("cli", True), ("c" * 256, True), ("c" * 257, False)])
+def test_tasks_are_recorded_for_who_says_its_name_within_a_limit(bench: Bench, actor: str, ours: bool) -> None:
+    desk = Desk()
+    rows = AuditRowsOf(desk, "default", "n1", "w")
+    task = bench.new_task()
+
+    rows.begin(bench.now_ms)
+    assert rows.submitted(SubmitTasks((task,), actor), [(task.task_id, False)]) is ours
+    rows.hand_in()
+
+    assert [row["actor"] for row in desk.rows("task.submit")] == ([actor] if ours else [])
