@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 import actors
+import chaos
 import relaymesh
 from actors.base import Actor
 from relaymesh.errors import RelayMeshError
@@ -31,7 +32,7 @@ ANSWERS = ("MaintenanceDone", "QueueDrained", "Refused", "StoreAnswer")
 
 def import_everything() -> None:
     """Import every module, so that every class is known."""
-    for package in (relaymesh, actors):
+    for package in (relaymesh, actors, chaos):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not found.name.endswith((ELSEWHERE.get(sys.platform, "-"), ".__main__")):
                 importlib.import_module(found.name)
