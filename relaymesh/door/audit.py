@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from relaymesh.argument import check_task_id, check_text_or_none, check_time, check_whole_number
 from relaymesh.door.base import Door
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from relaymesh.outcome import AuditIntegrityOutcome, SiemExportOutcome
 
-
-T = TypeVar("T")
 
 __all__ = ["Audits"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from relaymesh.argument import (
     check_task_id,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.dead_letter import DeadFilter
     from relaymesh.view import DeadExportOutcome, TaskExportOutcome
-
-T = TypeVar("T")
 
 __all__ = ["Changes"]
 

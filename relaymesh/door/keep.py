@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from relaymesh.argument import check_text, check_whole_number
 from relaymesh.door.base import Door
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
         SnapshotImportOutcome,
     )
     from relaymesh.payload_key import PayloadKeys
-
-T = TypeVar("T")
 
 __all__ = ["Keeps"]
 

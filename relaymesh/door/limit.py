@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from relaymesh.argument import check_text, check_text_or_none, check_whole_number
 from relaymesh.door.base import Door
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from relaymesh.budgeting import Budgets
     from relaymesh.limits import Pause
     from relaymesh.rule_view import LimitOutcome, LimitView, PauseOutcome, QueueStatus
-
-T = TypeVar("T")
 
 __all__ = ["Limits"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from relaymesh.argument import check_task_id, check_text, check_whole_number
 from relaymesh.door.base import Door
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     )
     from relaymesh.status_view import StatusOutcome
     from relaymesh.view import Explanation, LeaseConflict
-
-T = TypeVar("T")
 
 __all__ = ["Observes"]
 

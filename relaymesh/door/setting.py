@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from relaymesh.argument import check_text, check_whole_number
 from relaymesh.door.base import Door
@@ -10,8 +10,6 @@ from relaymesh.door.base import Door
 if TYPE_CHECKING:
     from relaymesh.rule_view import SettingSetOutcome, SettingsHistoryEntry, SettingsReloadOutcome, SettingView
     from relaymesh.settings.record import Alert
-
-T = TypeVar("T")
 
 __all__ = ["Configures"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from relaymesh.argument import check_text_or_none
 from relaymesh.door.base import Door
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from relaymesh.scheduling import Schedules
     from relaymesh.wire.store import NewTask
     from relaymesh.workflow import Workflow
-
-T = TypeVar("T")
 
 __all__ = ["Submits"]
 
