@@ -36,6 +36,8 @@ BATCH_ROWS = 4_096
 """Rows that are written at once, however short they have waited."""
 WAIT_NS = 25_000_000
 """How long rows wait for others."""
+UNMADE_MAX = 128
+"""Transactions whose rows are not made yet, each of a few rows; see ``AuditRowsOf``."""
 SETTLE_NS = 1_000_000_000
 """How long after the start of a node others may still be writing rows about tasks of its former self's time."""
 DEATH_MS = 15_000
@@ -54,23 +56,35 @@ class AuditDesk:
         self._address = address
         self._rows_max = rows_max
         self._turn = threading.Lock()
-        self._bodies: list[str] = []
+        self._rows: list[str | Callable[[], Sequence[str]]] = []
+        self._waiting = self._unmade = 0
         self._untold = 0
         self._knows = False
         self.lost = 0
 
     def offer(self, bodies: Sequence[str]) -> None:
         """Hand in rows; those for which there is no room are counted."""
-        count = len(bodies)
-        if not count:
-            return
+        if bodies:
+            self._offer(len(bodies), bodies)
+
+    def offer_later(self, count: int, make: Callable[[], Sequence[str]]) -> bool:
+        """Hand in so many rows that ``make`` returns to who writes them; False when too many such wait already."""
+        if self._unmade >= UNMADE_MAX:
+            return False
+        if count:
+            self._offer(count, (make,))
+        return True
+
+    def _offer(self, count: int, rows: Sequence[str | Callable[[], Sequence[str]]]) -> None:
         with self._turn:
-            waiting = len(self._bodies)
+            waiting = self._waiting
             if waiting + count > self._rows_max:
                 self._untold += count
                 self.lost += count
                 return
-            self._bodies += bodies
+            self._rows += rows
+            self._waiting += count
+            self._unmade += not isinstance(rows[0], str)
             knew, self._knows = self._knows, True
         if knew and not waiting < BATCH_ROWS <= waiting + count:
             return
@@ -89,9 +103,16 @@ class AuditDesk:
     def take(self) -> tuple[list[str], int]:
         """Return the rows that wait, and how many were given up and not told of yet; they are the caller's now."""
         with self._turn:
-            bodies, self._bodies = self._bodies, []
+            rows, self._rows = self._rows, []
+            self._waiting = self._unmade = 0
             untold, self._untold = self._untold, 0
             self._knows = False
+        bodies: list[str] = []
+        for row in rows:
+            if isinstance(row, str):
+                bodies.append(row)
+            else:
+                bodies += row()
         return bodies, untold
 
     def gave_up(self, count: int) -> None:
@@ -103,7 +124,8 @@ class AuditDesk:
     def _give_up(self) -> None:
         """Nobody will come for the rows any more."""
         with self._turn:
-            count, self._bodies = len(self._bodies), []
+            count, self._rows = self._waiting, []
+            self._waiting = self._unmade = 0
             self._untold += count
             self.lost += count
             self._knows = False

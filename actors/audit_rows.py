@@ -1,13 +1,14 @@
 """What one transaction of the StoreActor comes to in the audit log.
 
 It is collected while the transaction runs, made into rows once it has committed and everybody has been told, and handed
-in at the AuditDesk. What was collected for a transaction that failed is forgotten with the next one. New tasks are
-among it if their sender asked for that; the others are recorded by who submits them, once the answer is there.
+in at the AuditDesk; the rows of a small one are made there, when they are written. What was collected for a transaction
+that failed is forgotten with the next one. New tasks are among it if their sender asked for that; the others are
+recorded by who submits them, once the answer is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from relaymesh.audit.event import (
@@ -42,12 +43,17 @@ TRACES_MAX = 65_536
 """Running steps whose task brought a trace of its own; beyond, the oldest are recorded under the task's digits."""
 ACTOR_CHARS_MAX = 256
 """Of the name of who hands tasks over; who has a longer one records them himself."""
+LATER_ROWS_MAX = 4
+"""Rows of a transaction that are made by who writes them; the rows of a larger one are made at once."""
+LATER_CHARS_MAX = 65_536
+"""Characters of inputs and outputs that are held for it."""
 
 
 class Desk(Protocol):
     """Where finished rows go."""
 
     def offer(self, bodies: Sequence[str]) -> None: ...
+    def offer_later(self, count: int, make: Callable[[], Sequence[str]]) -> bool: ...
     def died(self, last_heard_ms: int, now_ms: int) -> None: ...
 
 
@@ -164,31 +170,53 @@ class AuditRowsOf:
 
     def hand_in(self) -> None:
         """It has committed."""
-        desk, namespace, now_ms = self._desk, self._namespace, self._now_ms
+        desk = self._desk
         if desk is None:
             return
-        bodies = (
-            fired_bodies(self._fired, namespace=namespace, actor="runtime", now_ms=now_ms, masked=self._masked)
-            if self._fired
-            else []
-        )
-        for message, results in self._submitted:
-            bodies += submit_bodies(message.tasks, results, namespace=namespace, actor=message.actor, now_ms=now_ms)
-        for steps, result in self._finished:
-            bodies += ended_bodies(
-                steps,
-                result,
-                self._traces,
-                actor=self._actor,
-                namespace=namespace,
-                now_ms=now_ms,
-                masked=self._masked,
-            )
-            if self._traces:
-                for step in steps:
-                    self._traces.pop(step.lease.lease_token, None)
-        bodies += [body_of(record, namespace=namespace, now_ms=now_ms, masked=self._masked) for record in self._records]
-        desk.offer(bodies)
+        later = self._few()
+        if later is None or not desk.offer_later(*later):
+            desk.offer(self._bodies())
         if self._died_ms is not None:
-            desk.died(self._died_ms, now_ms)
-        self.begin(now_ms)
+            desk.died(self._died_ms, self._now_ms)
+        self.begin(self._now_ms)
+
+    def _few(self) -> tuple[int, Callable[[], Sequence[str]]] | None:
+        """Return how many rows a small transaction has and what makes them, so that the result of its only step, which
+        is next, need not wait for that; None when there is more, or more in it than should be held."""
+        if self._records or self._fired:
+            return None
+        tasks = [task for message, _ in self._submitted for task in message.tasks]
+        steps = [step for finished, _ in self._finished for step in finished]
+        if len(tasks) + len(steps) > LATER_ROWS_MAX:
+            return None
+        payloads = sum(len(step.payload or "") for task in tasks for step in task.steps)
+        if payloads + sum(len(step.report.output) for step in steps) > LATER_CHARS_MAX:
+            return None
+        return len(tasks) + len(steps), self._maker()
+
+    def _bodies(self) -> Sequence[str]:
+        return self._maker()()
+
+    def _maker(self) -> Callable[[], Sequence[str]]:
+        """Return what makes the rows of this transaction, in whatever thread."""
+        namespace, actor, now_ms, masked = self._namespace, self._actor, self._now_ms, self._masked
+        submitted, finished, records, fired = self._submitted, self._finished, self._records, self._fired
+        traces: dict[str, str] = {}
+        if self._traces:
+            tokens = {step.lease.lease_token for steps, _ in finished for step in steps}
+            traces = {token: self._traces.pop(token) for token in tokens & self._traces.keys()}
+
+        def make() -> Sequence[str]:
+            bodies: list[str] = []
+            if fired:
+                bodies += fired_bodies(fired, namespace=namespace, actor="runtime", now_ms=now_ms, masked=masked)
+            for message, results in submitted:
+                bodies += submit_bodies(message.tasks, results, namespace=namespace, actor=message.actor, now_ms=now_ms)
+            for steps, result in finished:
+                bodies += ended_bodies(
+                    steps, result, traces, actor=actor, namespace=namespace, now_ms=now_ms, masked=masked
+                )
+            bodies += [body_of(record, namespace=namespace, now_ms=now_ms, masked=masked) for record in records]
+            return bodies
+
+        return make

@@ -154,7 +154,7 @@ class StoreActor(Actor):
             now_ms=self._needs.now_ms(),
             durability=self._facts.durability,
         )
-        self._store.counts_later = True
+        self._store.counts_later = self._store.remembers_state = True
         self._make_room()
         self._timers.every(POLL_NS, self.address, PollStore(), key="poll")
         self._checkpoint_at_ns = self._timers.now_ns() + CHECKPOINT_NS
@@ -509,6 +509,9 @@ class StoreActor(Actor):
         slots = Slots(pools=facts.pools, free=done.free, room={}, limits=facts.limits, limit=limit)
         token = f"{self._needs.lease_token()}."
         if tasks:
+            # As an idle node finds it: what was ready went with the last claim, and nobody has committed since.
+            news = self._maybe_ready or self._held or done.ready or done.ended
+            nothing_waits = not news and self._store.nobody_else_since(self._data_version)
             results, claim = self._store.submit_and_claim(
                 tasks,
                 slots,
@@ -517,6 +520,7 @@ class StoreActor(Actor):
                 generation=self._generation,
                 token=token,
                 now_ms=now_ms,
+                nothing_waits=nothing_waits,
             )
             self._answer_submits(done, batch, results)
         else:

@@ -13,7 +13,7 @@ from typing import Final
 from relaymesh.errors import RelayMeshError, TaskNotFoundError
 from relaymesh.store import read
 from relaymesh.store.database import Database
-from relaymesh.view import Event, LogEntry
+from relaymesh.view import Event, LogEntry, TaskView
 
 __all__ = ["WaitTimeoutError", "read_logs", "wait_for_end", "watch"]
 
@@ -74,8 +74,8 @@ class _Looks:
             time.sleep(pause if self._deadline is None else min(pause, max(0.0, self._deadline - now)))
 
 
-def wait_for_end(store: Database, task_id: str, timeout_ms: int | None) -> None:
-    """Return when the task has ended.
+def wait_for_end(store: Database, task_id: str, timeout_ms: int | None) -> TaskView:
+    """Return the task once it has ended.
 
     Raises:
         TaskNotFoundError, WaitTimeoutError
@@ -84,12 +84,13 @@ def wait_for_end(store: Database, task_id: str, timeout_ms: int | None) -> None:
     status = ""
     while looks.changed():
         with store.reading():
-            found = read.task_status(store.conn, task_id)
-        if found is None:
+            # The whole of it: a second look at what the first has found would come on top of the wait.
+            view = read.task_view(store.conn, task_id, store.payloads.text)
+        if view is None:
             raise TaskNotFoundError(task_id)
-        status = found
+        status = view.status
         if status in TERMINAL:
-            return
+            return view
     raise WaitTimeoutError(task_id, status)
 
 

@@ -124,8 +124,7 @@ class Looks(Door):
 
         check_task_id(task_id)
         check_time("timeout_ms", timeout_ms)
-        wait_for_end(self._readable(), task_id, timeout_ms)
-        return self.task(task_id)
+        return wait_for_end(self._readable(), task_id, timeout_ms)
 
     def wait_success(self, task_id: str, *, timeout_ms: int | None = None) -> TaskView:
         """Return the task once it has succeeded.

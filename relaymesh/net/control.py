@@ -1,7 +1,8 @@
 """The control socket of a node: messages from other processes of the machine, each with an answer.
 
-A node listens on a TCP port of the loopback interface and writes port and a random key into ``run/<node>.control``
-(mode 0600), so only who may read that file can talk to it. Both ends prove that they have the key before anything
+A node listens on a Unix socket beside its file, or where there is none, as on Windows, on a TCP port of the loopback
+interface. It writes which and a random key into ``run/<node>.control`` (mode 0600), so only who may read that file can
+talk to it. Both ends prove that they have the key before anything
 else is said; then the same bytes travel that actors send to each other, one message and one answer at a time.
 
     client ──connect──▶ node      challenge ⇄ response, both ways (HMAC, multiprocessing.connection)
@@ -34,6 +35,8 @@ CONTROL_BYTES_MAX = 16 * 1024 * 1024
 _KEY_BYTES = 32
 _FILES_MAX = 64
 _BACKLOG = 16
+_SUFFIX = ".socket"
+_BESIDE = "unix"
 _HEADER = struct.Struct("!i")
 _PIECE = 65_536
 # How long a peer may take to prove itself, to take an answer, and a node to give one. Seconds.
@@ -52,7 +55,8 @@ class Channel:
     """
 
     def __init__(self, plain: socket.socket) -> None:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if plain.family == socket.AF_INET:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(_SEND_S))
         plain.settimeout(_PROOF_S)
         self._socket = plain
@@ -128,14 +132,15 @@ class ControlListener:
     def __init__(self, run: Path, node_id: str) -> None:
         self.key = secrets.token_bytes(_KEY_BYTES)
         self._path = run / f"{node_id}.control"
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._beside = self._path.with_suffix(_SUFFIX)
+        self._socket = _listening(self._beside)
         self._closed = threading.Event()
-        self._port = int(self._socket.getsockname()[1])
+        where = _BESIDE if self._socket.family != socket.AF_INET else str(self._socket.getsockname()[1])
         # Written aside: a rename changes the folder, which is how clients notice that a node was started anew.
         aside = self._path.with_suffix(f".{os.getpid()}.tmp")
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{self._port} {self.key.hex()}\n")
+            file.write(f"{where} {self.key.hex()}\n")
         os.replace(aside, self._path)
 
     def accept(self) -> Channel | None:
@@ -159,7 +164,10 @@ class ControlListener:
             self._path.unlink()
         # A blocked accept does not notice that its socket was closed, so it gets one last peer.
         with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self._port), timeout=1.0).close()
+            _connect(self._socket.family, self._socket.getsockname(), timeout=1.0).close()
+        if self._socket.family != socket.AF_INET:
+            with contextlib.suppress(OSError):
+                self._beside.unlink()
         self._socket.close()
 
 
@@ -235,10 +243,43 @@ class ControlClient:
         self._folder, self._files = folder, files
 
 
+def _listening(beside: Path) -> socket.socket:
+    """Return a socket that listens: where there can be one a Unix socket, whose messages cost half of those of TCP."""
+    family = getattr(socket, "AF_UNIX", None)
+    if family is not None:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                beside.unlink()  # of a former self that was killed
+            listener.bind(str(beside))
+            beside.chmod(0o600)
+            listener.listen(_BACKLOG)
+        except OSError:  # the path is too long for one, or lies where there are none
+            listener.close()
+        else:
+            return listener
+    return socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+
+
+def _connect(family: int, address: Any, timeout: float) -> socket.socket:
+    peer = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        peer.settimeout(timeout)
+        peer.connect(address)
+    except OSError:
+        peer.close()
+        raise
+    return peer
+
+
 def _connected(path: Path) -> Channel | None:
     try:
-        port, key = path.read_text("ascii").split()
-        channel = Channel(socket.create_connection(("127.0.0.1", int(port)), timeout=_PROOF_S))
+        where, key = path.read_text("ascii").split()
+        if where == _BESIDE:
+            peer = _connect(socket.AF_UNIX, str(path.with_suffix(_SUFFIX)), _PROOF_S)
+        else:
+            peer = _connect(socket.AF_INET, ("127.0.0.1", int(where)), _PROOF_S)
+        channel = Channel(peer)
     except (OSError, ValueError, OverflowError):
         return None
     with contextlib.suppress(ValueError):

@@ -166,14 +166,16 @@ def choose(
     fresh: Mapping[Lane, Sequence[Candidate]] | None = None,
     groups: Sequence[tuple[str, str]] | None = None,
     throttle: Throttle | None = None,
+    nothing_waits: bool = False,
 ) -> Choice:
     """Plan a claim of up to ``slots.limit`` ready steps.
 
+    nothing_waits: it is known that no stored step without a key is ready for these slots.
     fresh: candidates that are not stored yet, behind all that are; their row ids are negative.
     throttle: made for this claim; None when the root has neither limits nor pauses.
     """
     free, pools, limit = slots.free, slots.pools, slots.limit
-    few = _few(conn) if groups is None else None
+    few = [] if nothing_waits else _few(conn) if groups is None else None
     if few is None:
         found = list(groups) if groups else conn.execute(_GROUPS).fetchall()
     else:

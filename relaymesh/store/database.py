@@ -36,6 +36,7 @@ class Database:
         self.payloads = PayloadFiles(root, conn)
         # Write transactions begun so far: what was read in one stays true until it ends.
         self.transactions = 0
+        self.undone = 0
         self._rng = rng
         self.path = root / DATABASE
 
@@ -109,13 +110,17 @@ class Database:
             StoreError, RootError: nothing was changed.
         """
         self.transactions += 1
+        committed = False
         try:
             with write_transaction(self.conn, self.path):
                 yield
+            committed = True
         except UnicodeEncodeError as error:
             raise BadTextError from error
         except OverflowError as error:
             raise BadNumberError from error
+        finally:
+            self.undone += not committed
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -34,10 +34,11 @@ def submit_and_claim(
     now_ms: int,
     throttle: Callable[[], Throttle | None] = lambda: None,
     key_age_ms: Callable[[], int] = lambda: KEY_TTL_MS,
+    nothing_waits: bool = False,
 ) -> tuple[list[tuple[str, bool]], Claim]:
     """Insert single-step tasks and claim ready steps; return what each alone would return.
 
-    throttle: makes what holds for one claim. key_age_ms: as for ``insert_tasks``.
+    throttle: makes what holds for one claim. key_age_ms: as for ``insert_tasks``. nothing_waits: as for ``choose``.
     The caller holds the write transaction.
     """
     fresh: dict[Lane, list[Candidate]] = {}
@@ -52,7 +53,7 @@ def submit_and_claim(
     if held is not None and not all(map(is_plain, tasks)) and held.has_keyed():
         results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms, key_age_ms=key_age_ms)
         return results, claim(conn, slots, state, claimant, now_ms, throttle=throttle())
-    choice = choose(conn, slots, state, fresh, throttle=held)
+    choice = choose(conn, slots, state, fresh, throttle=held, nothing_waits=nothing_waits)
     picks = choice.planned.picks
     if len(tasks) == len(picks) == 1 and picks[0].row_id < 0 and is_plain(tasks[0]):
         return _submit_and_claim_one(

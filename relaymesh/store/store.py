@@ -65,6 +65,10 @@ class Store(Database):
 
     # Read once in each write transaction, and true until it ends: the cluster epoch, and the number of the rules.
     _state_of = -1
+    _state_version = (-1, -1)
+    remembers_state = False
+    """They stay true until another connection commits: so on one where only the methods of this class change them. It
+    costs less to ask whether one did than to read them, in the thread that everybody waits for."""
     _epoch_read = 0
     _rules_read = ""
     _latencies_kept = -1
@@ -153,12 +157,24 @@ class Store(Database):
         """Read the cluster epoch and, when they have changed, the rules: nobody else can change them meanwhile."""
         if self._state_of == self.transactions:
             return
+        if self.remembers_state:
+            # What a transaction read that was rolled back may have been its own.
+            version = (self.data_version(), self.undone)
+            if self._state_of >= 0 and version == self._state_version:
+                self._state_of = self.transactions
+                return
+            self._state_version = version
         state = dict(self.conn.execute(_STATE).fetchall())
         self._epoch_read = int(state["cluster_epoch"])
         version = state.get(RULES_STATE, "")
         if version != self._rules_read:
             self._rules, self._rules_read = load_rules(self.conn), version
         self._state_of = self.transactions
+
+    def nobody_else_since(self, data_version: int) -> bool:
+        """Return whether no other connection has committed since ``data_version``; within a write transaction."""
+        self._read_state()
+        return self.remembers_state and self._state_version[0] == data_version
 
     def rules(self) -> Rules:
         """Return the limits and pauses of the root; a read."""
@@ -241,8 +257,12 @@ class Store(Database):
         generation: int,
         token: str,
         now_ms: int,
+        nothing_waits: bool = False,
     ) -> tuple[list[tuple[str, bool]], Claim]:
-        """Store single-step tasks and claim ready steps, these or others; see ``submit`` and ``claim``."""
+        """Store single-step tasks and claim ready steps, these or others; see ``submit`` and ``claim``.
+
+        nothing_waits: the caller knows that no step is ready that these slots could have taken.
+        """
         self._expect_keys(tasks, now_ms)
         claimant = Claimant(node_id, generation, token, self._epoch())
         return submit_and_claim(
@@ -255,6 +275,7 @@ class Store(Database):
             now_ms=now_ms,
             throttle=lambda: self._throttle(node_id, now_ms),
             key_age_ms=self._key_age_ms,
+            nothing_waits=nothing_waits,
         )
 
     def render(self, row: ClaimedRow) -> Grant | tuple[LeaseRef, Failed]:

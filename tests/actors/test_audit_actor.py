@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from actors.address import Address
-from actors.audit import BATCH_ROWS, AuditActor, AuditDesk
+from actors.audit import BATCH_ROWS, UNMADE_MAX, AuditActor, AuditDesk
 from actors.mailbox import Overflow
 from relaymesh.audit import AuditTrail
 from relaymesh.store.root import create_layout
@@ -80,6 +80,30 @@ def test_rows_for_which_there_is_no_room_are_given_up_and_told_of(tmp_path: Path
     assert rows[0]["details"] == {"lost": 3, "since_ms": None, "cause": "overflow"}
     assert place.desk.lost == 3
     place.stop()
+
+
+def test_rows_that_are_made_later_keep_their_place(place: Place) -> None:
+    place.launch()
+    place.desk.offer(bodies(1, "a"))
+    assert place.desk.offer_later(2, lambda: bodies(2, "b"))
+    place.desk.offer(bodies(1, "c"))
+
+    place.flush()
+
+    assert [row["action"] for row in chain.rows(place.root)] == ["a", "b", "b", "c"]
+    place.stop()
+
+
+def test_only_so_many_rows_wait_to_be_made_and_they_count_as_rows(tmp_path: Path) -> None:
+    place = Place(tmp_path, rows_max=UNMADE_MAX)
+    taken = [place.desk.offer_later(1, lambda: bodies(1)) for _ in range(UNMADE_MAX)]
+
+    assert all(taken) and not place.desk.offer_later(1, lambda: bodies(1))
+    place.desk.offer(bodies(1))
+
+    assert place.desk.lost == 1
+    assert place.desk.take() == (bodies(UNMADE_MAX)[:1] * UNMADE_MAX, 1)
+    assert place.desk.offer_later(1, lambda: bodies(1))
 
 
 def test_what_was_collected_is_written_when_the_node_stops(place: Place) -> None:

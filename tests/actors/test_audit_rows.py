@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ class Desk:
 
     def offer(self, bodies: Sequence[str]) -> None:
         self.bodies += bodies
+
+    def offer_later(self, count: int, make: Callable[[], Sequence[str]]) -> bool:
+        self.bodies += make()
+        assert len(self.bodies) >= count
+        return True
 
     def died(self, last_heard_ms: int, now_ms: int) -> None:
         self.deaths.append((last_heard_ms, now_ms))

@@ -96,6 +96,7 @@ class PatientStoreActor(StoreActor):
         self._store.close()
         facts = self._facts
         self._store = self.store_class.open(facts.root, now_ms=self._needs.now_ms(), durability=facts.durability)
+        self._store.counts_later = self._store.remembers_state = True
 
     def receive(self, message: Any) -> None:
         if isinstance(message, Wait):
@@ -317,6 +318,18 @@ def test_a_submit_that_a_slot_waits_for_is_claimed_by_the_transaction_that_store
     assert desk.rows("SELECT s.status, t.status, lease_epoch FROM steps s JOIN tasks t USING(task_id)") == [
         ("RUNNING", "RUNNING", 1)
     ]
+
+
+def test_a_new_task_does_not_overtake_one_that_another_process_committed_without_a_word(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.tell(demand(0, 1))
+    desk.tell(PollStore())
+    desk.submit_from_another_process("older")
+
+    desk.submit("newer")
+
+    assert [grant.payload for grant in desk.claimed()] == ["older"]
 
 
 def test_what_a_claim_leaves_of_a_demand_stands(desk: Desk) -> None:

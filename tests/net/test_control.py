@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,9 +51,16 @@ def node(run: Path) -> Iterator[list[str]]:
         assert one.wait_ended(10)
 
 
-def key_of(run: Path) -> tuple[int, bytes]:
-    port, key = (run / "n.control").read_text().split()
-    return int(port), bytes.fromhex(key)
+def address_of(run: Path) -> tuple[Any, bytes]:
+    """Return where the node listens, in the form of ``multiprocessing.connection``, and its key."""
+    where, key = (run / "n.control").read_text().split()
+    return str(run / "n.socket") if where == "unix" else ("127.0.0.1", int(where)), bytes.fromhex(key)
+
+
+def connected(address: Any) -> Channel:
+    plain = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
+    plain.connect(address)
+    return Channel(plain)
 
 
 def test_a_message_is_answered_by_the_actor_it_is_for(run: Path, node: list[str]) -> None:
@@ -66,22 +74,22 @@ def test_a_message_is_answered_by_the_actor_it_is_for(run: Path, node: list[str]
 
 
 def test_any_program_that_speaks_the_form_of_multiprocessing_can_connect(run: Path, node: list[str]) -> None:
-    port, key = key_of(run)
+    address, key = address_of(run)
 
-    with multiprocessing.connection.Client(("127.0.0.1", port), authkey=key) as other:
+    with multiprocessing.connection.Client(address, authkey=key) as other:
         other.send_bytes(encode(Ping()))
 
         assert decode(other.recv_bytes()) == Refused("not_taken")
 
 
 def test_a_peer_without_the_key_is_not_heard(run: Path, node: list[str]) -> None:
-    port, _ = key_of(run)
-    peer = Channel(socket.create_connection(("127.0.0.1", port)))
+    address, _ = address_of(run)
+    peer = connected(address)
 
     assert not peer.prove_first(b"x" * 32)
 
     peer.close()
-    blunt = Channel(socket.create_connection(("127.0.0.1", port)))
+    blunt = connected(address)
     blunt.send_bytes(encode(Note("in")))
     blunt.recv_bytes()  # the challenge
     with pytest.raises((EOFError, OSError)):
@@ -112,6 +120,35 @@ def test_a_node_that_has_not_the_key_is_told_nothing(run: Path) -> None:
     assert heard == []
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
+def test_a_node_listens_beside_its_file_takes_what_a_killed_one_left_and_clears_up(run: Path) -> None:
+    former = socket.socket(socket.AF_UNIX)
+    former.bind(str(run / "n.socket"))
+    former.close()  # without a word: the file stays
+
+    listener = ControlListener(run, "n")
+
+    assert (run / "n.control").read_text().startswith("unix ")
+    assert stat.S_IMODE(os.stat(run / "n.socket").st_mode) == 0o600
+    listener.close()
+    assert not list(run.iterdir())
+
+
+def test_a_node_whose_folder_is_too_deep_for_a_unix_socket_listens_on_the_loopback_interface(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    actor, control = ControlActor(deep, "n", {}), Address("control")
+    actor.launch(control)
+    assert actor.wait_up(10)
+
+    answer = ControlClient(deep).ask(encode(Ping()))
+
+    assert answer is not None and decode(answer) == Refused("not_taken")
+    assert (deep / "n.control").read_text().split()[0].isdigit()
+    actor.finish()
+    assert actor.wait_ended(10)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="file modes are a POSIX notion")
 def test_only_its_owner_can_read_the_key(run: Path, node: list[str]) -> None:
     assert stat.S_IMODE(os.stat(run / "n.control").st_mode) == 0o600
@@ -121,8 +158,8 @@ def test_a_message_that_is_too_long_is_not_sent_and_one_that_comes_ends_the_conn
     run: Path, node: list[str]
 ) -> None:
     assert ControlClient(run).ask(bytes(CONTROL_BYTES_MAX + 1)) is None
-    port, key = key_of(run)
-    peer = Channel(socket.create_connection(("127.0.0.1", port)))
+    address, key = address_of(run)
+    peer = connected(address)
     assert peer.prove_first(key)
 
     peer._socket.sendall((CONTROL_BYTES_MAX + 1).to_bytes(4, "big"))
@@ -135,8 +172,8 @@ def test_a_message_that_is_too_long_is_not_sent_and_one_that_comes_ends_the_conn
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200) | st.binary(max_size=40).map(lambda tail: SubmitTasks.HEAD + tail))
 def test_bytes_of_any_kind_are_refused_and_the_next_peer_is_served(run: Path, node: list[str], data: bytes) -> None:
-    port, key = key_of(run)
-    peer = Channel(socket.create_connection(("127.0.0.1", port)))
+    address, key = address_of(run)
+    peer = connected(address)
     assert peer.prove_first(key)
 
     peer.send_bytes(data)
