@@ -7,6 +7,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py latency                          submit to result on an idle node, from another process
     scripts/bench.py backlog                          cost of a claim with a million finished and delayed tasks
     scripts/bench.py limits                           throughput with limits and rates against the same without
+    scripts/bench.py features                         throughput with audit, metrics, retention, limits against bare
     scripts/bench.py blocked                          a claim while 100,000 steps wait behind 1,000 used up keys
     scripts/bench.py history                          ten million finished tasks: claims, looks, and their removal
     scripts/bench.py dag                              a fan-out and a join
@@ -75,6 +76,17 @@ def limits(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     from bench import limits
 
     yield limits.run(
+        folder,
+        tasks=options.tasks or (300 if options.quick else 20_000),
+        rounds=options.rounds or (1 if options.quick else 5),
+        durability=options.durability,
+    )
+
+
+def features(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import features
+
+    yield features.run(
         folder,
         tasks=options.tasks or (300 if options.quick else 20_000),
         rounds=options.rounds or (1 if options.quick else 5),
@@ -193,6 +205,7 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         (latency, {"count": 200}),
         (backlog, {"finished": 100_000, "delayed": 100_000, "turns": 100}),
         (limits, {"tasks": 10_000, "rounds": 3}),
+        (features, {"tasks": 10_000, "rounds": 3}),
         (blocked, {"behind": 20, "turns": 100}),
         (history, {"finished": 100_000, "turns": 100, "looks": 10, "purged": 10_000}),
         (dag, {"rounds": 3}),
@@ -241,6 +254,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--delayed", type=int, help="[default: 1000000]")
     one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
     one = command("limits", limits)
+    one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
+    one.add_argument("--rounds", **rounds)
+    one = command("features", features)
     one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
     one.add_argument("--rounds", **rounds)
     one = command("blocked", blocked)

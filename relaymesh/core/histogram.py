@@ -51,7 +51,7 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
 
-    def add(self, value: float) -> None:
-        """Count one value; one that equals a bound is in the bucket below it."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def add(self, value: float, times: int = 1) -> None:
+        """Count one value, so many times; one that equals a bound is in the bucket below it."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times

@@ -18,7 +18,7 @@ from bench.setting import settings
 from bench.throughput import Load, Round, measure_node
 from relaymesh.client import Client
 
-__all__ = ["run"]
+__all__ = ["run", "set_limits"]
 
 RATIO_MIN = 0.9
 KEYS = 100
@@ -29,8 +29,8 @@ def run(folder: Path, *, tasks: int, rounds: int, durability: str) -> dict[str, 
     plain, keyed = Load(tasks, durability=durability), Load(tasks, durability=durability, keys=KEYS)
     measures: dict[str, Callable[[], Round]] = {
         "none": lambda: measure_node(folder, plain),
-        "limits": lambda: measure_node(folder, plain, _set_limits),
-        "keyed": lambda: measure_node(folder, keyed, _set_limits),
+        "limits": lambda: measure_node(folder, plain, set_limits),
+        "keyed": lambda: measure_node(folder, keyed, set_limits),
     }
     taken: dict[str, list[Round]] = {name: [] for name in measures}
     for number in range(rounds):
@@ -57,7 +57,8 @@ def run(folder: Path, *, tasks: int, rounds: int, durability: str) -> dict[str, 
     }
 
 
-def _set_limits(root: Path) -> None:
+def set_limits(root: Path) -> None:
+    """Set limits and rates on everything, far above what a node reaches."""
     with Client(root) as client:
         for scope, name in (("overall", ""), ("agent", "echo"), ("each-key", "")):
             client.set_limit(scope, name, max_concurrency=100_000, rate="1000000/s", burst=1_000_000)

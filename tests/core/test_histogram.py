@@ -34,3 +34,13 @@ def test_no_value_is_lost_and_each_is_at_most_the_bound_of_its_bucket(values: li
     assert sum(seen.counts) == len(values)
     for at, bound in enumerate(SECOND_BOUNDS):
         assert sum(seen.counts[: at + 1]) == sum(value <= bound for value in values)
+
+
+def test_a_value_that_came_several_times_counts_as_often() -> None:
+    once, together = Histogram((1.0, 2.0)), Histogram((1.0, 2.0))
+
+    for _ in range(3):
+        once.add(1.5)
+    together.add(1.5, 3)
+
+    assert (together.counts, together.total) == (once.counts, once.total)
