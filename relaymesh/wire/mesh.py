@@ -1,8 +1,8 @@
 """Messages about the mesh: where others may be, what became of members, and what of it goes to the store.
 
-    socket, timer ──DatagramsArrived, GossipWake──▶ gossip ──MembersChanged, MeshCheckpoint──▶ membership
-    membership ──WriteMembers──▶ store ──what changed──▶ membership
-    gossip ──GossipUp──▶ membership ──WriteMembers, and its answer──▶ membership ──BeginGossip──▶ gossip
+socket, timer ──DatagramsArrived, GossipWake──▶ gossip ──MembersChanged, MeshCheckpoint──▶ membership
+membership ──WriteMembers──▶ store ──what changed──▶ membership
+gossip ──GossipUp──▶ membership ──WriteMembers, and its answer──▶ membership ──BeginGossip──▶ gossip
 """
 
 from __future__ import annotations
