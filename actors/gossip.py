@@ -75,7 +75,7 @@ class Place:
 
     host, port: to bind to; the port is the first of ``gossip_socket.PORTS``. advertise: ``HOST:PORT`` or an address
     without a port, empty for where it is bound. label: of the mesh. seeded: peers were configured, so a node that
-    hears from none of those it knew is cut off.
+    hears from none of those it knew is cut off. seeds: addresses of them that need no looking up.
     """
 
     node_id: str
@@ -84,6 +84,7 @@ class Place:
     advertise: str
     label: str
     seeded: bool
+    seeds: tuple[str, ...] = ()
 
 
 class Speaking:
@@ -123,6 +124,7 @@ class GossipActor(Actor):
         self._membership = membership
         self._on_bound = on_bound
         self._hints = Hints()
+        self._hints.tell(0, Source.SEEDS, place.seeds, NEVER_NS)
         self._socket: GossipSocket | None = None
         self._tries = 0
         self._speaking: Speaking | None = None

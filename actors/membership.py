@@ -19,6 +19,7 @@ from actors.address import Address
 from actors.base import Actor
 from actors.reply import Reply
 from actors.store_needs import NodeFacts
+from relaymesh.core.mask import field_names
 from relaymesh.core.mesh.hint import PER_SOURCE_MAX, Source
 from relaymesh.core.mesh.member import State
 from relaymesh.core.setting_table import Settings
@@ -104,6 +105,7 @@ class MembershipActor(Actor):
         self._store = store
         self._gossip = gossip
         self._desk = desk
+        self._masked = field_names(facts.masked_fields)
         self._members: dict[str, MemberRow] = {}
         self._turn = 0
         # What the store has not been asked to write yet, or could not.
@@ -296,4 +298,5 @@ class MembershipActor(Actor):
         facts = self._facts
         details["observer"] = facts.node_id
         record = Record(action, "runtime", f"node/{node_id}", result, details)
-        self._desk.offer([body_of(record, namespace=facts.namespace, now_ms=self._needs.now_ms())])
+        now_ms = self._needs.now_ms()
+        self._desk.offer([body_of(record, namespace=facts.namespace, now_ms=now_ms, masked=self._masked)])

@@ -20,6 +20,7 @@ from actors.mailbox import Overflow
 from actors.membership import MembershipActor
 from actors.mesh_board import MeshBoard
 from actors.supervisor import Child, Supervisor
+from relaymesh.core.mesh.hint import normal_address
 from relaymesh.core.mesh.label import mesh_label
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.wire.mesh import OwnGeneration
@@ -87,6 +88,7 @@ class MeshPart:
             advertise=options.advertise,
             label=self._label,
             seeded=bool(options.seeds or options.seeds_file),
+            seeds=tuple(address for seed in options.seeds if (address := normal_address(seed)) is not None),
         )
         children = [
             Child(

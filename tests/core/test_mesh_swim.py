@@ -280,7 +280,7 @@ def test_a_round_trip_is_smoothed() -> None:
 
 
 def test_changed_settings_count_from_then_on() -> None:
-    a, b = pair()
+    a, _ = pair()
 
     a.retune(Tuning(dead_after_ns=2 * SECOND))
     now_ns = run(0, {A: a}, 12 * SECOND)
@@ -290,7 +290,7 @@ def test_changed_settings_count_from_then_on() -> None:
 
 
 def test_a_recovery_that_is_held_back_is_told_once() -> None:
-    a, b = pair()
+    a, _ = pair()
     run(0, {A: a}, 20 * SECOND)
     assert a.shown("b") is State.DEAD
     back = node("b", B, generation=2, seeds=(A,))
