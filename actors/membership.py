@@ -225,6 +225,7 @@ class MembershipActor(Actor):
         if self._order is not None:
             return
         own = (self._own, self._needs.current_generation())
+        suspect_after_ms = self._needs.settings().suspect_after_ms
         order = WriteMembers(
             self._facts.node_id,
             own[0] if own != self._own_written else None,
@@ -232,7 +233,8 @@ class MembershipActor(Actor):
             tuple(self._changed.values()),
             self._to_put_right() if checkpoint else (),
             tuple(self._heard.items()) if checkpoint else (),
-            min(_REFRESH_MS, self._needs.settings().suspect_after_ms // 3),
+            min(_REFRESH_MS, suspect_after_ms // 3),
+            suspect_after_ms,
             tuple(self._pruned),
             self._marks if checkpoint else b"",
             tuple((name, amount) for name, amount in self._counters.items() if amount),

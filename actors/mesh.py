@@ -2,8 +2,7 @@
 
     mesh (rest for one)
     ├── membership   what counts about members, and its way to the store
-    ├── gossip       the socket and the machine
-    └── seeds        the addresses that were configured; only when some were
+    └── gossip       the socket and the machine
 
 It hangs at the end of the node's tree, so that nothing is restarted because it crashes, and is stopped first, while the
 store still takes its last word.

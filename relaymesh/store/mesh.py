@@ -41,13 +41,16 @@ ON CONFLICT(node_id) DO UPDATE SET address=excluded.address, generation=excluded
     state=excluded.state, updated_at_ms=excluded.updated_at_ms
 WHERE (excluded.generation, excluded.version) >= (generation, version)
 """
-# A later run of a node of this root, which does not gossip or has not said so yet, is not what the mesh speaks of. And
-# LEFT is what a node says of itself: that nobody hears from it afterwards is no news.
+# Of a node of this root: a later run, which does not gossip or has not said so yet, is not what the mesh speaks of; one
+# that has left said so itself, and is back when it says that; and who writes no heartbeats is not alive for the root,
+# whoever hears it. Of others: that nobody hears from who has left is no news.
 _SHOW: Final = """
 UPDATE mesh_nodes SET status=?1, status_changed_at_ms=?2, updated_at_ms=max(?2, updated_at_ms+1)
-WHERE node_id=?3 AND status=?4 AND status<>?1 AND NOT (status='LEFT' AND ?1 IN ('SUSPECT','DEAD'))
-    AND (host IS NULL OR EXISTS (SELECT 1 FROM mesh_members m WHERE m.node_id=mesh_nodes.node_id
-        AND m.owner_generation=mesh_nodes.generation))
+WHERE node_id=?3 AND status=?4 AND status<>?1 AND (
+    host IS NULL AND NOT (status='LEFT' AND ?1 IN ('SUSPECT','DEAD'))
+    OR host IS NOT NULL AND status<>'LEFT' AND (?1<>'ALIVE' OR last_heartbeat_ms>=?2-?5)
+        AND EXISTS (SELECT 1 FROM mesh_members m WHERE m.node_id=mesh_nodes.node_id
+            AND m.owner_generation=mesh_nodes.generation))
 """
 _FOREIGN: Final = """
 INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, generation)
@@ -124,9 +127,9 @@ def write_members(conn: sqlite3.Connection, order: WriteMembers, *, now_ms: int)
         if known is None:
             turned.append((row.node_id, "", shown))
         else:
-            turned += _show(conn, row.node_id, shown, now_ms)
+            turned += _show(conn, row.node_id, shown, now_ms, order.silent_ms)
     for node_id, number in order.shown:
-        turned += _show(conn, node_id, State(number).name, now_ms)
+        turned += _show(conn, node_id, State(number).name, now_ms, order.silent_ms)
     if order.heard:
         conn.executemany(
             "UPDATE mesh_members SET rtt_us=?, heard_at_ms=?, heard_by=? WHERE node_id=?",
@@ -151,9 +154,11 @@ def write_members(conn: sqlite3.Connection, order: WriteMembers, *, now_ms: int)
     return tuple(turned)
 
 
-def _show(conn: sqlite3.Connection, node_id: str, shown: str, now_ms: int) -> list[tuple[str, str, str]]:
+def _show(
+    conn: sqlite3.Connection, node_id: str, shown: str, now_ms: int, silent_ms: int
+) -> list[tuple[str, str, str]]:
     row = conn.execute("SELECT status FROM mesh_nodes WHERE node_id=?", (node_id,)).fetchone()
     if row is None or row[0] == shown:
         return []
-    changed = conn.execute(_SHOW, (shown, now_ms, node_id, row[0])).rowcount
+    changed = conn.execute(_SHOW, (shown, now_ms, node_id, row[0], silent_ms)).rowcount
     return [(node_id, str(row[0]), shown)] if changed else []

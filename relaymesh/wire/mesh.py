@@ -24,7 +24,6 @@ __all__ = [
     "MembersWritten",
     "MeshCheckpoint",
     "OwnGeneration",
-    "SeedTick",
     "WriteMembers",
     "pack_marks",
     "unpack_marks",
@@ -80,11 +79,6 @@ class BeginGossip(Message, frozen=True):
     marks: bytes
 
 
-@message("gossip.seed_tick")
-class SeedTick(Message, frozen=True):
-    """Look at the file of seeds, and look host names up again."""
-
-
 @message("mesh.up")
 class GossipUp(Message, frozen=True):
     """The socket is bound, and others reach it at this address: a generation to speak as is asked for."""
@@ -133,7 +127,8 @@ class WriteMembers(Message, frozen=True):
     observer: the node that says so. own: its own record, and owner_generation that of its row; None when they are as
     they were. changed: members to be entered, with the state that counts. shown: ``(node id, state)`` of members whose
     row may say something else, to be put right; those of nodes of other roots count as heard now when they are alive
-    and older than ``refresh_ms``. heard: as in ``MeshCheckpoint``. counters: amounts to add, by name.
+    and older than ``refresh_ms``. silent_ms: a node of this root whose heartbeat is older is not put right to ALIVE.
+    heard: as in ``MeshCheckpoint``. counters: amounts to add, by name.
     """
 
     observer: str
@@ -143,6 +138,7 @@ class WriteMembers(Message, frozen=True):
     shown: tuple[tuple[str, int], ...]
     heard: tuple[tuple[str, int], ...]
     refresh_ms: int
+    silent_ms: int
     pruned: tuple[str, ...]
     marks: bytes
     counters: tuple[tuple[str, int], ...]

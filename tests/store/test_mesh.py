@@ -37,6 +37,7 @@ def order(*changed: MemberRow, **fields: Any) -> WriteMembers:
         "shown": (),
         "heard": (),
         "refresh_ms": 10_000,
+        "silent_ms": 30_000,
         "pruned": (),
         "marks": b"",
         "counters": (),
@@ -116,6 +117,29 @@ def test_who_has_left_is_not_called_dead_afterwards(database: Database) -> None:
 
     assert write(database, order(row("near", State.DEAD))) == ()
     assert status(database, "near") == "LEFT"
+
+
+def test_a_node_of_this_root_that_has_left_is_back_when_it_says_so_itself(database: Database) -> None:
+    register(database, "near", status="LEFT")
+    write(database, order(observer="near", own=row("near", State.LEFT), owner_generation=1))
+
+    assert write(database, order(row("near", State.ALIVE))) == ()
+    assert status(database, "near") == "LEFT"
+
+
+def test_a_node_of_another_root_that_had_left_is_back_when_the_mesh_says_so(database: Database) -> None:
+    write(database, order(row("far", State.LEFT)))
+
+    assert write(database, order(row("far", generation=2))) == (("far", "LEFT", "ALIVE"),)
+
+
+def test_a_node_of_this_root_without_heartbeats_is_not_put_right_to_alive(database: Database) -> None:
+    register(database, "near", status="DEAD")
+    write(database, order(observer="near", own=row("near"), owner_generation=1))
+    alive = order(shown=(("near", int(State.ALIVE)),))
+
+    assert write(database, alive, NOON + 30_001) == ()
+    assert write(database, alive, NOON + 30_000) == (("near", "DEAD", "ALIVE"),)
 
 
 def test_a_row_that_says_something_else_is_put_right(database: Database) -> None:
