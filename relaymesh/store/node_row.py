@@ -41,11 +41,14 @@ class NodeRow(msgspec.Struct, frozen=True):
 
 
 def live_nodes(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> list[NodeRow]:
-    """Return the nodes of the root that are alive: by their lock on this machine, by their heartbeat elsewhere."""
+    """Return the nodes of the root that are alive: by their lock on this machine, by their heartbeat elsewhere.
+
+    Members that are only known by gossip (no host, no agents) work on roots of their own, and are none of them.
+    """
     here = host_name()
     rows = conn.execute(
         "SELECT node_id, last_heartbeat_ms, host, agents FROM mesh_nodes WHERE status='ALIVE'"
-        " ORDER BY last_heartbeat_ms DESC LIMIT ?",
+        " AND (host IS NOT NULL OR agents IS NOT NULL) ORDER BY last_heartbeat_ms DESC LIMIT ?",
         (_NODES_MAX,),
     ).fetchall()
     live = []
