@@ -5,7 +5,7 @@
     mesh_marks     per node, the packets that it has seen
 
 A node of this root writes its own row of ``mesh_nodes`` (host, process, agents, heartbeat); what the others think of it
-goes into ``status``. Rows of nodes of other roots have no host.
+goes into ``status``. Rows of nodes of other roots have no host and the generation 0: they have never registered here.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ WHERE node_id=?3 AND status=?4 AND status<>?1 AND (
             AND m.owner_generation=mesh_nodes.generation))
 """
 _FOREIGN: Final = """
-INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, generation)
-VALUES (?1,?2,?3,?3,?3,?4)
-ON CONFLICT(node_id) DO UPDATE SET generation=max(generation, excluded.generation) WHERE host IS NULL
+INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms)
+VALUES (?1,?2,?3,?3,?3) ON CONFLICT(node_id) DO NOTHING
 """
 _REFRESH: Final = """
 UPDATE mesh_nodes SET last_heartbeat_ms=max(?1, last_heartbeat_ms), updated_at_ms=max(?1, updated_at_ms+1)
@@ -123,7 +122,7 @@ def write_members(conn: sqlite3.Connection, order: WriteMembers, *, now_ms: int)
         state, shown = State(row.state).name, State(row.shown).name
         conn.execute(_MEMBER, (row.node_id, row.address, row.generation, row.version, state, now_ms))
         known = conn.execute("SELECT 1 FROM mesh_nodes WHERE node_id=?", (row.node_id,)).fetchone()
-        conn.execute(_FOREIGN, (row.node_id, shown, now_ms, row.generation))
+        conn.execute(_FOREIGN, (row.node_id, shown, now_ms))
         if known is None:
             turned.append((row.node_id, "", shown))
         else:

@@ -43,12 +43,12 @@ class NodeRow(msgspec.Struct, frozen=True):
 def live_nodes(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> list[NodeRow]:
     """Return the nodes of the root that are alive: by their lock on this machine, by their heartbeat elsewhere.
 
-    Members that are only known by gossip (no host, no agents) work on roots of their own, and are none of them.
+    A member that has never registered as a node (a command sent its heartbeat, or somebody wrote its row) is none.
     """
     here = host_name()
     rows = conn.execute(
-        "SELECT node_id, last_heartbeat_ms, host, agents FROM mesh_nodes WHERE status='ALIVE'"
-        " AND (host IS NOT NULL OR agents IS NOT NULL) ORDER BY last_heartbeat_ms DESC LIMIT ?",
+        "SELECT node_id, last_heartbeat_ms, host, agents FROM mesh_nodes WHERE status='ALIVE' AND generation>0"
+        " ORDER BY last_heartbeat_ms DESC LIMIT ?",
         (_NODES_MAX,),
     ).fetchall()
     live = []

@@ -104,7 +104,8 @@ def members(conn: sqlite3.Connection, run: Path, rules: Rules, *, now_ms: int) -
     )
     here = host_name()
     rows = conn.execute(
-        "SELECT n.node_id, n.status, n.last_heartbeat_ms, n.status_changed_at_ms, n.generation, n.host, n.pid,"
+        "SELECT n.node_id, n.status, n.last_heartbeat_ms, n.status_changed_at_ms, coalesce(nullif(n.generation, 0),"
+        " m.generation, 0), n.host, n.pid,"
         " m.address, CASE WHEN n.status IN ('ALIVE','SUSPECT') THEN m.rtt_us END"
         " FROM mesh_nodes n LEFT JOIN mesh_members m ON m.node_id=n.node_id"
         " ORDER BY CASE n.status WHEN 'DEAD' THEN 0 WHEN 'SUSPECT' THEN 1 WHEN 'ALIVE' THEN 2 ELSE 3 END,"

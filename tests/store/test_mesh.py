@@ -70,8 +70,8 @@ def test_a_member_of_another_root_gets_a_row_with_the_word_that_counts(database:
     assert turned == (("far", "", "SUSPECT"),)
     assert database.conn.execute(
         "SELECT status, generation, host, status_changed_at_ms FROM mesh_nodes WHERE node_id='far'"
-    ).fetchone() == ("SUSPECT", 4, None, NOON)
-    assert database.conn.execute("SELECT state FROM mesh_members WHERE node_id='far'").fetchone() == ("ALIVE",)
+    ).fetchone() == ("SUSPECT", 0, None, NOON)
+    assert database.conn.execute("SELECT state, generation FROM mesh_members").fetchall() == [("ALIVE", 4)]
 
 
 def test_whose_write_changes_a_word_is_told_and_the_next_is_not(database: Database) -> None:
