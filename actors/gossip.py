@@ -178,7 +178,7 @@ class GossipActor(Actor):
                     " set gossipSharedSecret on all nodes"
                 )
             bound = GossipSocket(place.host, place.port, self._arrived, clock=self._timers.now_ns)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, ValueError) as error:  # the last: a name that is none
             self._not_bound(error)
             return
         try:
