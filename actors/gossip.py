@@ -55,6 +55,7 @@ log = logging.getLogger("relaymesh.gossip")
 
 BEAT_NS: Final = SECOND
 CHECKPOINT_NS: Final = 5 * SECOND
+EARLY_NS: Final = 200 * MS
 BATCH_MAX: Final = 64
 """Datagrams that are handled before anything else gets its turn."""
 BIND_NS: Final = (SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 30 * SECOND)
@@ -277,7 +278,9 @@ class GossipActor(Actor):
             self._timer(due_ns if due_ns <= self._beat_at_ns + BEAT_NS else self._beat_at_ns)
 
     def _timer(self, at_ns: int) -> None:
-        if at_ns < self._timer_at_ns:  # one that comes early is harmless
+        # One that comes early is harmless, but a wake-up costs more than to set it anew: most probes are answered long
+        # before their timeout.
+        if at_ns < self._timer_at_ns or at_ns > self._timer_at_ns + EARLY_NS:
             self._timer_at_ns = at_ns
             self._timers.after(max(0, at_ns - self._timers.now_ns()), self.address, GossipWake(), key="wake")
 

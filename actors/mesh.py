@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MeshPart"]
 
+SWEEP_NS = 10_000_000_000
+"""A wake-up a second less for a node that has nothing to do; what dies without a word here does no harm for so long."""
+
 
 class MeshPart:
     """See the module. settings: returns those that hold now."""
@@ -52,8 +55,9 @@ class MeshPart:
         current_generation: Callable[[], int],
         now_ms: Callable[[], int],
         intensity: Intensity,
+        on_news: Callable[[], object],
     ) -> None:
-        self.board = MeshBoard()
+        self.board = MeshBoard(on_news)
         self.settings = settings
         self.current_generation = current_generation
         self.now_ms = now_ms
@@ -98,7 +102,13 @@ class MeshPart:
         ]
         return Child(
             self._branch,
-            lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=self._intensity),
+            lambda: Supervisor(
+                children,
+                timers,
+                strategy=Strategy.REST_FOR_ONE,
+                intensity=self._intensity,
+                sweep_ns=SWEEP_NS,
+            ),
             stop_within_s=3.0,
         )
 

@@ -1,12 +1,15 @@
 """What the mesh lets the rest of the node know: replaced as a whole by the GossipActor, read by anybody.
 
     GossipActor ──every second──▶ MeshBoard ◀── may this node work? (``verdict``)      ◀── report of the node, health
+                                      └──when it is news──▶ the report of the node is written at once
 
 ``verdict`` is that of ``relaymesh.core.mesh.liveness``: fresh echoes of others, lag of the loop, and whether another
 live node has this node's id. Without a mesh nobody says that a node may not work.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from relaymesh.core.mesh.liveness import Verdict
 from relaymesh.wire.node_report import MeshReport
@@ -15,10 +18,29 @@ __all__ = ["MeshBoard"]
 
 
 class MeshBoard:
-    """See the module. problem: why there is no socket, or empty. address: where others reach it, or empty."""
+    """See the module. problem: why there is no socket, or empty. address: where others reach it, or empty.
 
-    def __init__(self) -> None:
+    on_news: called in the thread of the GossipActor when the report says something that people wait for.
+    """
+
+    def __init__(self, on_news: Callable[[], object] = lambda: None) -> None:
         self.verdict = Verdict(True)
         self.address = ""
         self.problem = ""
-        self.report = MeshReport()
+        self._on_news = on_news
+        self._report = MeshReport()
+
+    @property
+    def report(self) -> MeshReport:
+        """What the node says about its mesh in its report."""
+        return self._report
+
+    @report.setter
+    def report(self, report: MeshReport) -> None:
+        former, self._report = self._report, report
+        if _news(former) != _news(report):
+            self._on_news()
+
+
+def _news(report: MeshReport) -> tuple[object, ...]:
+    return (report.address, report.problem, report.pause, report.live)

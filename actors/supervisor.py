@@ -63,7 +63,8 @@ class Child:
 class Supervisor(Actor):
     """Children in start order, and what to do when one of them ends.
 
-    timers: brings the sweep for threads that died without a word, and the end of a backoff.
+    timers: brings the sweep for threads that died without a word, and the end of a backoff. sweep_ns: between two
+        sweeps; how long such a death may go unnoticed.
 
     Raises:
         ValueError: two children have one name.
@@ -79,10 +80,12 @@ class Supervisor(Actor):
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity = supervision.INTENSITY,
         backoff: Backoff = supervision.BACKOFF,
+        sweep_ns: int = SWEEP_NS,
     ) -> None:
         super().__init__()
         self.children = {child.name: child for child in children}
         self._timers = timers
+        self._sweep_ns = sweep_ns
         self._machine = supervision.Supervision(
             [ChildSpec(child.name, child.restart) for child in children],
             strategy=strategy,
@@ -96,7 +99,7 @@ class Supervisor(Actor):
         self.settled = threading.Event()  # no child waits for its start
 
     def started(self) -> None:
-        self._timers.every(SWEEP_NS, self.address, Sweep(), key="sweep")
+        self._timers.every(self._sweep_ns, self.address, Sweep(), key="sweep")
         self._handle(supervision.Begin())
 
     def receive(self, message: ChildEnded | Sweep | Woke) -> None:

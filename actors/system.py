@@ -92,6 +92,7 @@ from relaymesh.wire.store import (
     DrainQueue,
     FinishedStep,
     LeaseRef,
+    ObserveTick,
     QueueDrained,
     StoreAnswer,
     SubmitTasks,
@@ -483,6 +484,7 @@ class Node:
             current_generation=self.current_generation,
             now_ms=self.now_ms,
             intensity=INTENSITY,
+            on_news=lambda: self.addresses["observer"].tell(ObserveTick()),
         )
 
     def _inbox(self) -> list[Child]:

@@ -54,7 +54,8 @@ def wait_live(site: Site, node_id: str, live: int) -> None:
 
 def audited(site: Site, action: str) -> list[dict[str, Any]]:
     with site.client() as client:
-        return [entry.details | {"node": entry.resource} for entry in client.audit_query(action=action)]
+        entries = [json.loads(line) for line in client.audit_query(action=action)]
+    return [entry["details"] | {"node": entry["resource"]} for entry in entries]
 
 
 def runs_a_task(site: Site) -> bool:
