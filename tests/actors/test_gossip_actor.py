@@ -93,13 +93,15 @@ class Bench:
 class Partner:
     """Another node, moved by the test."""
 
-    def __init__(self, seed: str, *, node_id: str = "b", secret: str = "s", generation: int = 1) -> None:
+    def __init__(
+        self, seed: str, *, node_id: str = "b", secret: str = "s", generation: int = 1, label: str = LABEL
+    ) -> None:
         self.socket = GossipSocket("127.0.0.1", 0, lambda: True)
         self.membership = Membership(
             Member(node_id, self.socket.address, generation, 0, State.ALIVE), Tuning(), random.Random(1), 0, (seed,)
         )
-        self._sealer = Sealer(ring(secret), LABEL, node_id)
-        self._opener = Opener(ring(secret), LABEL, self.socket.address)
+        self._sealer = Sealer(ring(secret), label, node_id)
+        self._opener = Opener(ring(secret), label, self.socket.address)
 
     def wake(self, now_ns: int) -> None:
         self._send(self.membership.wake(now_ns))
@@ -201,6 +203,21 @@ def test_who_has_another_secret_is_counted_and_not_answered(bench: Bench) -> Non
 
     assert eventually(refused)
     assert stranger.hear(0) == []
+    assert bench.board.report.live == 0
+    stranger.socket.close()
+
+
+def test_a_mesh_of_another_name_is_not_heard(bench: Bench) -> None:
+    stranger = Partner(bench.board.address, label="another")
+    bench.begin()
+
+    stranger.wake(0)
+
+    def refused() -> bool:
+        bench.advance(SECOND)
+        return bench.board.report.refused.get("malformed", 0) >= 1
+
+    assert eventually(refused)
     assert bench.board.report.live == 0
     stranger.socket.close()
 
