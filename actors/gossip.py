@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, assert_never
 
@@ -114,16 +114,13 @@ class GossipActor(Actor):
         needs: GossipNeeds,
         timers: Timers,
         membership: Address,
-        on_bound: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """on_bound: called in this actor's thread with the address that others reach it at."""
         super().__init__()
         self._place = place
         self._board = board
         self._needs = needs
         self._timers = timers
         self._membership = membership
-        self._on_bound = on_bound
         self._hints = Hints()
         self._hints.tell(0, Source.SEEDS, place.seeds, NEVER_NS)
         self._socket: GossipSocket | None = None
@@ -192,7 +189,6 @@ class GossipActor(Actor):
         log.info(
             "gossip of %s is bound to %s, others reach it at %s", place.node_id, bound.address, self._board.address
         )
-        self._on_bound(self._board.address)
         self._ask_for_generation()
 
     def _not_bound(self, error: Exception) -> None:

@@ -215,7 +215,7 @@ class MembershipActor(Actor):
             self._pruned[node_id] = None
         self._counters["membership_recovery_suppressed"] += len(held_back)
         for row in held_back[:_HELD_MAX]:
-            details = {"previous_status": State(row.shown).name, "current_status": State(row.shown).name}
+            details: dict[str, object] = dict.fromkeys(("previous_status", "current_status"), State(row.shown).name)
             self._record("membership.recovery.suppressed", row.node_id, "suppressed", details)
 
     def _flush(self, *, checkpoint: bool = False) -> None:

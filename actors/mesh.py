@@ -18,7 +18,7 @@ from actors.gossip import GossipActor, Place
 from actors.mailbox import Overflow
 from actors.membership import MembershipActor
 from actors.mesh_board import MeshBoard
-from actors.supervisor import Child, Supervisor
+from actors.supervisor import SLOW_SWEEP_NS, Child, Supervisor
 from relaymesh.core.mesh.hint import normal_address
 from relaymesh.core.mesh.label import mesh_label
 from relaymesh.core.supervision import Intensity, Strategy
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from relaymesh.node import GossipOptions
 
 __all__ = ["MeshPart"]
-
-SWEEP_NS = 10_000_000_000
-"""A wake-up a second less for a node that has nothing to do; what dies without a word here does no harm for so long."""
 
 
 class MeshPart:
@@ -107,7 +104,7 @@ class MeshPart:
                 timers,
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=self._intensity,
-                sweep_ns=SWEEP_NS,
+                sweep_ns=SLOW_SWEEP_NS,
             ),
             stop_within_s=3.0,
         )

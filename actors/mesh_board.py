@@ -21,14 +21,31 @@ class MeshBoard:
     """See the module. problem: why there is no socket, or empty. address: where others reach it, or empty.
 
     on_news: called in the thread of the GossipActor when the report says something that people wait for.
+    on_verdict: the same for each change of the verdict; where to be told whether the node may work.
     """
 
-    def __init__(self, on_news: Callable[[], object] = lambda: None) -> None:
-        self.verdict = Verdict(True)
+    def __init__(
+        self,
+        on_news: Callable[[], object] = lambda: None,
+        on_verdict: Callable[[Verdict], object] = lambda _: None,
+    ) -> None:
         self.address = ""
         self.problem = ""
         self._on_news = on_news
+        self._on_verdict = on_verdict
         self._report = MeshReport()
+        self._verdict = Verdict(True)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether this node may work, and if not, why: read by anybody, at any time."""
+        return self._verdict
+
+    @verdict.setter
+    def verdict(self, verdict: Verdict) -> None:
+        former, self._verdict = self._verdict, verdict
+        if former != verdict:
+            self._on_verdict(verdict)
 
     @property
     def report(self) -> MeshReport:

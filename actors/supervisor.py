@@ -23,11 +23,13 @@ from relaymesh.core.supervision import Backoff, ChildSpec, Intensity, Restart, S
 from relaymesh.wire import codec
 from relaymesh.wire.kernel import ChildEnded, Sweep, Woke
 
-__all__ = ["Child", "GaveUpError", "Supervisor"]
+__all__ = ["SLOW_SWEEP_NS", "Child", "GaveUpError", "Supervisor"]
 
 log = logging.getLogger("relaymesh.actors")
 
 SWEEP_NS = 1_000_000_000
+# For a branch whose silent end does no harm for so long: a wake-up a second less for a node that has nothing to do.
+SLOW_SWEEP_NS = 10_000_000_000
 # How often a start that takes its time looks whether it is still wanted.
 START_POLL_S = 0.1
 # Even when the grace time is over, each child gets this long to notice.

@@ -151,7 +151,12 @@ def up(
     log_level: str,
     log_file: str | None,
     otlp_endpoint: str | None,
-    **mesh: Any,
+    gossip: bool,
+    gossip_bind: str,
+    gossip_port: int,
+    advertise: str,
+    seeds: tuple[str, ...],
+    seeds_file: str | None,
 ) -> int:
     """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time and gives the
     others back. A second Ctrl-C stops it at once; nothing is lost either way.
@@ -167,7 +172,7 @@ def up(
         agents=agent_sources,
         grace_ms=grace_ms or None,
         otlp_endpoint=otlp_endpoint or None,
-        gossip=_gossip(**mesh),
+        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file) if gossip else None,
     )
     with _start_log(log_format, log_level, log_file):
         running = call.doors.start(options)
@@ -228,7 +233,12 @@ def worker(
     log_level: str,
     log_file: str | None,
     otlp_endpoint: str | None,
-    **mesh: Any,
+    gossip: bool,
+    gossip_bind: str,
+    gossip_port: int,
+    advertise: str,
+    seeds: tuple[str, ...],
+    seeds_file: str | None,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
     as `up` does. Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a
@@ -251,7 +261,7 @@ def worker(
         maintenance=maintenance,
         settings_reload_ms=settings_reload_ms,
         otlp_endpoint=otlp_endpoint or None,
-        gossip=None if once else _gossip(**mesh),
+        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file) if gossip and not once else None,
     )
     with _start_log(log_format, log_level, log_file):
         if not once:
@@ -328,23 +338,13 @@ def benchmark_run(
     return 1 if outcome.timed_out else 0
 
 
-def _gossip(
-    *,
-    gossip: bool,
-    gossip_bind: str,
-    gossip_port: int,
-    advertise: str,
-    seeds: tuple[str, ...],
-    seeds_file: str | None,
-) -> GossipOptions | None:
-    """Return how the node finds others, None for not at all."""
+def _gossip(bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_file: str | None) -> GossipOptions:
+    """Return how the node finds others."""
     from relaymesh.node import GossipOptions
 
-    if not gossip:
-        return None
     return GossipOptions(
-        bind=gossip_bind.strip() or "127.0.0.1",
-        port=gossip_port,
+        bind=bind.strip() or "127.0.0.1",
+        port=port,
         advertise=advertise,
         seeds=seeds,
         seeds_file=Path(os.path.abspath(seeds_file)) if seeds_file else None,

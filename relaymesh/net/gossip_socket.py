@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import logging
 import select
 import socket
 import sys
@@ -27,8 +26,6 @@ from relaymesh.core.mesh.guard import Gate
 from relaymesh.core.mesh.hint import normal_address
 
 __all__ = ["BYTES_MAX", "PORT", "PORTS", "QUEUE_MAX", "GossipSocket", "advertised_address", "is_loopback"]
-
-log = logging.getLogger("relaymesh.gossip")
 
 PORT: Final = 17_888
 PORTS: Final = 32
@@ -63,6 +60,7 @@ class GossipSocket:
         self._queue: deque[tuple[str, bytes]] = deque(maxlen=QUEUE_MAX)
         self._told = False
         self._closed = False
+        self._failure = ""
         self._socket, self._dual = _bind(host, port)
         self._six = self._socket.family == socket.AF_INET6
         self.address = _text(self._socket.getsockname())
@@ -74,7 +72,11 @@ class GossipSocket:
         """Return up to so many datagrams and where they came from, the newest first.
 
         The bytes are as they came. When there are none left the next arrival is told of.
+
+        Raises OSError when the socket can no longer be read.
         """
+        if self._failure:
+            raise OSError(self._failure)
         taken: list[tuple[str, bytes]] = []
         queue = self._queue
         while queue and len(taken) < most:
@@ -117,13 +119,16 @@ class GossipSocket:
 
     def _read(self) -> None:
         try:
-            while not self._closed:
+            while True:
                 ready, _, _ = select.select([self._socket, self._waiter], [], [])
-                if not self._closed and self._socket in ready:
+                if self._closed:
+                    return
+                if self._socket in ready:
                     self._drain()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             if not self._closed:
-                log.exception("the gossip socket at %s can no longer be read", self.address)
+                self._failure = f"the gossip socket at {self.address} can no longer be read: {error}"
+                self._tell()
 
     def _drain(self) -> None:
         counts, queue = self.counts, self._queue

@@ -89,7 +89,10 @@ def load_known(conn: sqlite3.Connection, node_id: str) -> Known:
     ).fetchall()
     return Known(
         generation=int(own[0]) if own is not None else 0,
-        members=tuple(MemberRow(*row, int(State.ALIVE), int(State.ALIVE)) for row in rows),
+        members=tuple(
+            MemberRow(other, address, generation, version, int(State.ALIVE), int(State.ALIVE))
+            for other, address, generation, version in rows
+        ),
         marks=bytes(marks[0]) if marks is not None else b"",
     )
 

@@ -47,13 +47,18 @@ class Bench:
         self.held = Settings(gossip_shared_secret=secret)
         self.ring = ring(secret)
         self.leaves = True
-        self.board = MeshBoard()
+        self.news = 0
+        self.verdicts: list[bool] = []
+        self.board = MeshBoard(self._is_news, lambda verdict: self.verdicts.append(verdict.alive))
         self.timers = ManualTimers()
         self.membership, self.address = Address("membership"), Address("gossip")
         place = Place("a", host, port, "", LABEL, seeded)
         self.actor = GossipActor(place, self.board, self, self.timers, self.membership)
         self.actor.launch(self.address)
         assert self.actor.wait_up(PATIENCE_S)
+
+    def _is_news(self) -> None:
+        self.news += 1
 
     # GossipNeeds.
 
@@ -325,8 +330,20 @@ def test_a_node_with_seeds_that_hears_from_nobody_it_knew_is_not_fit_to_work() -
 
     assert not bench.board.verdict.alive
     assert "it is cut off" in bench.board.verdict.reason
+    assert bench.verdicts == [False]
     bench.actor.halt()
     assert bench.actor.wait_ended(PATIENCE_S)
+
+
+def test_what_people_wait_for_is_told_once(bench: Bench, partner: Partner) -> None:
+    bench.begin()
+    bench.advance(SECOND)
+    before = bench.news
+
+    meet(bench, partner)
+    bench.advance(5 * SECOND)
+
+    assert bench.news == before + 1
 
 
 def test_a_node_without_seeds_is_never_cut_off(bench: Bench, partner: Partner) -> None:

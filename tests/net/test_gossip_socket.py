@@ -177,6 +177,18 @@ def test_a_closed_socket_gives_its_port_back(ends: list[End]) -> None:
     assert again.socket.address == address
 
 
+def test_a_socket_that_was_taken_away_says_so_instead_of_staying_silent(ends: list[End]) -> None:
+    end = End()
+    ends.append(end)
+
+    end.socket._socket.close()  # as a program does that closes descriptors that are not its own
+    end.socket._waker.send(b"0")
+    end.wait("told", 1)
+
+    with pytest.raises(OSError, match="can no longer be read"):
+        end.socket.take(1)
+
+
 def test_an_address_of_the_other_family_is_not_sent_to(ends: list[End]) -> None:
     end = End()
     ends.append(end)
