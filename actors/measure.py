@@ -19,6 +19,7 @@ from relaymesh.wire.node_report import (
     ActorReport,
     AgentReport,
     Distribution,
+    MeshReport,
     NodeReport,
 )
 from relaymesh.wire.store import FinishedStep
@@ -73,6 +74,7 @@ class Measures:
         host: str,
         pid: int,
         now_ms: int,
+        mesh: MeshReport | None = None,
     ) -> NodeReport:
         """Return the report of the node. actors: by name; those that are numbered are counted together."""
         kinds: dict[str, list[MetricsSnapshot]] = {}
@@ -98,6 +100,7 @@ class Measures:
             commit_seconds=_distribution(self._commit_seconds),
             commit_writes=_distribution(self._commit_writes),
             commits_failed=self._commits_failed,
+            mesh=mesh,
         )
 
     def _agent(self, agent_id: str) -> _Agent:

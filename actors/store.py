@@ -29,9 +29,11 @@ from relaymesh.store.alert import save_alerts
 from relaymesh.store.claim import Claim, Slots
 from relaymesh.store.counter import LOW_STARVATION
 from relaymesh.store.error import StoreDefectError
+from relaymesh.store.mesh import write_members
 from relaymesh.store.payload import Stored
 from relaymesh.store.store import Store
 from relaymesh.store.submit import is_direct
+from relaymesh.wire.mesh import WriteMembers
 from relaymesh.wire.store import (
     AttemptLost,
     Claimed,
@@ -105,6 +107,7 @@ class StoreActor(Actor):
         | RunMaintenance
         | VerifyLeases
         | WriteAlerts
+        | WriteMembers
     )
 
     def __init__(
@@ -211,6 +214,8 @@ class StoreActor(Actor):
                 batch.maintenance.append((message, self.reply_later()))
             case WriteAlerts():
                 batch.alerts.append((message, self.reply_later()))
+            case WriteMembers():
+                batch.members.append((message, self.reply_later()))
             case TakeOver():
                 batch.take_over = True
             case VerifyLeases(leases):
@@ -279,7 +284,7 @@ class StoreActor(Actor):
     # The transaction.
 
     def _flush(self) -> None:
-        asked = self._batch.submits or self._batch.maintenance or self._batch.alerts
+        asked = self._batch.submits or self._batch.maintenance or self._batch.alerts or self._batch.members
         if not asked and self._retry_at_ns > self._timers.now_ns():
             return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
         batch = self._batch
@@ -424,6 +429,8 @@ class StoreActor(Actor):
                 store.conn, alerts.states, over_version=alerts.over_version, fired=alerts.fired, now_ms=now_ms
             )
             done.answers.append((reply, taken))
+        for members, reply in batch.members:
+            done.answers.append((reply, write_members(store.conn, members, now_ms=now_ms)))
         if due:
             store.promote_due(now_ms=now_ms, limit=PROMOTE_MAX)
             audit.fired(store.fire_due(now_ms=now_ms))
@@ -645,7 +652,7 @@ class StoreActor(Actor):
         self._rest(error, "refused a commit")
         for _, reply in batch.submits:
             reply.fail(error)
-        for _, reply in (*batch.maintenance, *batch.alerts):
+        for _, reply in (*batch.maintenance, *batch.alerts, *batch.members):
             reply.fail(error)
         for renewal in batch.renewals:
             self._lease.tell(Renewed((), (), renewal.asked_at_ns, failed=True))
@@ -668,7 +675,7 @@ class StoreActor(Actor):
                 self._commit(part)
             return
         log.error("a write cannot be made and is left out (%s): %s", error.code, error)
-        for _, reply in (*batch.submits, *batch.maintenance, *batch.alerts):
+        for _, reply in (*batch.submits, *batch.maintenance, *batch.alerts, *batch.members):
             reply.fail(error)
         for step in batch.finished:
             if step.report.code != error.code:

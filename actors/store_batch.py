@@ -8,6 +8,7 @@ from typing import Any
 from actors.address import Address
 from actors.reply import Reply
 from relaymesh.store.claim import Claim
+from relaymesh.wire.mesh import WriteMembers
 from relaymesh.wire.store import (
     AttemptLost,
     AttemptSpent,
@@ -38,6 +39,7 @@ class Batch:
     nodes: list[WriteNode] = field(default_factory=list)
     maintenance: list[tuple[RunMaintenance, Reply]] = field(default_factory=list)
     alerts: list[tuple[WriteAlerts, Reply]] = field(default_factory=list)
+    members: list[tuple[WriteMembers, Reply]] = field(default_factory=list)
     take_over: bool = False
 
     def split(self) -> list[Batch]:
@@ -51,6 +53,7 @@ class Batch:
         parts += [Batch(nodes=[message]) for message in self.nodes]
         parts += [Batch(maintenance=[entry]) for entry in self.maintenance]
         parts += [Batch(alerts=[entry]) for entry in self.alerts]
+        parts += [Batch(members=[entry]) for entry in self.members]
         return parts + ([Batch(take_over=True)] if self.take_over else [])
 
     @property
@@ -66,6 +69,7 @@ class Batch:
             or self.nodes
             or self.maintenance
             or self.alerts
+            or self.members
             or self.take_over
         )
 
@@ -82,6 +86,7 @@ class Batch:
             + len(self.nodes)
             + len(self.maintenance)
             + len(self.alerts)
+            + len(self.members)
             + self.take_over
         )
 

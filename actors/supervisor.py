@@ -23,11 +23,13 @@ from relaymesh.core.supervision import Backoff, ChildSpec, Intensity, Restart, S
 from relaymesh.wire import codec
 from relaymesh.wire.kernel import ChildEnded, Sweep, Woke
 
-__all__ = ["Child", "GaveUpError", "Supervisor"]
+__all__ = ["SLOW_SWEEP_NS", "Child", "GaveUpError", "Supervisor"]
 
 log = logging.getLogger("relaymesh.actors")
 
 SWEEP_NS = 1_000_000_000
+# For a branch whose silent end does no harm for so long: a wake-up a second less for a node that has nothing to do.
+SLOW_SWEEP_NS = 10_000_000_000
 # How often a start that takes its time looks whether it is still wanted.
 START_POLL_S = 0.1
 # Even when the grace time is over, each child gets this long to notice.
@@ -63,7 +65,8 @@ class Child:
 class Supervisor(Actor):
     """Children in start order, and what to do when one of them ends.
 
-    timers: brings the sweep for threads that died without a word, and the end of a backoff.
+    timers: brings the sweep for threads that died without a word, and the end of a backoff. sweep_ns: between two
+        sweeps; how long such a death may go unnoticed.
 
     Raises:
         ValueError: two children have one name.
@@ -79,10 +82,12 @@ class Supervisor(Actor):
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity = supervision.INTENSITY,
         backoff: Backoff = supervision.BACKOFF,
+        sweep_ns: int = SWEEP_NS,
     ) -> None:
         super().__init__()
         self.children = {child.name: child for child in children}
         self._timers = timers
+        self._sweep_ns = sweep_ns
         self._machine = supervision.Supervision(
             [ChildSpec(child.name, child.restart) for child in children],
             strategy=strategy,
@@ -96,7 +101,7 @@ class Supervisor(Actor):
         self.settled = threading.Event()  # no child waits for its start
 
     def started(self) -> None:
-        self._timers.every(SWEEP_NS, self.address, Sweep(), key="sweep")
+        self._timers.every(self._sweep_ns, self.address, Sweep(), key="sweep")
         self._handle(supervision.Begin())
 
     def receive(self, message: ChildEnded | Sweep | Woke) -> None:

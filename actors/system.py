@@ -17,7 +17,8 @@
     ├── control       messages from other processes
     ├── observer      the node's report, and the alerts of the root
     ├── retention     removes what is old
-    └── reseal        encrypts anew after a rotation of the keys
+    ├── reseal        encrypts anew after a rotation of the keys
+    └── mesh          finds other nodes, and notices when they are gone; not without gossip (actors/mesh.py)
 
 When a child crashes, it and all behind it are started anew. A new queue takes over with a new generation, which fences
 every step that the node ran; when only what is behind the queue was restarted, it gives back what the workers held. So
@@ -91,6 +92,7 @@ from relaymesh.wire.store import (
     DrainQueue,
     FinishedStep,
     LeaseRef,
+    ObserveTick,
     QueueDrained,
     StoreAnswer,
     SubmitTasks,
@@ -98,6 +100,7 @@ from relaymesh.wire.store import (
 )
 
 if TYPE_CHECKING:
+    from actors.mesh import MeshPart
     from relaymesh.otel import Tracing
     from relaymesh.wire.audit import Record
 
@@ -195,6 +198,7 @@ class Node:
         self._trail = AuditTrail(root, namespace, masked_fields=self._settings.audit_masked_fields)
         self._desk = AuditDesk(self.addresses["audit"])
         self._slots: dict[str, WorkerSlot] = {}
+        self.mesh = self._mesh()
         self._trail.record_many(load_records(registry))
         self._start()
 
@@ -247,6 +251,8 @@ class Node:
     def generation(self, number: int) -> None:
         """The store has given us this generation."""
         self._generation = number
+        if self.mesh is not None:
+            self.mesh.generation(number)
 
     def current_generation(self) -> int:
         """Return the generation, 0 before the first."""
@@ -289,6 +295,7 @@ class Node:
             host=self.facts.host,
             pid=self.facts.pid,
             now_ms=_now_ms(),
+            mesh=self.mesh.board.report if self.mesh is not None else None,
         )
 
     def targets(self) -> Levels:
@@ -453,12 +460,32 @@ class Node:
             Child(at["observer"], lambda: ObserverActor(self.facts, self, timers, at["store"])),
             Child(at["retention"], lambda: RetentionActor(self.facts, self, timers, self._settings)),
             Child(at["reseal"], lambda: ResealActor(self.facts, self, timers)),
+            *([self.mesh.child()] if self.mesh is not None else []),
         ]
         self.tree = Tree(
             lambda: Supervisor(children, timers, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
             on_give_up=self._gave_up,
         )
         return self.tree.start(_START_S)
+
+    def _mesh(self) -> MeshPart | None:
+        """Return the part that is in a mesh; without gossip none of it is loaded."""
+        if self._options.gossip is None:
+            return None
+        from actors.mesh import MeshPart
+
+        return MeshPart(
+            self._options.gossip,
+            self.facts,
+            self._timers,
+            self.addresses["store"],
+            self._desk,
+            settings=lambda: self._settings,
+            current_generation=self.current_generation,
+            now_ms=self.now_ms,
+            intensity=INTENSITY,
+            on_news=lambda: self.addresses["observer"].tell(ObserveTick()),
+        )
 
     def _inbox(self) -> list[Child]:
         """Return the child that takes in files; a node for a single step leaves that to others."""
@@ -541,6 +568,8 @@ class Node:
         with contextlib.suppress(ActorError):  # the node ends either way; peers then learn of it from its lock
             facts = self.facts
             self.addresses["store"].tell(WriteNode(facts.node_id, self._generation, "LEFT", facts.agents))
+        if self.mesh is not None:
+            self.mesh.leave()
         self._finish(exit_status=0, orderly=True)
 
     def _gave_up(self, reason: str) -> None:

@@ -23,7 +23,7 @@ from relaymesh.agents.decorate import SPEC_ATTRIBUTE
 from relaymesh.agents.module import import_source
 from relaymesh.client import Client
 from relaymesh.errors import AgentLoadError
-from relaymesh.node import Builder, NodeOptions, RunningNode, start
+from relaymesh.node import Builder, GossipOptions, NodeOptions, RunningNode, start
 
 if TYPE_CHECKING:
     from relaymesh.wire.store import StoreAnswer, SubmitTasks
@@ -39,6 +39,7 @@ class Node:
     root: the data root. agents: functions with ``@agent``, or modules and files as ``--agents`` takes them.
     concurrency: worker processes; None is the number of cores, at least 4.
     grace_ms: how long running steps may take to end when the body is left.
+    gossip: how it joins a mesh; by default it joins none, and opens no port.
     client: submits through the node's own group commit; use it from one thread at a time.
     """
 
@@ -52,6 +53,7 @@ class Node:
         concurrency: int | None = None,
         threads: int | None = None,
         grace_ms: int | None = None,
+        gossip: GossipOptions | None = None,
         builder: Builder | None = None,
     ) -> None:
         self._options = NodeOptions(
@@ -62,6 +64,7 @@ class Node:
             threads=threads,
             agents=tuple(dict.fromkeys(_source_of(agent) for agent in agents)),
             grace_ms=grace_ms,
+            gossip=gossip,
         )
         self._builder = builder
         self._running: RunningNode | None = None

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from relaymesh.rule_view import SettingsReloadOutcome
     from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
-__all__ = ["Builder", "Listener", "NodeMissingError", "NodeOptions", "RunningNode", "benchmark", "run_once", "start"]
+__all__ = [
+    "Builder",
+    "GossipOptions",
+    "Listener",
+    "NodeMissingError",
+    "NodeOptions",
+    "RunningNode",
+    "benchmark",
+    "run_once",
+    "start",
+]
 
 
 class NodeMissingError(RelayMeshError):
@@ -47,6 +57,22 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class GossipOptions:
+    """How a node finds others and is found (docs/mesh.md).
+
+    bind: address to listen at; one that other machines reach needs ``gossipSharedSecret``. port: the first of 32 that
+    are tried, 0 for any free one. advertise: HOST:PORT or HOST where others reach it, empty for where it is bound.
+    seeds: HOST:PORT of nodes to look for first. seeds_file: a file of them, read again when it changes.
+    """
+
+    bind: str = "127.0.0.1"
+    port: int = 17_888
+    advertise: str = ""
+    seeds: tuple[str, ...] = ()
+    seeds_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeOptions:
     """How to run a node.
 
@@ -60,6 +86,7 @@ class NodeOptions:
     listener: who is told what the node does.
     settings_reload_ms: time between two looks at the settings; less than 1000 counts as 1000.
     otlp_endpoint: where traces are sent (relaymesh/otel.py); None sends none.
+    gossip: how it finds other nodes; None keeps it out of every mesh.
     """
 
     root: Path
@@ -75,6 +102,7 @@ class NodeOptions:
     settings_reload_ms: int = 10_000
     listener: Listener | None = field(default=None, compare=False)
     otlp_endpoint: str | None = None
+    gossip: GossipOptions | None = None
 
 
 class RunningNode(Protocol):

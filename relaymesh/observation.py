@@ -152,7 +152,21 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
     if auth is not None:
         problems.append(auth)
     found = check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
-    return _with_inbox(found, root, now_ms) if found.db_ok else found
+    return _with_mesh(_with_inbox(found, root, now_ms), root, now_ms) if found.db_ok else found
+
+
+def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
+    """Add what nodes say about their mesh: work goes on without it, so the root stays as well as it is."""
+    from relaymesh.store.node_report import read_reports
+
+    notes = [
+        f"node {report.node_id}: {sentence}"
+        for report in read_reports(root / "run", now_ms=now_ms)
+        if report.mesh is not None
+        for sentence in (report.mesh.problem, report.mesh.pause)
+        if sentence
+    ]
+    return msgspec.structs.replace(found, notes=(*found.notes, *notes)) if notes else found
 
 
 def _with_inbox(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:

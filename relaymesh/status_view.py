@@ -33,8 +33,10 @@ WINDOW_MS = 60_000
 class StatusMember(View, frozen=True, kw_only=True):
     """A node of the member table.
 
-    process_alive: whether its process lives; None when that cannot be told from this machine. rtt_ms: None while no
-    gossip measures it. running: steps that it owns. drained: it takes nothing new, by order.
+    process_alive: whether its process lives; None when that cannot be told from this machine. rtt_ms: the round trip to
+    it from the node that heard it last; None while no gossip measures it. address: where it takes gossip; None when it
+    never did. host, pid: None for nodes of other roots. running: steps that it owns. drained: it takes nothing new, by
+    order.
     """
 
     node_id: str
@@ -48,6 +50,7 @@ class StatusMember(View, frozen=True, kw_only=True):
     pid: int | None
     running: int
     drained: bool
+    address: str | None = None
 
 
 class StatusLane(View, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import Flag, WholeNumber, agents_option, command, node_id_option
+from relaymesh.cli.option import Flag, WholeNumber, agents_option, command, node_id_option, split_list
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from relaymesh.log import Log
-    from relaymesh.node import RunningNode
+    from relaymesh.node import GossipOptions, RunningNode
 
 __all__ = ["benchmark_run", "up", "worker"]
 
@@ -86,12 +87,56 @@ free_node_id_option = click.option(
 )
 
 
+_GOSSIP_OPTIONS = (
+    click.option(
+        "--gossip",
+        cls=Flag,
+        default=True,
+        help="Find other nodes, and notice when they are gone; --no-gossip for neither.",
+    ),
+    click.option(
+        "--gossip-bind",
+        metavar="HOST",
+        default="127.0.0.1",
+        help="Address for gossip; one that other machines reach needs the setting gossipSharedSecret.",
+    ),
+    click.option(
+        "--gossip-port",
+        type=WholeNumber(min=0, max=65_535),
+        default=17_888,
+        help="UDP port for gossip; when it is taken, the next 31 are tried. 0 takes a free one.",
+    ),
+    click.option(
+        "--advertise",
+        metavar="HOST[:PORT]",
+        default="",
+        help="Where other nodes reach this one, behind a NAT for instance.  [default: where it is bound]",
+    ),
+    click.option(
+        "--seeds",
+        metavar="HOST:PORT,...",
+        multiple=True,
+        callback=split_list,
+        help="Nodes to look for first; nodes of the same root find each other without.",
+    ),
+    click.option("--seeds-file", metavar="FILE", help="A file of seeds, read again when it changes."),
+)
+
+
+def gossip_options(function: F) -> F:
+    """``--gossip``, ``--gossip-bind``, ``--gossip-port``, ``--advertise``, ``--seeds``, ``--seeds-file``."""
+    for option in reversed(_GOSSIP_OPTIONS):
+        function = option(function)
+    return function
+
+
 @command("up", example="relaymesh --root data up --agents my_agents.py --concurrency 8")
 @free_node_id_option
 @worker_id_option
 @concurrency_option
 @grace_option
 @agents_option
+@gossip_options
 @log_options
 @otlp_option
 @pass_call
@@ -106,6 +151,12 @@ def up(
     log_level: str,
     log_file: str | None,
     otlp_endpoint: str | None,
+    gossip: bool,
+    gossip_bind: str,
+    gossip_port: int,
+    advertise: str,
+    seeds: tuple[str, ...],
+    seeds_file: str | None,
 ) -> int:
     """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time and gives the
     others back. A second Ctrl-C stops it at once; nothing is lost either way.
@@ -121,6 +172,7 @@ def up(
         agents=agent_sources,
         grace_ms=grace_ms or None,
         otlp_endpoint=otlp_endpoint or None,
+        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file) if gossip else None,
     )
     with _start_log(log_format, log_level, log_file):
         running = call.doors.start(options)
@@ -162,6 +214,7 @@ def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
 @concurrency_option
 @grace_option
 @agents_option
+@gossip_options
 @log_options
 @otlp_option
 @pass_call
@@ -180,6 +233,12 @@ def worker(
     log_level: str,
     log_file: str | None,
     otlp_endpoint: str | None,
+    gossip: bool,
+    gossip_bind: str,
+    gossip_port: int,
+    advertise: str,
+    seeds: tuple[str, ...],
+    seeds_file: str | None,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
     as `up` does. Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a
@@ -202,6 +261,7 @@ def worker(
         maintenance=maintenance,
         settings_reload_ms=settings_reload_ms,
         otlp_endpoint=otlp_endpoint or None,
+        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file) if gossip and not once else None,
     )
     with _start_log(log_format, log_level, log_file):
         if not once:
@@ -276,6 +336,19 @@ def benchmark_run(
         with open(report_out, "wb") as file:
             file.write(report + b"\n")
     return 1 if outcome.timed_out else 0
+
+
+def _gossip(bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_file: str | None) -> GossipOptions:
+    """Return how the node finds others."""
+    from relaymesh.node import GossipOptions
+
+    return GossipOptions(
+        bind=bind.strip() or "127.0.0.1",
+        port=port,
+        advertise=advertise,
+        seeds=seeds,
+        seeds_file=Path(os.path.abspath(seeds_file)) if seeds_file else None,
+    )
 
 
 def _node_id(node_id: str | None, worker_id: str) -> str | None:

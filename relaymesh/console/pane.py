@@ -170,7 +170,7 @@ def row_line(
                 toned(age(item.status_age_ms)),
                 toned(str(item.generation)),
                 toned(str(item.pid or "-")),
-                toned(item.host or "-"),
+                toned(item.host or item.address or "-"),
             ]
         case StatusRunning():
             owner = tone_of_state(item.owner_status)

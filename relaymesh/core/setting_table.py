@@ -243,6 +243,20 @@ class Settings:
         "Compared without regard to case. At most 256 names.",
         applies=Applies.START,
     )
+    mesh_label: str = _key(
+        "",
+        Kind.TEXT,
+        "Name of the mesh: nodes of other names are not heard. Empty: the namespace; without a secret this root alone.",
+        "Equal on all nodes that are to find each other. Needed for several roots of one machine without a secret.",
+        applies=Applies.START,
+    )
+    allow_insecure_gossip: bool = _key(
+        False,
+        Kind.BOOL,
+        "Gossip without a secret also at addresses that other machines reach.",
+        "Who reaches such a node can join and mark members dead. Leave it off; set gossipSharedSecret instead.",
+        applies=Applies.START,
+    )
 
     @property
     def retry_policy(self) -> RetryPolicy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from relaymesh.core.alert import Phase
@@ -21,7 +21,7 @@ from relaymesh.store.progress import stalled_ms
 from relaymesh.store.root import DATABASE
 from relaymesh.store.schedule_count import LATE_BOUNDS_S, active_schedules, late_counts, tick_counts
 from relaymesh.store.seal import used_keys
-from relaymesh.wire.node_report import OTHERS, Distribution, NodeReport
+from relaymesh.wire.node_report import OTHERS, Distribution, MeshReport, NodeReport
 
 __all__ = ["metrics_text", "of_nodes", "of_root"]
 
@@ -146,6 +146,8 @@ def of_nodes(reports: Sequence[NodeReport], *, now_ms: int) -> Samples:
         add("store_commit_writes", (node,), report.commit_writes)
         add("store_commits_failed_total", (node,), report.commits_failed)
         add("node_report_age_seconds", (node,), max(0, now_ms - report.written_at_ms) / 1000)
+        if report.mesh is not None:
+            _of_mesh(add, node, report.mesh)
         for pool, slots in sorted(report.slots.items()):
             add("node_slots", (node, pool), slots)
         for actor in report.actors:
@@ -163,6 +165,24 @@ def of_nodes(reports: Sequence[NodeReport], *, now_ms: int) -> Samples:
             add("agent_attempts_total", (node, agent.agent_id, "snoozed"), agent.snoozed)
             add("agent_run_seconds", (node, agent.agent_id), agent.seconds)
     return found
+
+
+def _of_mesh(add: Callable[[str, tuple[str, ...], object], None], node: str, mesh: MeshReport) -> None:
+    add("gossip_bound", (node,), int(bool(mesh.address)))
+    add("gossip_live_members", (node,), mesh.live)
+    add("gossip_lag_seconds", (node,), mesh.lag_s)
+    add("gossip_local_health", (node,), mesh.health)
+    add("gossip_local_alive", (node,), int(not mesh.pause))
+    for word, datagrams, size in (
+        ("sent", mesh.sent, mesh.sent_bytes),
+        ("received", mesh.received, mesh.received_bytes),
+    ):
+        add("gossip_datagrams_total", (node, word), datagrams)
+        add("gossip_bytes_total", (node, word), size)
+    for reason, count in sorted(mesh.refused.items()):
+        add("gossip_invalid_total", (node, reason), count)
+    for event, count in sorted(mesh.events.items()):
+        add("gossip_events_total", (node, event), count)
 
 
 def _alerts(conn: sqlite3.Connection) -> list[Sample]:

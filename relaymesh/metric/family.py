@@ -42,6 +42,7 @@ _STATUS = "9 status words"
 _NODE = "64 nodes"
 _ACTOR = "64 nodes, 32 kinds of actors"
 _AGENT = "64 nodes, 100 agents and (others)"
+_MESH_NODE = "64 nodes that gossip"
 
 FIXED: Final = (
     _gauge("tasks_total", "Tasks in each status.", "status", bound=_STATUS),
@@ -127,6 +128,33 @@ _OURS: Final = (
     _counter("store_commits_failed_total", "Transactions that the database refused.", "node", bound=_NODE),
     _gauge("node_slots", "Slots of the node in each pool.", "node", "pool", bound="64 nodes, 4 pools"),
     _gauge("node_report_age_seconds", "Age of the node's report, from which its metrics are.", "node", bound=_NODE),
+    _gauge("gossip_bound", "1 while the node has a socket to gossip through, else 0.", "node", bound=_MESH_NODE),
+    _gauge("gossip_live_members", "Other members that are not gone, as the node sees it.", "node", bound=_MESH_NODE),
+    _gauge("gossip_lag_seconds", "How late the node's gossip loop last ran.", "node", bound=_MESH_NODE),
+    _gauge(
+        "gossip_local_health", "How little the node trusts its own judgement: 0 well to 7.", "node", bound=_MESH_NODE
+    ),
+    _gauge("gossip_local_alive", "1 while the node trusts itself to work, else 0.", "node", bound=_MESH_NODE),
+    _counter(
+        "gossip_datagrams_total", "Datagrams of gossip.", "node", "direction", bound=f"{_MESH_NODE}; sent, received"
+    ),
+    _counter("gossip_bytes_total", "Bytes of gossip.", "node", "direction", bound=f"{_MESH_NODE}; sent, received"),
+    _counter(
+        "gossip_invalid_total",
+        "Datagrams that changed nothing, by the reason.",
+        "node",
+        "reason",
+        bound=f"{_MESH_NODE}; foreign, too_long, too_many, overflowed, unknown_key, wrong_code, replayed, former,"
+        " malformed",
+    ),
+    _counter(
+        "gossip_events_total",
+        "What the node's membership machine did: suspicions, verdicts, refutations and others.",
+        "node",
+        "event",
+        bound=f"{_MESH_NODE}; conflicts, held_back, late, merged, pruned, refused, refutations, suspicions, unanswered,"
+        " verdicts",
+    ),
     _gauge("actor_mailbox_messages", "Messages that wait in mailboxes.", "node", "actor", bound=_ACTOR),
     _counter("actor_handled_total", "Messages taken from mailboxes.", "node", "actor", bound=_ACTOR),
     _counter("actor_failed_total", "Messages whose handling raised an error.", "node", "actor", bound=_ACTOR),

@@ -30,6 +30,10 @@ def raise_epochs(conn: sqlite3.Connection, present: sqlite3.Connection) -> None:
     """
     nodes = present.execute("SELECT generation, node_id FROM mesh_nodes").fetchall()
     conn.executemany("UPDATE mesh_nodes SET generation=max(generation, ?) WHERE node_id=?", nodes)
+    if _has_mesh(conn) and _has_mesh(present):
+        # A generation that was spoken as before is not used again: others would take its packets for old ones.
+        members = present.execute("SELECT generation, node_id FROM mesh_members").fetchall()
+        conn.executemany("UPDATE mesh_members SET generation=max(generation, ?) WHERE node_id=?", members)
     after = 0
     while rows := conn.execute(
         f"SELECT id, step_id FROM steps WHERE id>? AND {_OPEN} ORDER BY id LIMIT ?", (after, _PIECE)
@@ -40,6 +44,11 @@ def raise_epochs(conn: sqlite3.Connection, present: sqlite3.Connection) -> None:
             (json.dumps([row[1] for row in rows]),),
         ).fetchall()
         conn.executemany("UPDATE steps SET lease_epoch=max(lease_epoch, ?) WHERE step_id=?", known)
+
+
+def _has_mesh(conn: sqlite3.Connection) -> bool:
+    found = conn.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='mesh_members'").fetchone()
+    return found is not None
 
 
 def set_cluster_epoch(conn: sqlite3.Connection, epoch: int, *, version: int, now_ms: int) -> None:

@@ -392,6 +392,33 @@ DROP TABLE attempt_spending;
 DROP TABLE budgets;
 """
 
+_MESH = """
+CREATE TABLE mesh_members (
+    node_id TEXT PRIMARY KEY,
+    address TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    owner_generation INTEGER,
+    rtt_us INTEGER,
+    heard_at_ms INTEGER,
+    heard_by TEXT,
+    updated_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE mesh_marks (
+    node_id TEXT PRIMARY KEY,
+    marks BLOB NOT NULL,
+    updated_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+# What was known of the mesh is found out again.
+_NO_MESH = """
+DROP TABLE mesh_marks;
+DROP TABLE mesh_members;
+"""
+
 MIGRATIONS = (
     Migration(
         1,
@@ -440,6 +467,14 @@ MIGRATIONS = (
         "80ce807bed01eeff362dfb8f01838e7f78fc6746e3188da2323c04e01ee94661",
         _BUDGETS,
         _NO_BUDGETS,
+    ),
+    Migration(
+        8,
+        "20261128_009_mesh_members",
+        "members of the mesh, and what a restart has to know",
+        "381e7b9b18c8abb442bb3ace1a3169bfebeada691a7c419e0f20ca4947b9475b",
+        _MESH,
+        _NO_MESH,
     ),
 )
 SCHEMA_VERSION = MIGRATIONS[-1].number

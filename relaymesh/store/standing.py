@@ -104,9 +104,12 @@ def members(conn: sqlite3.Connection, run: Path, rules: Rules, *, now_ms: int) -
     )
     here = host_name()
     rows = conn.execute(
-        "SELECT node_id, status, last_heartbeat_ms, status_changed_at_ms, generation, host, pid FROM mesh_nodes"
-        " ORDER BY CASE status WHEN 'DEAD' THEN 0 WHEN 'SUSPECT' THEN 1 WHEN 'ALIVE' THEN 2 ELSE 3 END,"
-        " CASE WHEN status='ALIVE' THEN 0 ELSE -last_heartbeat_ms END, node_id LIMIT ?",
+        "SELECT n.node_id, n.status, n.last_heartbeat_ms, n.status_changed_at_ms, coalesce(nullif(n.generation, 0),"
+        " m.generation, 0), n.host, n.pid,"
+        " m.address, CASE WHEN n.status IN ('ALIVE','SUSPECT') THEN m.rtt_us END"
+        " FROM mesh_nodes n LEFT JOIN mesh_members m ON m.node_id=n.node_id"
+        " ORDER BY CASE n.status WHEN 'DEAD' THEN 0 WHEN 'SUSPECT' THEN 1 WHEN 'ALIVE' THEN 2 ELSE 3 END,"
+        " CASE WHEN n.status='ALIVE' THEN 0 ELSE -n.last_heartbeat_ms END, n.node_id LIMIT ?",
         (MEMBERS_MAX,),
     ).fetchall()
     return tuple(
@@ -116,14 +119,15 @@ def members(conn: sqlite3.Connection, run: Path, rules: Rules, *, now_ms: int) -
             process_alive=is_alive(run, node_id, here) if host == here else None,
             heartbeat_age_ms=max(0, now_ms - heartbeat_ms),
             status_age_ms=max(0, now_ms - changed_ms),
-            rtt_ms=None,
+            rtt_ms=rtt_us / 1000 if rtt_us is not None else None,
             generation=generation,
             host=host,
             pid=pid,
+            address=address,
             running=owned.get(node_id, 0),
             drained=rules.drains(node_id),
         )
-        for node_id, status, heartbeat_ms, changed_ms, generation, host, pid in rows
+        for node_id, status, heartbeat_ms, changed_ms, generation, host, pid, address, rtt_us in rows
     )
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "ActorReport",
     "AgentReport",
     "Distribution",
+    "MeshReport",
     "NodeReport",
     "decode_report",
     "encode_report",
@@ -58,8 +59,30 @@ class AgentReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: Distribution
 
 
+class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node knows of the mesh, and what went over its socket since it started.
+
+    address: where others reach it; empty while it is not bound, and ``problem`` says why. pause: why it may not work,
+    or empty. live: other members that are not gone. lag_s: how late its loop last was. health: 0 well to 7.
+    sent, received: datagrams; refused: those that changed nothing, by reason. events: suspicions, verdicts, …
+    """
+
+    address: str = ""
+    problem: str = ""
+    pause: str = ""
+    live: int = 0
+    lag_s: float = 0.0
+    health: int = 0
+    sent: int = 0
+    sent_bytes: int = 0
+    received: int = 0
+    received_bytes: int = 0
+    refused: dict[str, int] = {}
+    events: dict[str, int] = {}
+
+
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One node at one moment. commits_failed: transactions that the database refused."""
+    """One node at one moment. commits_failed: transactions that the database refused. mesh: None without gossip."""
 
     node_id: str
     host: str
@@ -71,6 +94,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     commit_seconds: Distribution
     commit_writes: Distribution
     commits_failed: int
+    mesh: MeshReport | None = None
 
 
 _DECODER = msgspec.json.Decoder(NodeReport)  # at import: relaymesh.wire.typed says why

@@ -1,4 +1,4 @@
-"""idle: what a node costs that has nothing to do: CPU over a time, and memory."""
+"""idle: what a node costs that has nothing to do: CPU over a time, and memory; alone, and in a mesh with two others."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ def run(
                 client.wait(task_id, timeout_ms=60_000)
             time.sleep(settle_s)
             phases[f"after_{tasks}_tasks_of_{agent}"] = _watch(node, seconds)
+        with node_outside(root, [agents], 1), node_outside(root, [agents], 1):
+            time.sleep(2 * settle_s)
+            phases["in_a_mesh_of_3"] = _watch(node, seconds)
         command = node.command
     return {
         "benchmark": "idle",

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from actors.system import build
-from relaymesh.node import NodeOptions, start
+from relaymesh.node import GossipOptions, NodeOptions, start
 
 
 def main() -> int:
@@ -27,7 +27,13 @@ def main() -> int:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: stopped.set())
     node = start(
-        NodeOptions(arguments.root, agents=tuple(arguments.agents), concurrency=arguments.concurrency), builder=build
+        NodeOptions(
+            arguments.root,
+            agents=tuple(arguments.agents),
+            concurrency=arguments.concurrency,
+            gossip=GossipOptions(),
+        ),
+        builder=build,
     )
     print(f"node {node.node_id} is up on {arguments.root}", file=sys.stderr, flush=True)
     while not stopped.wait(1.0) and node.wait(0) is None:

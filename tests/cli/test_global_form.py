@@ -10,6 +10,7 @@ import pytest
 
 import relaymesh
 from relaymesh.cli.group import COMMANDS
+from relaymesh.client import Client
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -109,6 +110,23 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
     done = subprocess.run([sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["up", "--help"], ["task", "tsk_of_nobody"], ["tasks"], ["status"]])
+def test_what_only_looks_loads_nothing_of_the_mesh(tmp_path: Path, words: list[str]) -> None:
+    with Client(tmp_path / "data") as client:
+        client.init()
+    program = (
+        "import sys; from relaymesh.cli import main; main(sys.argv[1:]);"
+        "places = ('relaymesh.core.mesh', 'relaymesh.wire.mesh', 'relaymesh.net.gossip', 'actors');"
+        "sys.exit(str([name for name in sys.modules if name.startswith(places)]).replace('[]', '') or 0)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--root", str(tmp_path / "data"), *words], capture_output=True, text=True
+    )
 
     assert done.returncode == 0, done.stderr
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relaymesh.node import NodeOptions
+from relaymesh.node import GossipOptions, NodeOptions
 from relaymesh.node_view import BenchmarkRunOutcome, MaintenanceOutcome, StatsOutcome, WorkerOutcome
 
 BENCHMARK = BenchmarkRunOutcome(
@@ -87,7 +87,9 @@ def test_up_starts_a_node_on_the_root_and_ends_with_its_status(terminal) -> None
     assert ended.status == 3
     assert "node node-local is up" in ended.err
     assert terminal.doors.started == [
-        NodeOptions(root=Path(os.path.abspath("r")), agents=("a.py",), concurrency=2, grace_ms=70)
+        NodeOptions(
+            root=Path(os.path.abspath("r")), agents=("a.py",), concurrency=2, grace_ms=70, gossip=GossipOptions()
+        )
     ]
 
 
@@ -96,7 +98,36 @@ def test_up_leaves_to_the_node_what_is_not_said(terminal) -> None:
 
     assert terminal.run("up").status == 0
 
-    assert terminal.doors.started == [NodeOptions(root=Path(os.path.abspath("data")))]
+    assert terminal.doors.started == [NodeOptions(root=Path(os.path.abspath("data")), gossip=GossipOptions())]
+
+
+def test_up_and_worker_are_told_how_to_find_others(terminal) -> None:
+    words = ["--gossip-bind", "0.0.0.0", "--gossip-port", "0", "--advertise", "192.0.2.1", "--seeds-file", "s.txt"]
+    seeds = ["--seeds", "192.0.2.2:17888, [::1]:1", "--seeds", "host:2"]
+
+    for command in ("up", "worker"):
+        terminal.answers(start=FakeNode(ends_on="drain", signals=1))
+        assert terminal.run(command, *words, *seeds).status == 0
+
+    assert [options.gossip for options in terminal.doors.started] == 2 * [
+        GossipOptions(
+            bind="0.0.0.0",
+            port=0,
+            advertise="192.0.2.1",
+            seeds=("192.0.2.2:17888", "[::1]:1", "host:2"),
+            seeds_file=Path(os.path.abspath("s.txt")),
+        )
+    ]
+
+
+@pytest.mark.parametrize("words", [["up", "--no-gossip"], ["up", "--gossip=false"], ["worker", "--no-gossip"]])
+def test_a_node_can_be_kept_out_of_every_mesh(terminal, words: list[str]) -> None:
+    terminal.answers(start=FakeNode(ends_on="drain", signals=1))
+
+    assert terminal.run(*words).status == 0
+
+    (options,) = terminal.doors.started
+    assert options.gossip is None
 
 
 @pytest.mark.parametrize(("signals", "told"), [(1, ["drain"]), (2, ["drain", "kill"])])

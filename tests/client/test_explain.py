@@ -221,8 +221,8 @@ def test_a_node_row_that_somebody_else_wrote_does_not_keep_anybody_from_asking(
 ) -> None:
     step_id = bench.one()
     bench.store.conn.execute(
-        "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, agents)"
-        " VALUES ('n', 'ALIVE', ?, ?, ?, ?)",
+        "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, agents,"
+        " generation) VALUES ('n', 'ALIVE', ?, ?, ?, ?, 1)",
         (NOON, NOON, NOON, agents),
     )
 

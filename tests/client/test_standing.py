@@ -31,9 +31,9 @@ def write(root: Path, *statements: str) -> None:
 
 def member(node_id: str, status: str, silent_ms: int, *, host: str = "elsewhere") -> str:
     return (
-        "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, host, agents)"
-        f" VALUES ('{node_id}', '{status}', {NOW - silent_ms}, {NOW}, {NOW - 5_000}, '{host}',"
-        ' \'{"pools":{"echo":"process"},"slots":{"process":4}}\')'
+        "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, host, agents,"
+        f" generation) VALUES ('{node_id}', '{status}', {NOW - silent_ms}, {NOW}, {NOW - 5_000}, '{host}',"
+        ' \'{"pools":{"echo":"process"},"slots":{"process":4}}\', 1)'
     )
 
 
@@ -95,6 +95,26 @@ def test_the_worst_members_come_first_and_a_dead_process_is_known(root: Path) ->
     assert [one.process_alive for one in found.members] == [None, None, None, False, None]
     assert found.members[0].heartbeat_age_ms == 90_000
     assert all(one.rtt_ms is None for one in found.members)
+
+
+def gossips(node_id: str, generation: int, rtt_us: int) -> str:
+    return (
+        "INSERT INTO mesh_members(node_id, address, generation, version, state, rtt_us, updated_at_ms)"
+        f" VALUES ('{node_id}', '192.0.2.1:17888', {generation}, 0, 'ALIVE', {rtt_us}, {NOW})"
+    )
+
+
+def test_a_member_that_gossips_is_shown_with_its_address_and_round_trip(root: Path) -> None:
+    seen = "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms) VALUES"
+    write(root, f"{seen} ('far', 'ALIVE', {NOW}, {NOW}, {NOW}), ('gone', 'DEAD', {NOW}, {NOW}, {NOW})")
+    write(root, gossips("far", 3, 1_500), gossips("gone", 2, 900))
+
+    with Client(root, now_ms=lambda: NOW) as client:
+        found = client.status()
+
+    shown = {one.node_id: (one.address, one.rtt_ms, one.generation, one.host) for one in found.members}
+    assert shown == {"far": ("192.0.2.1:17888", 1.5, 3, None), "gone": ("192.0.2.1:17888", None, 2, None)}
+    assert found.nodes_alive == 0  # members of other roots run nothing here
 
 
 def test_latency_and_throughput_are_of_the_last_minute(root: Path) -> None:

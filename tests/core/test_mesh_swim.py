@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, Renewed
+from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Renewed
 from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Kind, Packet, Update, base_bytes
 from relaymesh.core.mesh.swim import Membership
@@ -203,3 +203,99 @@ def test_wake_ups_that_are_early_or_doubled_send_nothing_more(seed: int, calls: 
         sent_other += len(packets(other.wake(now)))
 
     assert sent == sent_other
+
+
+def namesakes(a_generation: int, b_generation: int) -> tuple[Membership, Membership]:
+    """Two nodes of one id, of which only the first knows where the other is."""
+    a = node("twin", A, generation=a_generation, seeds=(B,))
+    b = node("twin", B, generation=b_generation)
+    exchange(0, {A: a, B: b}, [(A, packet) for packet in packets(a.wake(0))])
+    return a, b
+
+
+def test_of_two_nodes_with_one_id_the_earlier_generation_gives_way_whoever_asks() -> None:
+    older, newer = namesakes(1, 2)
+
+    assert older.opinions.conflict is not None and older.opinions.conflict.address == B
+    assert newer.opinions.conflict is None
+
+    newer, older = namesakes(2, 1)
+
+    assert older.opinions.conflict is not None and older.opinions.conflict.address == A
+    assert newer.opinions.conflict is None
+
+
+def test_of_two_nodes_with_one_id_and_generation_the_larger_address_gives_way_whoever_asks() -> None:
+    smaller, larger = namesakes(1, 1)
+
+    assert smaller.opinions.conflict is None
+    assert larger.opinions.conflict is not None
+
+    larger = node("twin", B, seeds=(A,))
+    smaller = node("twin", A)
+    exchange(0, {A: smaller, B: larger}, [(B, packet) for packet in packets(larger.wake(0))])
+
+    assert smaller.opinions.conflict is None
+    assert larger.opinions.conflict is not None
+
+
+def test_a_recorded_packet_of_a_later_generation_of_us_is_no_conflict() -> None:
+    us = node("twin", B)
+    recorded = next(p for p in packets(node("twin", A, generation=9, seeds=(B,)).wake(0)) if p.kind is Kind.PING)
+
+    answers = packets(us.receive(0, A, recorded))
+
+    assert us.opinions.conflict is None
+    assert [packet.kind for packet in answers] == [Kind.PING]
+    assert all(packet.size <= recorded.size for packet in answers)
+
+
+def test_our_own_address_among_the_seeds_does_no_harm() -> None:
+    us = node("a", A, seeds=(A, B))
+
+    exchange(0, {A: us}, [(A, packet) for packet in packets(us.wake(0))])
+
+    assert us.opinions.conflict is None
+    assert not us.view.peers
+
+
+def test_the_round_trip_of_a_member_is_known_after_it_answered_a_probe() -> None:
+    a, b = pair()
+    now_ns = a.probe.due_ns
+
+    asked = packets(a.wake(now_ns))
+    exchange(now_ns + 3 * MS, {A: a, B: b}, [(A, packet) for packet in asked])
+
+    assert a.view.peers["b"].rtt_ns == 3 * MS
+
+
+def test_a_round_trip_is_smoothed() -> None:
+    a, _ = pair()
+    peer = a.view.peers["b"]
+
+    peer.answered_in(8 * MS)
+    peer.answered_in(16 * MS)
+
+    assert peer.rtt_ns == 9 * MS
+
+
+def test_changed_settings_count_from_then_on() -> None:
+    a, _ = pair()
+
+    a.retune(Tuning(dead_after_ns=2 * SECOND))
+    now_ns = run(0, {A: a}, 12 * SECOND)
+
+    assert a.view.peers["b"].member.state is State.DEAD
+    assert now_ns == 12 * SECOND
+
+
+def test_a_recovery_that_is_held_back_is_told_once() -> None:
+    a, _ = pair()
+    run(0, {A: a}, 20 * SECOND)
+    assert a.shown("b") is State.DEAD
+    back = node("b", B, generation=2, seeds=(A,))
+
+    effects = exchange(20 * SECOND, {A: a, B: back}, [(B, packet) for packet in packets(back.wake(20 * SECOND))])
+
+    assert [effect.shown for effect in effects if isinstance(effect, HeldBack)] == [State.DEAD]
+    assert a.counts["held_back"] == 1

@@ -126,6 +126,7 @@ class NodeProcess:
         environment: Mapping[str, str],
         wrapper: Sequence[str],
         measured: bool,
+        gossip: bool,
     ) -> None:
         self.site, self.node_id = site, node_id
         self.log_path = site.folder / f"{node_id}.{site.next_number()}.log"
@@ -142,6 +143,7 @@ class NodeProcess:
             str(concurrency),
             "--agents",
             str(site.agents),
+            *(() if gossip else ("--no-gossip",)),
             *options,
         ]
         inherited = dict(os.environ) if measured else plain_environment()
@@ -271,10 +273,13 @@ class Site:
         wrapper: Sequence[str] = (),
         command: Sequence[str] | None = None,
         measured: bool = True,
+        gossip: bool = False,
     ) -> NodeProcess:
         """Start a node; it is not up yet (``wait_up``).
 
-        measured: whether its lines count for coverage. wrapper: words in front of the command. command: another one.
+        gossip: whether it joins others; what a test of something else is about must not hang on whether a busy machine
+        answers in time. measured: whether its lines count for coverage. wrapper: words in front of the command.
+        command: another one.
         """
         node = NodeProcess(
             self,
@@ -285,6 +290,7 @@ class Site:
             environment=environment or {},
             wrapper=wrapper,
             measured=measured,
+            gossip=gossip,
         )
         self.nodes.append(node)
         return node

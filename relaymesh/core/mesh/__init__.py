@@ -16,5 +16,6 @@ sync.py        repairing what the news missed
 probe.py       asking one member after another
 swim.py        the machine that puts these together
 window.py      which packets were seen before        guard.py   what is dropped before it is parsed
+hint.py        where somebody may be found, unproven      label.py      which mesh a node belongs to
 placement.py   who of several nodes does one thing   liveness.py  whether this node may work
 """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Packet
 
-__all__ = ["Changed", "Conflicted", "Effect", "Pruned", "Renewed"]
+__all__ = ["Changed", "Conflicted", "Effect", "HeldBack", "Pruned", "Renewed"]
 
 
 class Changed(NamedTuple):
@@ -20,6 +20,13 @@ class Changed(NamedTuple):
     shown: State
     old: State | None
     old_shown: State | None
+
+
+class HeldBack(NamedTuple):
+    """A member has recovered, but counts as ``shown`` until its dwell time is over."""
+
+    member: Member
+    shown: State
 
 
 class Renewed(NamedTuple):
@@ -40,4 +47,4 @@ class Pruned(NamedTuple):
     members: tuple[Member, ...]
 
 
-Effect = Packet | Changed | Renewed | Conflicted | Pruned
+Effect = Packet | Changed | HeldBack | Renewed | Conflicted | Pruned

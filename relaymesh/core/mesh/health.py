@@ -20,14 +20,14 @@ _MASK: Final = (1 << _REMEMBERED) - 1
 
 
 class Health:
-    __slots__ = ("_failures", "_frozen_since_ns", "_patience_ns", "score")
+    __slots__ = ("_failures", "_frozen_since_ns", "patience_ns", "score")
 
     def __init__(self, patience_ns: int) -> None:
         """patience_ns: verdicts are never held back longer than this."""
         self.score = 0
         self._failures = 0  # the last probes, one bit each, 1 for a failure
         self._frozen_since_ns = -1
-        self._patience_ns = patience_ns
+        self.patience_ns = patience_ns
 
     def worse(self, points: int = 1) -> None:
         self.score = min(HEALTH_MAX, self.score + points)
@@ -48,4 +48,4 @@ class Health:
 
     def frozen(self, now_ns: int) -> bool:
         """Whether verdicts are to be held back now."""
-        return self._frozen_since_ns >= 0 and now_ns - self._frozen_since_ns < self._patience_ns
+        return self._frozen_since_ns >= 0 and now_ns - self._frozen_since_ns < self.patience_ns

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, Pruned, Renewed
+from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Pruned, Renewed
 from relaymesh.core.mesh.health import Health
 from relaymesh.core.mesh.member import Member, State, id_hash
 from relaymesh.core.mesh.packet import Update
@@ -29,7 +29,8 @@ GENERATION_MAX: Final = (1 << 63) - 1
 class Opinions:
     """What this node thinks of all members, itself included.
 
-    due_ns: when ``settle`` has something to do. counts: refutations, suspicions, verdicts, recoveries held back, …
+    due_ns: when ``settle`` has something to do. counts: refutations, suspicions, verdicts, recoveries held back,
+    opinions of others that were merged, …
     """
 
     def __init__(self, view: View, rumors: Rumors, health: Health, tuning: Tuning) -> None:
@@ -39,7 +40,7 @@ class Opinions:
         self.conflict: Member | None = None
         self.due_ns = NEVER_NS
         self._health = health
-        self._tuning = tuning
+        self.tuning = tuning
         self._suspects: dict[str, Peer] = {}
         self._held_back: dict[str, Peer] = {}
 
@@ -64,12 +65,14 @@ class Opinions:
         if theirs.order <= ours.order:
             if theirs.order == ours.order:
                 if theirs.address < ours.address:
+                    self.counts["merged"] += 1
                     self._adopt(now_ns, peer, theirs, out)
                 elif update.accusers:
                     self._accuse(peer, update.accusers)
             return peer
         if theirs.state is State.DEAD and not self._believe(now_ns, peer, update, out):
             return peer
+        self.counts["merged"] += 1
         if theirs.state is State.SUSPECT:
             self._adopt(now_ns, peer, theirs, out, update.accusers)
             self.view.ask_soon(peer)
@@ -99,9 +102,9 @@ class Opinions:
             assert suspicion is not None
             deadline = suspicion.deadline_ns
             if frozen and now_ns >= deadline:
-                deadline = max(deadline, suspicion.started_ns + self._tuning.dead_after_ns)
+                deadline = max(deadline, suspicion.started_ns + self.tuning.dead_after_ns)
                 if now_ns < deadline:
-                    due_ns = min(due_ns, now_ns + self._tuning.probe_interval_ns, deadline)
+                    due_ns = min(due_ns, now_ns + self.tuning.probe_interval_ns, deadline)
                     continue
             if now_ns >= deadline:
                 self.counts["verdicts"] += 1
@@ -146,9 +149,10 @@ class Opinions:
             if not proven_self:
                 return None
             self.view.dig_up(theirs)
-        if len(self.view.peers) >= self._tuning.members_max - 1:
+        if len(self.view.peers) >= self.tuning.members_max - 1:
             self.counts["refused"] += 1
             return None
+        self.counts["merged"] += 1
         peer = self.view.add(theirs, now_ns)
         self.rumors.limit = transmit_limit(self.view.live + 1)
         if theirs.state is State.SUSPECT:
@@ -185,8 +189,8 @@ class Opinions:
             now_ns,
             accusers,
             members=self.view.live + 1,
-            interval_ns=self._tuning.probe_interval_ns,
-            ceiling_ns=self._tuning.dead_after_ns,
+            interval_ns=self.tuning.probe_interval_ns,
+            ceiling_ns=self.tuning.dead_after_ns,
         )
         self._suspects[peer.member.node_id] = peer
         self.due_ns = min(self.due_ns, peer.suspicion.deadline_ns)
@@ -210,9 +214,10 @@ class Opinions:
     ) -> None:
         old_shown = peer.shown
         node_id = peer.member.node_id
-        if peer.follow(now_ns, self._tuning.suspect_dwell_ns, self._tuning.dead_dwell_ns):
+        if peer.follow(now_ns, self.tuning.suspect_dwell_ns, self.tuning.dead_dwell_ns):
             if node_id not in self._held_back:
                 self.counts["held_back"] += 1
+                out.append(HeldBack(peer.member, peer.shown))
             self._held_back[node_id] = peer
             self.due_ns = min(self.due_ns, peer.shown_due_ns)
         else:

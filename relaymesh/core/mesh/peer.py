@@ -26,7 +26,8 @@ class Peer:
     """One member of the view.
 
     proof: address at which it has proved its proof_generation, or "". heard_ns: last packet of it after its proof.
-    echo_ns: when it last answered a packet of ours, -1 for never. welcome: its generation that has taken our proof, -1
+    echo_ns: when it last answered a packet of ours, -1 for never. rtt_ns: smoothed time of its answers to probes, -1
+    while none is known. welcome: its generation that has taken our proof, -1
     for none. shown_due_ns: when the shown state becomes ALIVE again, unless something happens.
     """
 
@@ -39,6 +40,7 @@ class Peer:
         "member",
         "proof",
         "proof_generation",
+        "rtt_ns",
         "shown",
         "shown_due_ns",
         "shown_since_ns",
@@ -53,6 +55,7 @@ class Peer:
         self.proof_generation = -1
         self.heard_ns = -1
         self.echo_ns = -1
+        self.rtt_ns = -1
         self.welcome = -1
         self.suspicion: Suspicion | None = None
         self.shown = member.state
@@ -60,6 +63,10 @@ class Peer:
         self.shown_due_ns = NEVER_NS
         self._score = 0
         self._score_at_ns = now_ns
+
+    def answered_in(self, took_ns: int) -> None:
+        """It has answered a probe; the eighth part of the news counts, as in TCP."""
+        self.rtt_ns = took_ns if self.rtt_ns < 0 else (7 * self.rtt_ns + took_ns) // 8
 
     def follow(self, now_ns: int, suspect_dwell_ns: int, dead_dwell_ns: int) -> bool:
         """Let the shown state follow the common one; return whether it is held back now.

@@ -28,16 +28,17 @@ class Stage(Enum):
 class Probe:
     """The one probe that a node has running.
 
-    due_ns: when its next stage begins. nonce: 0 when no answer is waited for.
+    due_ns: when its next stage begins. nonce: 0 when no answer is waited for. began_ns: when it was asked first.
     """
 
-    __slots__ = ("_end_ns", "_health", "_tuning", "asked", "due_ns", "nacks", "nonce", "peer", "stage")
+    __slots__ = ("_end_ns", "_health", "asked", "began_ns", "due_ns", "nacks", "nonce", "peer", "stage", "tuning")
 
     def __init__(self, tuning: Tuning, health: Health, due_ns: int) -> None:
-        self._tuning = tuning
+        self.tuning = tuning
         self._health = health
         self.due_ns = due_ns
         self._end_ns = due_ns
+        self.began_ns = due_ns
         self.stage = Stage.IDLE
         self.peer: Peer | None = None
         self.nonce = 0
@@ -50,15 +51,16 @@ class Probe:
         self.peer = peer
         self.nonce = nonce
         self.asked = self.nacks = 0
-        self.due_ns = now_ns + self._tuning.probe_timeout_ns * factor
-        self._end_ns = now_ns + self._tuning.probe_interval_ns * factor
+        self.began_ns = now_ns
+        self.due_ns = now_ns + self.tuning.probe_timeout_ns * factor
+        self._end_ns = now_ns + self.tuning.probe_interval_ns * factor
 
     def rest(self, now_ns: int) -> None:
         """There is nobody to ask."""
         self.stage = Stage.IDLE
         self.peer = None
         self.nonce = 0
-        self.due_ns = now_ns + self._tuning.probe_interval_ns
+        self.due_ns = now_ns + self.tuning.probe_interval_ns
 
     def ask_others(self, asked: int) -> None:
         self.stage = Stage.INDIRECT

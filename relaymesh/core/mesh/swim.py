@@ -189,6 +189,12 @@ class Membership:
         out: list[Effect] = []
         return self.opinions.prune(now_ns, older_than_ns, limit, out), out
 
+    def retune(self, tuning: Tuning) -> None:
+        """Go by other settings from now on; what is running keeps the deadlines that it has."""
+        self.tuning = self.opinions.tuning = self.probe.tuning = tuning
+        self.health.patience_ns = tuning.suspect_after_ns
+        self._room = tuning.datagram_bytes
+
     def seed(self, now_ns: int, seeds: Sequence[str]) -> None:
         """Join through these addresses from now on; they are asked while this node is alone."""
         self.seeds = tuple(seeds)[:SEEDS_MAX]
@@ -247,10 +253,7 @@ class Membership:
         sender = packet.sender
         kind = packet.kind
         if sender.node_id == self._me.node_id:
-            if sender.generation > self._me.generation and self._is_answer(packet):
-                self._hear(now_ns, Update(sender), out)
-            elif kind is Kind.PING and sender.generation < self._me.generation:
-                self._tell_stale(source, packet, self._me, out)
+            self._namesake(now_ns, source, packet, out)
             return
         if peer is not None and peer.member.generation > sender.generation:
             if kind is Kind.STALE and self._is_answer(packet):
@@ -276,6 +279,30 @@ class Membership:
             nonce = self._challenges.of(sender, source)
             self._send(out, source, Kind.CHALLENGE, nonce, ((), 0), pad or None, most=packet.size)
 
+    def _namesake(self, now_ns: int, source: str, packet: Packet, out: list[Effect]) -> None:
+        """Another node has our id, or it is an old packet of ours: who has the better right is asked, the other told.
+
+        Later generations go first, of equal ones the smaller address, as everywhere.
+        """
+        sender, me, kind = packet.sender, self._me, packet.kind
+        if sender.generation > me.generation:
+            theirs = True
+        elif sender.generation < me.generation:
+            theirs = False
+        elif sender.address == me.address:
+            return
+        else:
+            theirs = sender.address < me.address
+        if theirs and self._is_answer(packet):
+            self._hear(now_ns, Update(sender), out)
+        elif kind is Kind.PING and not theirs:
+            self._tell_stale(source, packet, me, out)
+        elif kind is Kind.PING:
+            # It may be recorded: only its answer to a question of ours counts.
+            nonce = self._nonce()
+            self._questions.put(nonce)
+            self._send(out, source, Kind.PING, nonce, ((), 0), self._told_bytes, most=packet.size)
+
     def _is_answer(self, packet: Packet) -> bool:
         return packet.nonce != 0 and (packet.nonce == self.probe.nonce or self._questions.waits(packet.nonce))
 
@@ -294,6 +321,9 @@ class Membership:
         if nonce and nonce == self.probe.nonce:
             if self.probe.peer is not peer:
                 return  # another node took its address over
+            if self.probe.stage is Stage.DIRECT:
+                # Later it was asked twice, and nobody can say which question this answers.
+                peer.answered_in(now_ns - self.probe.began_ns)
             self.probe.answered()
             self._plan()
         else:

@@ -1,0 +1,137 @@
+"""The part of a node that is in a mesh: its board, its addresses, and its branch of the supervision tree.
+
+    mesh (rest for one)
+    ├── membership   what counts about members, and its way to the store
+    └── gossip       the socket and the machine
+
+It hangs at the end of the node's tree, so that nothing is restarted because it crashes, and is stopped first, while the
+store still takes its last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from actors.address import Address
+from actors.gossip import GossipActor, Place
+from actors.mailbox import Overflow
+from actors.membership import MembershipActor
+from actors.mesh_board import MeshBoard
+from actors.supervisor import SLOW_SWEEP_NS, Child, Supervisor
+from relaymesh.core.mesh.hint import normal_address
+from relaymesh.core.mesh.label import mesh_label
+from relaymesh.core.supervision import Intensity, Strategy
+from relaymesh.wire.mesh import OwnGeneration
+from relaymesh.wire.mesh_key import KeyRing, MeshKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from actors.membership import Desk
+    from actors.store_needs import NodeFacts
+    from actors.timer import Timers
+    from relaymesh.core.setting_table import Settings
+    from relaymesh.node import GossipOptions
+
+__all__ = ["MeshPart"]
+
+
+class MeshPart:
+    """See the module. settings: returns those that hold now."""
+
+    def __init__(
+        self,
+        options: GossipOptions,
+        facts: NodeFacts,
+        timers: Timers,
+        store: Address,
+        desk: Desk,
+        *,
+        settings: Callable[[], Settings],
+        current_generation: Callable[[], int],
+        now_ms: Callable[[], int],
+        intensity: Intensity,
+        on_news: Callable[[], object],
+    ) -> None:
+        self.board = MeshBoard(on_news)
+        self.settings = settings
+        self.current_generation = current_generation
+        self.now_ms = now_ms
+        self._options = options
+        self._facts = facts
+        self._timers = timers
+        self._store = store
+        self._desk = desk
+        self._intensity = intensity
+        self._leaving = False
+        self._branch = Address("mesh", capacity=64)
+        self.membership = Address("membership", capacity=4096, overflow=Overflow.DROP_NEW)
+        self.gossip = Address("gossip", capacity=256, overflow=Overflow.DROP_NEW)
+        at_start = settings()
+        self._label = mesh_label(
+            facts.namespace,
+            label=at_start.mesh_label,
+            signed=bool(at_start.gossip_shared_secret),
+            insecure=at_start.allow_insecure_gossip,
+            place=_place_of(facts.root),
+        )
+        self._ring = ("", KeyRing(MeshKey.derive("", self._label)))
+
+    def child(self) -> Child:
+        """Return the branch, for the supervision tree of the node."""
+        options, facts, timers = self._options, self._facts, self._timers
+        place = Place(
+            node_id=facts.node_id,
+            host=options.bind,
+            port=options.port,
+            advertise=options.advertise,
+            label=self._label,
+            seeded=bool(options.seeds or options.seeds_file),
+            seeds=tuple(address for seed in options.seeds if (address := normal_address(seed)) is not None),
+        )
+        children = [
+            Child(
+                self.membership,
+                lambda: MembershipActor(facts, self, self._store, self.gossip, self._desk),
+            ),
+            Child(self.gossip, lambda: GossipActor(place, self.board, self, timers, self.membership)),
+        ]
+        return Child(
+            self._branch,
+            lambda: Supervisor(
+                children,
+                timers,
+                strategy=Strategy.REST_FOR_ONE,
+                intensity=self._intensity,
+                sweep_ns=SLOW_SWEEP_NS,
+            ),
+            stop_within_s=3.0,
+        )
+
+    def generation(self, number: int) -> None:
+        """The store has given the node a generation; called by the StoreActor."""
+        self.membership.tell(OwnGeneration(number))
+
+    def leave(self) -> None:
+        """The node ends in order: say so when the branch is stopped."""
+        self._leaving = True
+
+    # GossipNeeds and MembershipNeeds.
+
+    def leaving(self) -> bool:
+        """Whether the node ends in order."""
+        return self._leaving
+
+    def key_ring(self) -> KeyRing:
+        """Return the keys that hold now; the same object until they change."""
+        secret = self.settings().gossip_shared_secret
+        if secret != self._ring[0]:
+            self._ring = (secret, KeyRing(MeshKey.derive(secret, self._label)))
+        return self._ring[1]
+
+
+def _place_of(root: Path) -> str:
+    """Return what names this root on this machine, whatever path leads there."""
+    facts = root.stat()
+    return f"{facts.st_dev}:{facts.st_ino}"
