@@ -13,6 +13,7 @@ from actors.maintenance import TICK_NS, MaintenanceActor
 from actors.reply import Asked
 from actors.store_needs import NodeFacts
 from relaymesh.core.clock_guard import Reading
+from relaymesh.core.mesh.local import MemberRules
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.store.store import Store
@@ -31,6 +32,7 @@ class Desk:
         self.root = root
         self.told: list[MaintenanceOutcome] = []
         self.timers = ManualTimers()
+        self.rules = MemberRules()
         self.store, self.address = Address("store"), Address("maintenance")
         self.reads = Store.open(root, now_ms=NOW_MS)
         facts = NodeFacts(
@@ -58,6 +60,9 @@ class Desk:
 
     def current_generation(self) -> int:
         return 1
+
+    def member_rules(self) -> MemberRules:
+        return self.rules
 
     def maintained(self, done: MaintenanceOutcome) -> None:
         self.told.append(done)
