@@ -44,6 +44,7 @@ log = logging.getLogger("relaymesh.maintenance")
 TICK_NS = 1_000_000_000
 PRUNE_LOOK_NS = 60_000_000_000
 """How often it looks for members to prune, unless the setting asks for it more often."""
+_LATER_NS = 5_000_000
 _ORDERS_MAX = 16
 """Rounds whose answer has not come yet, at a store that stands still; the counts of older ones are not told."""
 _STATUS_OF = """
@@ -112,6 +113,7 @@ class MaintenanceActor(Actor):
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "tick")
+        self._timers.cancel(self.address, "due")
         self._reads.close()
 
     def crashed(self) -> None:
@@ -200,6 +202,7 @@ class MaintenanceActor(Actor):
         expired: list[SeenLease] = []
         for expire in self._judge.handle(self._timers.now_ns(), scanned):
             (dead if expire.cause is Cause.DEAD_OWNER else expired).append(by_row[expire.row.row_id])
+        self._come_back()
         judges, prunes = believed and self._has_silent(reading.wall_ms), self._prunes(reading.wall_ms)
         if dead or expired or judges or prunes or self._set_back or self._reads.has_expired(now_ms=reading.wall_ms):
             for cause, leases in (("died", dead), ("went silent", expired)):
@@ -208,6 +211,12 @@ class MaintenanceActor(Actor):
             order = RunMaintenance(tuple(expired), tuple(dead), self._set_back, judges, prunes)
             self._orders.append(_Order(dead, expired, self._store.ask_later(order)))
             self._set_back = False
+
+    def _come_back(self) -> None:
+        """Look again when the next lease is over, if that is before the next round."""
+        due_ns = self._judge.due_ns
+        if due_ns is not None and 0 <= due_ns - self._timers.now_ns() < self._period_ns:
+            self._timers.after(due_ns - self._timers.now_ns() + _LATER_NS, self.address, MaintenanceTick(), key="due")
 
     # Members.
 

@@ -124,6 +124,9 @@ class Reclaim:
         self._due: dict[_Key, tuple[int, int]] = {}
         self._reclaimers: frozenset[str] = frozenset()
         self._has_scanned = False
+        self.due_ns: int | None = None
+        """When a scan that shows no change would let the next row expire; None while nothing is watched. It is there so
+        that a scan can be asked for at that instant, and an expiry need not wait for the next round."""
 
     def change(self, *, lease_timeout_ms: int, expire_max: int) -> None:
         """Judge by these from the next scan on; what is being watched stays watched.
@@ -150,6 +153,7 @@ class Reclaim:
         due: dict[_Key, tuple[int, int]] = {}
         dead: list[Expire] = []
         expired: list[Expire] = []
+        self.due_ns = None
         for row in rows:
             key = (row.row_id, row.token, row.updated_at_ms)
             old_by_wall = wall_ms is not None and wall_ms - row.updated_at_ms >= self._lease_ms
@@ -161,6 +165,7 @@ class Reclaim:
             elif event.asked_at_ns - since >= self._patience_ns:
                 wish = Expire(row, Cause.SILENT)
             else:
+                self._note_due(since + self._patience_ns)
                 continue
             if self._is_our_turn(now_ns, key, row, event.reclaimers, due):
                 (dead if wish.cause is Cause.DEAD_OWNER else expired).append(wish)
@@ -179,7 +184,14 @@ class Reclaim:
             order = ranked(row.step_id, reclaimers - {row.owner})
             turn = order.index(self._node_id) if self._node_id in order else len(order)
         due[key] = (since_ns, turn)
-        return now_ns - since_ns >= turn * TURN_MS * _NS_PER_MS
+        ours_ns = since_ns + turn * TURN_MS * _NS_PER_MS
+        if now_ns < ours_ns:
+            self._note_due(ours_ns)
+        return now_ns >= ours_ns
+
+    def _note_due(self, at_ns: int) -> None:
+        if self.due_ns is None or at_ns < self.due_ns:
+            self.due_ns = at_ns
 
 
 def _age_order(row: RunningRow) -> tuple[int, int]:

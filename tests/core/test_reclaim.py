@@ -220,6 +220,32 @@ def test_a_silent_row_expires_with_the_first_scan_after_its_time_and_never_befor
         assert bool(expired) == (now_ms >= PATIENCE_MS)
 
 
+def test_it_says_when_a_scan_without_news_would_let_the_next_row_expire() -> None:
+    machine = judge()
+    assert machine.due_ns is None
+
+    scan(machine, 1_000, ROW)
+    assert machine.due_ns == ns(1_000 + PATIENCE_MS)
+
+    scan(machine, 2_000, replace(ROW, row_id=2), ROW)
+    assert machine.due_ns == ns(1_000 + PATIENCE_MS)
+    assert scan(machine, 1_000 + PATIENCE_MS, replace(ROW, row_id=2), ROW) != []
+    assert machine.due_ns == ns(2_000 + PATIENCE_MS)
+
+    scan(machine, 20_000)
+    assert machine.due_ns is None
+
+
+def test_it_says_when_its_turn_comes() -> None:
+    row = replace(ROW, step_id="stp_1")
+    _, second = order_of("stp_1", "node-b", "node-c")
+    machine = judge_of(second)
+
+    placed(second, 500, machine, row, "node-b", "node-c")
+
+    assert machine.due_ns == ns(500 + TURN_MS)
+
+
 def order_of(step_id: str, *nodes: str) -> list[str]:
     return ranked(step_id, nodes)
 
