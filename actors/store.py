@@ -237,7 +237,8 @@ class StoreActor(Actor):
         # What a claim left to do (input that could not be had, more than fits), and slots that its limit left free.
         while self._left_to_do() and self.mailbox_empty():
             self._flush()
-        if self._demand.once and (self._may_claim() or self._standing.reason) and not self._retry_at_ns:
+        # Also when the worker is paused: who asks for one step only waits for an answer.
+        if self._demand.once and self._demand.stands and self._generation > 0 and not self._retry_at_ns:
             self._tell_grants((), (), self._demand.state, 0)
 
     def _left_to_do(self) -> bool:

@@ -109,11 +109,9 @@ def mesh_prune(
     """Remove members that have been DEAD, or have left, for longer, oldest first; always recorded.
 
     Raises:
-        InputError: a number is out of its range; nothing was changed.
+        InputError: the limit is out of its range; nothing was changed.
     """
     _check(limit)
-    if older_than_ms < 0:
-        raise InputError(f"{older_than_ms} ms is no age: give 0 or more; nothing was changed")
     with store.write():
         at_ms = now_ms()
         pruned, total = prune(store.conn, older_than_ms=older_than_ms, limit=limit, now_ms=at_ms)
