@@ -42,6 +42,10 @@ __all__ = ["MaintenanceActor", "MaintenanceNeeds"]
 log = logging.getLogger("relaymesh.maintenance")
 
 TICK_NS = 1_000_000_000
+JUDGE_AFTER_BEATS = 3
+"""So many heartbeats after its start, and after it stood still itself, a node begins to judge the silence of others."""
+STOP_NS = 1_000_000_000
+"""A round that comes so much later than the next one should have come has been held up."""
 PRUNE_LOOK_NS = 60_000_000_000
 """How often it looks for members to prune, unless the setting asks for it more often."""
 _LATER_NS = 5_000_000
@@ -98,6 +102,7 @@ class MaintenanceActor(Actor):
         self._clock: clock_guard.ClockState | None = None
         self._set_back = False
         self._beat_at_ns = self._prune_at_ns = self._period_ns = 0
+        self._ticked_at_ns = self._judges_at_ns = 0
         self._reclaims = reclaims
         self._orders: deque[_Order] = deque(maxlen=_ORDERS_MAX)
         # When each of our own leases was last renewed, as the last round saw it.
@@ -110,6 +115,8 @@ class MaintenanceActor(Actor):
         self._read_clocks()
         # The first one soon, so that the clock's state is there for whoever starts next.
         self._set_timer()
+        self._ticked_at_ns = self._timers.now_ns()
+        self._wait_to_judge()
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "tick")
@@ -123,6 +130,9 @@ class MaintenanceActor(Actor):
     def receive(self, message: Any) -> None:
         match message:
             case MaintenanceTick():
+                self._notice_stop()
+                # First, so that a node which stood still does not judge itself.
+                self._beat()
                 try:
                     if self._reclaims:
                         self._scan()
@@ -130,7 +140,6 @@ class MaintenanceActor(Actor):
                         self._read_clocks()
                 except RelayMeshError as error:
                     log.warning("a round of maintenance could not read the store (%s): %s", error.code, error)
-                self._beat()
                 self._set_timer()
             case SettingsChanged(_, judge_lease_ms, reclaim_max):
                 self._lease_timeout_ms = judge_lease_ms
@@ -220,7 +229,19 @@ class MaintenanceActor(Actor):
 
     # Members.
 
+    def _notice_stop(self) -> None:
+        """Whoever stood still itself heard nobody meanwhile."""
+        last_ns, self._ticked_at_ns = self._ticked_at_ns, self._timers.now_ns()
+        if self._ticked_at_ns - last_ns > 2 * self._period_ns + STOP_NS:
+            self._wait_to_judge()
+
+    def _wait_to_judge(self) -> None:
+        """Give the others time for a heartbeat: after an outage of all, or a stop of this node, each seems silent."""
+        self._judges_at_ns = self._timers.now_ns() + JUDGE_AFTER_BEATS * self._beat_ms() * 1_000_000
+
     def _has_silent(self, wall_ms: int) -> bool:
+        if self._timers.now_ns() < self._judges_at_ns:
+            return False
         with self._reads.reading():
             return bool(silent_members(self._reads.conn, now_ms=wall_ms, patience=self._needs.member_rules().patience))
 

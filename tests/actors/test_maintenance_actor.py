@@ -197,7 +197,14 @@ def orders(mail: list[Any]) -> list[RunMaintenance]:
     return [found[0] for found in mail if isinstance(found, tuple)]
 
 
+def run_in(desk: Desk) -> None:
+    """Let the time pass in which a node that has started judges nobody."""
+    for _ in range(15):
+        desk.tick()
+
+
 def test_members_that_fell_silent_are_judged_by_the_store_and_what_it_marked_is_told(desk: Desk) -> None:
+    run_in(desk)
     member(desk, "quiet", silent_ms=31_000)
 
     ((order, reply),) = [mail for mail in desk.tick() if isinstance(mail, tuple)]
@@ -211,7 +218,23 @@ def test_members_that_fell_silent_are_judged_by_the_store_and_what_it_marked_is_
     ]
 
 
+def test_a_node_that_has_just_started_or_stood_still_gives_the_others_time_for_a_heartbeat(desk: Desk) -> None:
+    def judged() -> list[bool]:
+        return [order.judge_members for order in orders(desk.tick())]
+
+    member(desk, "quiet", silent_ms=3_600_000)
+    started = [judged() for _ in range(16)]
+    desk.timers.jump(40_000_000_000)  # as if this process had been stopped
+    assert desk.address.ask(Ping(), PATIENCE_S) is True
+    desk.mail()
+    stood_still = [judged() for _ in range(16)]
+
+    assert started == [[]] * 14 + [[True]] * 2
+    assert stood_still == [[]] * 14 + [[True]] * 2
+
+
 def test_nobody_is_judged_by_a_clock_that_has_just_jumped(desk: Desk) -> None:
+    run_in(desk)
     member(desk, "well")
     desk.tick()
     desk.jumped_ms = 3_600_000
