@@ -118,7 +118,7 @@ class AuditRowsOf:
     def before_start(self, store: Store) -> None:
         """The node is about to take a new generation: whether its former self said goodbye is still to be seen."""
         row = store.conn.execute(
-            "SELECT last_heartbeat_ms FROM mesh_nodes WHERE node_id=? AND status<>'LEFT' AND generation>0",
+            "SELECT last_heartbeat_ms FROM mesh_nodes WHERE node_id=? AND status<>'LEFT' AND host IS NOT NULL",
             (self._node_id,),
         ).fetchone()
         self._former_died = row is not None

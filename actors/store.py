@@ -522,7 +522,6 @@ class StoreActor(Actor):
     def _heed(self, *, began: bool) -> None:
         """Something was heard about our own standing. began: a pause, which is to be recorded."""
         self._batch.paused |= began
-        self._maybe_ready |= not self._standing.reason
 
     def _take_demand(self, demand: Demand) -> None:
         state = Fairness(demand.position, demand.high_run)

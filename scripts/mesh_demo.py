@@ -142,7 +142,7 @@ def begin(demo):
         demo.start(node_id)
 
     def all_alive():
-        rows = demo.rows("SELECT node_id FROM mesh_nodes WHERE status='ALIVE' AND generation>0")
+        rows = demo.rows("SELECT node_id FROM mesh_nodes WHERE status='ALIVE' AND host IS NOT NULL")
         return {row[0] for row in rows} >= set(NODES)
 
     demo.until("the start of three nodes", all_alive)

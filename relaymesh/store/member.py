@@ -254,7 +254,7 @@ def reclaimers(conn: sqlite3.Connection, run: Path, *, now_ms: int, beat_ms: int
     here = host_name()
     rows = conn.execute(
         "SELECT node_id, host, agents FROM mesh_nodes INDEXED BY mesh_nodes_silent"
-        " WHERE status='ALIVE' AND last_heartbeat_ms>=? AND generation>0 ORDER BY last_heartbeat_ms DESC LIMIT 1000",
+        " WHERE status='ALIVE' AND last_heartbeat_ms>=? AND host IS NOT NULL ORDER BY last_heartbeat_ms DESC LIMIT 1000",
         (now_ms - min(3 * beat_ms, HEARTBEAT_STALE_MS),),
     ).fetchall()
     return frozenset(

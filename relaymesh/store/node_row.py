@@ -47,11 +47,12 @@ class NodeRow(msgspec.Struct, frozen=True):
 def live_nodes(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> list[NodeRow]:
     """Return the nodes of the root that are alive: by their lock on this machine, by their heartbeat elsewhere.
 
-    A member that has never registered as a node (a command sent its heartbeat, or somebody wrote its row) is none.
+    A member that has never registered here as a node (a command sent its heartbeat, somebody wrote its row, it is one of
+    another root) has no host, and is none.
     """
     here = host_name()
     rows = conn.execute(
-        "SELECT node_id, last_heartbeat_ms, host, agents FROM mesh_nodes WHERE status='ALIVE' AND generation>0"
+        "SELECT node_id, last_heartbeat_ms, host, agents FROM mesh_nodes WHERE status='ALIVE' AND host IS NOT NULL"
         " ORDER BY last_heartbeat_ms DESC LIMIT ?",
         (_NODES_MAX,),
     ).fetchall()

@@ -20,7 +20,7 @@ def unwell_nodes(conn: sqlite3.Connection, run: Path) -> list[tuple[NodeRow, str
     here = host_name()
     rows = conn.execute(
         "SELECT node_id, last_heartbeat_ms, agents, status FROM mesh_nodes"
-        " WHERE status IN ('SUSPECT','DEAD') AND generation>0 AND host=? ORDER BY last_heartbeat_ms DESC LIMIT ?",
+        " WHERE status IN ('SUSPECT','DEAD') AND host=? ORDER BY last_heartbeat_ms DESC LIMIT ?",
         (here, _NODES_MAX),
     ).fetchall()
     return [

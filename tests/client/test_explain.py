@@ -268,7 +268,7 @@ def test_a_node_row_that_somebody_else_wrote_does_not_keep_anybody_from_asking(
     step_id = bench.one()
     bench.store.conn.execute(
         "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, agents,"
-        " generation) VALUES ('n', 'ALIVE', ?, ?, ?, ?, 1)",
+        " host) VALUES ('n', 'ALIVE', ?, ?, ?, ?, 'elsewhere')",
         (NOON, NOON, NOON, agents),
     )
 
