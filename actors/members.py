@@ -84,7 +84,9 @@ class OwnStanding:
 
 def round_of_members(store: Store, order: RunMaintenance, rules: MemberRules, now_ms: int) -> MemberRound:
     """Judge the silent and prune those who are long gone, as far as the round asks for it."""
-    marked, pruned, record = Marked(), (), None
+    marked = Marked()
+    pruned: tuple[str, ...] = ()
+    record = None
     if order.judge_members:
         marked = reconcile(store.conn, now_ms=now_ms, patience=rules.patience)
         _say(marked.suspected, "SUSPECT")

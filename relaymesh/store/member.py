@@ -210,7 +210,8 @@ def silent_members(conn: sqlite3.Connection, *, now_ms: int, patience: Patience)
 
 def reconcile(conn: sqlite3.Connection, *, now_ms: int, patience: Patience) -> Marked:
     """Mark silent members SUSPECT or DEAD."""
-    suspected, dead = [], []
+    suspected: list[tuple[str, int]] = []
+    dead: list[tuple[str, int]] = []
     for node_id, row, verdict in silent_members(conn, now_ms=now_ms, patience=patience):
         if write_row(conn, node_id, row, Row(verdict, row.heartbeat_ms, now_ms, now_ms)):
             (dead if verdict is Status.DEAD else suspected).append((node_id, now_ms - row.heartbeat_ms))
@@ -254,7 +255,8 @@ def reclaimers(conn: sqlite3.Connection, run: Path, *, now_ms: int, beat_ms: int
     here = host_name()
     rows = conn.execute(
         "SELECT node_id, host, agents FROM mesh_nodes INDEXED BY mesh_nodes_silent"
-        " WHERE status='ALIVE' AND last_heartbeat_ms>=? AND host IS NOT NULL ORDER BY last_heartbeat_ms DESC LIMIT 1000",
+        " WHERE status='ALIVE' AND last_heartbeat_ms>=? AND host IS NOT NULL"
+        " ORDER BY last_heartbeat_ms DESC LIMIT 1000",
         (now_ms - min(3 * beat_ms, HEARTBEAT_STALE_MS),),
     ).fetchall()
     return frozenset(

@@ -47,8 +47,8 @@ class NodeRow(msgspec.Struct, frozen=True):
 def live_nodes(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> list[NodeRow]:
     """Return the nodes of the root that are alive: by their lock on this machine, by their heartbeat elsewhere.
 
-    A member that has never registered here as a node (a command sent its heartbeat, somebody wrote its row, it is one of
-    another root) has no host, and is none.
+    A member that has never registered here as a node (a command sent its heartbeat, somebody wrote its row, it is
+    of another root) has no host, and is none.
     """
     here = host_name()
     rows = conn.execute(

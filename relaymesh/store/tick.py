@@ -71,9 +71,7 @@ def maintenance_tick(
         marked = reconcile(store.conn, now_ms=now_ms, patience=rules.patience) if verdict.believed else Marked()
         dead, expired = _judge(store, settings, reading, believed=verdict.believed)
         by_death = store.reclaim(dead, cause="owner_dead", policy_of=policy_of, now_ms=now_ms)
-        pruned, record = (), None
-        if prune_is_due(store.conn, rules, now_ms=now_ms):
-            pruned, record = prune_by(store.conn, rules, now_ms=now_ms)
+        pruned, record = _prune(store, rules, now_ms)
         by_time = store.reclaim(expired, cause="lease_expired", policy_of=policy_of, now_ms=now_ms)
         promoted = store.promote_due(now_ms=now_ms, limit=limit)
         if verdict.jumped_by_ms < 0:
@@ -104,6 +102,12 @@ def _heartbeat(store: Store, node_id: str, patience: Patience, now_ms: int, reco
     found = take_heartbeat(store.conn, node_id, heartbeat_ms=now_ms, now_ms=now_ms, patience=patience)
     if found.suppressed and found.row is not None:
         records.append(held_back_record(node_id, found.row.status))
+
+
+def _prune(store: Store, rules: MemberRules, now_ms: int) -> tuple[tuple[str, ...], Record | None]:
+    if not prune_is_due(store.conn, rules, now_ms=now_ms):
+        return (), None
+    return prune_by(store.conn, rules, now_ms=now_ms)
 
 
 def _judge(
