@@ -185,11 +185,11 @@ def test_without_maintenance_it_takes_nothing_back_and_goes_on_with_heartbeats(i
     assert mail[1].clock is not None  # what the next process must know of the clock
 
 
-def member(desk: Desk, node_id: str, *, status: str = "ALIVE", silent_ms: int = 0, generation: int = 1) -> None:
+def member(desk: Desk, node_id: str, *, status: str = "ALIVE", silent_ms: int = 0) -> None:
     at_ms = desk.now_ms() - silent_ms
     desk.change(
         "INSERT OR REPLACE INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms,"
-        f" generation) VALUES ('{node_id}', '{status}', {at_ms}, {at_ms}, {at_ms}, {generation})"
+        f" generation, host) VALUES ('{node_id}', '{status}', {at_ms}, {at_ms}, {at_ms}, 1, 'elsewhere')"
     )
 
 

@@ -77,7 +77,7 @@ def test_takeover_prints_how_long_until_a_step_runs_again_after_a_kill_and_after
     assert set(result["runs_again_after"]) == {"kill", "stop"}
     assert all(set(figure) == QUANTILES for figure in result["runs_again_after"].values())
     assert [line["at_most"] for line in result["budget"]] == [4_000.0, 4_000.0]
-    assert (result["settings"]["lease_ms"], result["settings"]["nodes"]) == (2_000, 3)
+    assert (result["settings"]["lease_ms"], result["settings"]["nodes"]) == (2_000, 4)
 
 
 def test_backlog_prints_the_cost_of_a_claim_in_an_empty_and_in_a_filled_store(tmp_path: Path) -> None:
