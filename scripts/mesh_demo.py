@@ -37,7 +37,7 @@ def slow(request: dict, ctx: Context) -> dict:
     time.sleep(request["seconds"])
     return {"lease": ctx.fencing_token}
 '''
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 
 
 class DemoError(Exception):
