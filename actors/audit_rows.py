@@ -23,6 +23,7 @@ from relaymesh.audit.event import (
     submit_bodies,
     used_up_record,
 )
+from relaymesh.audit.member import MemberRound, held_back_record, pause_record
 from relaymesh.core.mask import field_names
 from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.store.admin import cluster_epoch
@@ -117,7 +118,8 @@ class AuditRowsOf:
     def before_start(self, store: Store) -> None:
         """The node is about to take a new generation: whether its former self said goodbye is still to be seen."""
         row = store.conn.execute(
-            "SELECT last_heartbeat_ms FROM mesh_nodes WHERE node_id=? AND status='ALIVE'", (self._node_id,)
+            "SELECT last_heartbeat_ms FROM mesh_nodes WHERE node_id=? AND status<>'LEFT' AND host IS NOT NULL",
+            (self._node_id,),
         ).fetchone()
         self._former_died = row is not None
         if row is not None:
@@ -137,12 +139,28 @@ class AuditRowsOf:
             )
         self._former_died = False
 
+    def held_back(self, status: str) -> None:
+        """A heartbeat of this node was heard, and its dwell time kept it from being ALIVE again."""
+        self._records.append(held_back_record(self._node_id, status))
+
+    def paused(self, status: str, reason: str, total: int) -> None:
+        """The worker takes nothing from now on. total: how often that was, of all nodes of the root."""
+        self._records.append(pause_record(self._node_id, status, reason, total, actor=self._actor))
+
     def maintained(
-        self, order: RunMaintenance, expired: Reclaimed, dead: Reclaimed, expired_tasks: Sequence[str]
+        self,
+        order: RunMaintenance,
+        expired: Reclaimed,
+        dead: Reclaimed,
+        expired_tasks: Sequence[str],
+        members: MemberRound,
     ) -> None:
-        """Steps were taken from owners that died or went silent, and tasks cancelled whose time was over."""
+        """Steps were taken from owners that died or went silent, members were judged, tasks cancelled as too late."""
         outcome = MaintenanceOutcome(
             node_id=self._node_id,
+            suspected_nodes_marked=len(members.marked.suspected),
+            dead_nodes_marked=len(members.marked.dead),
+            dead_nodes_pruned=len(members.pruned),
             dead_owner_reclaimed=dead.reclaimed,
             dead_owner_retry_scheduled=dead.retry_scheduled,
             dead_owner_dead_lettered=dead.dead_lettered,
@@ -150,6 +168,8 @@ class AuditRowsOf:
             wall_retry_scheduled=expired.retry_scheduled,
             wall_dead_lettered=expired.dead_lettered,
         )
+        if members.prune_record is not None:
+            self._records.append(members.prune_record)
         self._records += maintenance_records(outcome, dead_nodes=sorted({lease.owner for lease in order.dead}))
         self._expired = list(expired_tasks)
         self.conflicts |= expired.reclaimed + dead.reclaimed != len(order.expired) + len(order.dead)

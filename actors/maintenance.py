@@ -1,8 +1,9 @@
-"""MaintenanceActor: what comes with time. Heartbeat of the node, steps of dead or silent owners, expiry.
+"""MaintenanceActor: what comes with time. Heartbeat, steps of dead or silent owners, silent members, expiry.
 
-The rules are in ``relaymesh.core.reclaim`` and ``clock_guard``. It reads on a connection of its own, and asks the
-StoreActor to write. An owner on this machine is known to be dead as soon as the operating system dropped its lock; any
-other owner when its lease has run out, and that holds for this node too.
+The rules are in ``relaymesh.core.reclaim``, ``mesh.silence`` and ``clock_guard``. It reads on a connection of its own,
+and asks the StoreActor to write. An owner on this machine is known to be dead as soon as the operating system dropped
+its lock; any other owner when it is DEAD or its lease has run out, and that holds for this node too. Of several nodes
+one takes a step back; the others wait for their turn.
 
 What a round came to is told with the next one, when the store has long answered: nobody waits for it.
 """
@@ -23,10 +24,14 @@ from actors.reply import Reply
 from actors.store_needs import NodeFacts
 from actors.timer import Timers
 from relaymesh.core import clock_guard
+from relaymesh.core.mesh.local import MemberRules
+from relaymesh.core.mesh.silence import heartbeat_every_ms
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
 from relaymesh.errors import RelayMeshError
 from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.store.clock import load_clock
+from relaymesh.store.grave import prune_is_due
+from relaymesh.store.member import reclaimers, silent_members
 from relaymesh.store.presence import is_alive
 from relaymesh.store.store import Store
 from relaymesh.wire.setting import SettingsChanged
@@ -37,7 +42,13 @@ __all__ = ["MaintenanceActor", "MaintenanceNeeds"]
 log = logging.getLogger("relaymesh.maintenance")
 
 TICK_NS = 1_000_000_000
-HEARTBEAT_TICKS = 5
+JUDGE_AFTER_BEATS = 3
+"""So many heartbeats after its start, and after it stood still itself, a node begins to judge the silence of others."""
+STOP_NS = 1_000_000_000
+"""A round that comes so much later than the next one should have come has been held up."""
+PRUNE_LOOK_NS = 60_000_000_000
+"""How often it looks for members to prune, unless the setting asks for it more often."""
+_LATER_NS = 5_000_000
 _ORDERS_MAX = 16
 """Rounds whose answer has not come yet, at a store that stands still; the counts of older ones are not told."""
 _STATUS_OF = """
@@ -52,6 +63,7 @@ class MaintenanceNeeds(Protocol):
     def now_ms(self) -> int: ...
     def reading(self) -> clock_guard.Reading: ...
     def current_generation(self) -> int: ...
+    def member_rules(self) -> MemberRules: ...
     def maintained(self, done: MaintenanceOutcome) -> None: ...
 
 
@@ -86,10 +98,11 @@ class MaintenanceActor(Actor):
         self._timers = timers
         self._store = store
         self._lease_timeout_ms = lease_timeout_ms
-        self._judge = Reclaim(lease_timeout_ms=lease_timeout_ms, expire_max=reclaim_max)
+        self._judge = Reclaim(lease_timeout_ms=lease_timeout_ms, expire_max=reclaim_max, node_id=facts.node_id)
         self._clock: clock_guard.ClockState | None = None
         self._set_back = False
-        self._ticks = 0
+        self._beat_at_ns = self._prune_at_ns = self._period_ns = 0
+        self._ticked_at_ns = self._judges_at_ns = 0
         self._reclaims = reclaims
         self._orders: deque[_Order] = deque(maxlen=_ORDERS_MAX)
         # When each of our own leases was last renewed, as the last round saw it.
@@ -100,10 +113,14 @@ class MaintenanceActor(Actor):
         # What the process before us knew: without it, one that starts right after a jump would believe the wall clock.
         self._clock = load_clock(self._reads.conn)
         self._read_clocks()
-        self._timers.every(TICK_NS, self.address, MaintenanceTick(), key="tick")
+        # The first one soon, so that the clock's state is there for whoever starts next.
+        self._set_timer()
+        self._ticked_at_ns = self._timers.now_ns()
+        self._wait_to_judge()
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "tick")
+        self._timers.cancel(self.address, "due")
         self._reads.close()
 
     def crashed(self) -> None:
@@ -113,6 +130,9 @@ class MaintenanceActor(Actor):
     def receive(self, message: Any) -> None:
         match message:
             case MaintenanceTick():
+                self._notice_stop()
+                # First, so that a node which stood still does not judge itself.
+                self._beat()
                 try:
                     if self._reclaims:
                         self._scan()
@@ -120,15 +140,29 @@ class MaintenanceActor(Actor):
                         self._read_clocks()
                 except RelayMeshError as error:
                     log.warning("a round of maintenance could not read the store (%s): %s", error.code, error)
-                # The first one soon, so that the clock's state is there for whoever starts next.
-                if self._ticks % HEARTBEAT_TICKS == 0 and self._needs.current_generation():
-                    self._store.tell(self._heartbeat())
-                self._ticks += 1
+                self._set_timer()
             case SettingsChanged(_, judge_lease_ms, reclaim_max):
                 self._lease_timeout_ms = judge_lease_ms
                 self._judge.change(lease_timeout_ms=judge_lease_ms, expire_max=reclaim_max)
             case _:
                 assert_never(message)
+
+    def _set_timer(self) -> None:
+        """Keep the period of the rounds: shorter when heartbeats must be."""
+        period_ns = min(TICK_NS, self._beat_ms() * 1_000_000)
+        if period_ns != self._period_ns:
+            self._period_ns = period_ns
+            self._timers.every(period_ns, self.address, MaintenanceTick(), key="tick")
+
+    def _beat_ms(self) -> int:
+        return heartbeat_every_ms(self._needs.member_rules().patience)
+
+    def _beat(self) -> None:
+        now_ns = self._timers.now_ns()
+        if now_ns >= self._beat_at_ns and self._needs.current_generation():
+            # With the round that comes nearest, be that a little early.
+            self._beat_at_ns = now_ns + self._beat_ms() * 1_000_000 - self._period_ns // 2
+            self._store.tell(self._heartbeat())
 
     def _heartbeat(self) -> WriteNode:
         facts = self._facts
@@ -160,7 +194,9 @@ class MaintenanceActor(Actor):
         # Our own as well: a lease that we stopped trusting, or that an old cluster epoch holds, is renewed by nobody.
         seen = self._reads.running_elsewhere(node_id="", limit=ROWS_MAX)
         self._tell(seen)
-        rows = [RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch) for s in seen]
+        rows = [
+            RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch, s.step_id) for s in seen
+        ]
         owners = {row.owner for row in rows}
         marked = self._reads.nodes_marked_dead() - {self._facts.node_id} if owners else frozenset()
         scanned = Scanned(
@@ -168,19 +204,60 @@ class MaintenanceActor(Actor):
             asked_at_ns=reading.mono_ns,
             wall_ms=reading.wall_ms if believed else None,
             dead_owners=frozenset(owner for owner in owners if owner in marked or self._is_dead(owner)),
+            reclaimers=self._reclaimers(reading.wall_ms) if rows else frozenset(),
         )
         by_row = {s.row_id: s for s in seen}
         dead: list[SeenLease] = []
         expired: list[SeenLease] = []
         for expire in self._judge.handle(self._timers.now_ns(), scanned):
             (dead if expire.cause is Cause.DEAD_OWNER else expired).append(by_row[expire.row.row_id])
-        if dead or expired or self._set_back or self._reads.has_expired(now_ms=reading.wall_ms):
+        self._come_back()
+        judges, prunes = believed and self._has_silent(reading.wall_ms), self._prunes(reading.wall_ms)
+        if dead or expired or judges or prunes or self._set_back or self._reads.has_expired(now_ms=reading.wall_ms):
             for cause, leases in (("died", dead), ("went silent", expired)):
                 if leases:
                     log.warning("taking %d steps from nodes that %s: %s", len(leases), cause, _owners(leases))
-            order = RunMaintenance(tuple(expired), tuple(dead), self._set_back)
+            order = RunMaintenance(tuple(expired), tuple(dead), self._set_back, judges, prunes)
             self._orders.append(_Order(dead, expired, self._store.ask_later(order)))
             self._set_back = False
+
+    def _come_back(self) -> None:
+        """Look again when the next lease is over, if that is before the next round."""
+        due_ns = self._judge.due_ns
+        if due_ns is not None and 0 <= due_ns - self._timers.now_ns() < self._period_ns:
+            self._timers.after(due_ns - self._timers.now_ns() + _LATER_NS, self.address, MaintenanceTick(), key="due")
+
+    # Members.
+
+    def _notice_stop(self) -> None:
+        """Whoever stood still itself heard nobody meanwhile."""
+        last_ns, self._ticked_at_ns = self._ticked_at_ns, self._timers.now_ns()
+        if self._ticked_at_ns - last_ns > 2 * self._period_ns + STOP_NS:
+            self._wait_to_judge()
+
+    def _wait_to_judge(self) -> None:
+        """Give the others time for a heartbeat: after an outage of all, or a stop of this node, each seems silent."""
+        self._judges_at_ns = self._timers.now_ns() + JUDGE_AFTER_BEATS * self._beat_ms() * 1_000_000
+
+    def _has_silent(self, wall_ms: int) -> bool:
+        if self._timers.now_ns() < self._judges_at_ns:
+            return False
+        with self._reads.reading():
+            return bool(silent_members(self._reads.conn, now_ms=wall_ms, patience=self._needs.member_rules().patience))
+
+    def _prunes(self, wall_ms: int) -> bool:
+        rules, now_ns = self._needs.member_rules(), self._timers.now_ns()
+        if now_ns < self._prune_at_ns:
+            return False
+        self._prune_at_ns = now_ns + min(PRUNE_LOOK_NS, max(TICK_NS, rules.prune_interval_ms * 1_000_000))
+        with self._reads.reading():
+            return prune_is_due(self._reads.conn, rules, now_ms=wall_ms)
+
+    def _reclaimers(self, wall_ms: int) -> frozenset[str]:
+        with self._reads.reading():
+            return reclaimers(self._reads.conn, self._facts.root / "run", now_ms=wall_ms, beat_ms=self._beat_ms())
+
+    # What came of it.
 
     def _tell(self, seen: Iterable[SeenLease]) -> None:
         """Tell what the round before came to, and how many of our leases were renewed since."""
@@ -201,6 +278,9 @@ class MaintenanceActor(Actor):
                     wall_reclaimed=counts["wall_reclaimed"],
                     wall_retry_scheduled=counts["wall_retry_scheduled"],
                     wall_dead_lettered=counts["wall_dead_lettered"],
+                    suspected_nodes_marked=counts["suspected"],
+                    dead_nodes_marked=counts["dead"],
+                    dead_nodes_pruned=counts["pruned"],
                 )
             )
 
@@ -210,7 +290,7 @@ class MaintenanceActor(Actor):
         except RelayMeshError:  # the store has logged it, and took nothing
             return {}
         assert isinstance(done, MaintenanceDone)
-        counts = {}
+        counts = {"suspected": done.suspected, "dead": done.dead, "pruned": done.pruned}
         for kind, leases, reclaimed in (
             ("dead_owner", order.dead, done.dead_reclaimed),
             ("wall", order.expired, done.expired_reclaimed),

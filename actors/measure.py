@@ -75,6 +75,7 @@ class Measures:
         pid: int,
         now_ms: int,
         mesh: MeshReport | None = None,
+        paused: str = "",
     ) -> NodeReport:
         """Return the report of the node. actors: by name; those that are numbered are counted together."""
         kinds: dict[str, list[MetricsSnapshot]] = {}
@@ -97,6 +98,7 @@ class Measures:
                 for agent_id, agent in sorted(self._agents.copy().items())
             ),
             slots=dict(slots),
+            paused=paused,
             commit_seconds=_distribution(self._commit_seconds),
             commit_writes=_distribution(self._commit_writes),
             commits_failed=self._commits_failed,

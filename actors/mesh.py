@@ -10,6 +10,7 @@ store still takes its last word.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,10 @@ from actors.supervisor import SLOW_SWEEP_NS, Child, Supervisor
 from relaymesh.core.mesh.hint import normal_address
 from relaymesh.core.mesh.label import mesh_label
 from relaymesh.core.supervision import Intensity, Strategy
+from relaymesh.errors import ActorError
 from relaymesh.wire.mesh import OwnGeneration
 from relaymesh.wire.mesh_key import KeyRing, MeshKey
+from relaymesh.wire.store import LocalVerdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from actors.membership import Desk
     from actors.store_needs import NodeFacts
     from actors.timer import Timers
+    from relaymesh.core.mesh.liveness import Verdict
     from relaymesh.core.setting_table import Settings
     from relaymesh.node import GossipOptions
 
@@ -54,7 +58,7 @@ class MeshPart:
         intensity: Intensity,
         on_news: Callable[[], object],
     ) -> None:
-        self.board = MeshBoard(on_news)
+        self.board = MeshBoard(on_news, self._tell_verdict)
         self.settings = settings
         self.current_generation = current_generation
         self.now_ms = now_ms
@@ -108,6 +112,11 @@ class MeshPart:
             ),
             stop_within_s=3.0,
         )
+
+    def _tell_verdict(self, verdict: Verdict) -> None:
+        """The mesh judges the node itself: its worker is paused by that (actors/members.py)."""
+        with contextlib.suppress(ActorError):  # at the end of the node
+            self._store.tell(LocalVerdict(verdict.alive, verdict.reason))
 
     def generation(self, number: int) -> None:
         """The store has given the node a generation; called by the StoreActor."""

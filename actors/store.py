@@ -18,6 +18,7 @@ from actors.about import about
 from actors.address import Address
 from actors.audit_rows import AuditRowsOf, Desk
 from actors.base import Actor
+from actors.members import OwnStanding, round_of_members
 from actors.store_batch import Batch, Done
 from actors.store_needs import NodeFacts, StoreNeeds
 from actors.timer import Timers
@@ -44,6 +45,7 @@ from relaymesh.wire.store import (
     FinishSteps,
     Grant,
     LeaseRef,
+    LocalVerdict,
     MaintenanceDone,
     NewTask,
     PollStore,
@@ -108,6 +110,7 @@ class StoreActor(Actor):
         | VerifyLeases
         | WriteAlerts
         | WriteMembers
+        | LocalVerdict
     )
 
     def __init__(
@@ -131,6 +134,7 @@ class StoreActor(Actor):
         self._demand = Standing()
         self._claim_max = CLAIM_MAX
         self._generation = 0
+        self._standing = OwnStanding(facts.node_id, needs.member_rules, needs.paused)
         self._maybe_ready = True
         # Somebody told us of a commit since the last look, and whether the last such word brought work for us.
         self._hinted = False
@@ -220,6 +224,8 @@ class StoreActor(Actor):
                 batch.take_over = True
             case VerifyLeases(leases):
                 self._verify(leases)
+            case LocalVerdict():
+                self._heed(began=self._standing.judged(message))
             case WithdrawDemand():
                 self._demand.withdraw()
                 self._queue.tell(Withdrawn(self._demand.number))
@@ -231,7 +237,8 @@ class StoreActor(Actor):
         # What a claim left to do (input that could not be had, more than fits), and slots that its limit left free.
         while self._left_to_do() and self.mailbox_empty():
             self._flush()
-        if self._demand.once and self._may_claim() and not self._retry_at_ns:
+        # Also when the worker is paused: who asks for one step only waits for an answer.
+        if self._demand.once and self._demand.stands and self._generation > 0 and not self._retry_at_ns:
             self._tell_grants((), (), self._demand.state, 0)
 
     def _left_to_do(self) -> bool:
@@ -267,6 +274,8 @@ class StoreActor(Actor):
             self._maybe_ready = True
             self._due_known = False
             self._leases_unverified = True
+            if self._generation:
+                self._heed(began=self._standing.look(self._store))
         if self._leases_unverified and now_ns >= self._verify_at_ns:
             self._leases_unverified = False
             self._verify_at_ns = now_ns + VERIFY_NS
@@ -319,6 +328,8 @@ class StoreActor(Actor):
         spent_ns = self._timers.now_ns() - began_ns
         self._failures = self._retry_at_ns = 0
         self._wrote = True
+        if batch.nodes or batch.take_over:
+            self._heed(began=self._standing.settle())
         if hinted and done.claim is not None:
             self._hints_pay = bool(done.claim.rows)
         self._tell_about(done, asked_at_ns)
@@ -414,9 +425,11 @@ class StoreActor(Actor):
                 done.tells.append((self._queue, CutSteps(cuts)))
         if store.used_up:
             audit.used_up(store.take_used_up())
+        if batch.paused:
+            self._standing.record(store, audit)
         for node in batch.nodes:
             # A heartbeat that was on its way while we took over from ourselves says nothing about others.
-            if node.generation == self._generation and not store.write_heartbeat(node, now_ms=now_ms):
+            if node.generation == self._generation and not self._standing.beat(store, node, audit, now_ms):
                 self._needs.lost_generation()
             store.forget_buckets(now_ms=now_ms, limit=BUCKETS_PER_HEARTBEAT)
             store.count_latencies()
@@ -462,7 +475,12 @@ class StoreActor(Actor):
         if died:
             self._audit.before_start(self._store)
         generation = self._store.register_node(
-            facts.node_id, pid=facts.pid, host=facts.host, agents=facts.agents, now_ms=now_ms
+            facts.node_id,
+            pid=facts.pid,
+            host=facts.host,
+            agents=facts.agents,
+            now_ms=now_ms,
+            patience=self._needs.member_rules().patience,
         )
         # An actor that was started anew in this process says nothing about the steps that ran: only a death counts.
         requeued = self._store.requeue_former_generation(
@@ -473,6 +491,7 @@ class StoreActor(Actor):
             died=died,
         )
         self._audit.took_over(requeued)
+        self._standing.registered(self._store)
         self._generation = done.generation = generation
         done.ready = done.due_changed = True
         done.requeued = requeued.reclaimed
@@ -484,17 +503,25 @@ class StoreActor(Actor):
         if message.clock_set_back:
             self._store.restart_waits(now_ms=now_ms)
         expired_tasks = self._store.expire_tasks(now_ms=now_ms, limit=PROMOTE_MAX)
-        self._audit.maintained(message, expired, dead, expired_tasks)
+        members = round_of_members(self._store, message, self._needs.member_rules(), now_ms)
+        self._audit.maintained(message, expired, dead, expired_tasks, members)
         return MaintenanceDone(
             expired_reclaimed=expired.reclaimed,
             dead_reclaimed=dead.reclaimed,
             promoted=0,
             expired_tasks=len(expired_tasks),
+            suspected=len(members.marked.suspected),
+            dead=len(members.marked.dead),
+            pruned=len(members.pruned),
         )
 
     def _may_claim(self) -> bool:
         # Without a generation a claim could not be told from one of our former self.
-        return self._demand.stands and self._generation > 0
+        return self._demand.stands and self._generation > 0 and not self._standing.reason
+
+    def _heed(self, *, began: bool) -> None:
+        """Something was heard about our own standing. began: a pause, which is to be recorded."""
+        self._batch.paused |= began
 
     def _take_demand(self, demand: Demand) -> None:
         state = Fairness(demand.position, demand.high_run)
@@ -662,6 +689,7 @@ class StoreActor(Actor):
         kept.lost[:0] = batch.lost
         kept.spent[:0] = batch.spent
         kept.take_over |= batch.take_over
+        kept.paused |= batch.paused
 
     def _leave_out(self, batch: Batch, error: RelayMeshError) -> None:
         """It is one write that cannot be made, not the disk: make the others one by one, and give up that one.

@@ -41,6 +41,7 @@ class Batch:
     alerts: list[tuple[WriteAlerts, Reply]] = field(default_factory=list)
     members: list[tuple[WriteMembers, Reply]] = field(default_factory=list)
     take_over: bool = False
+    paused: bool = False
 
     def split(self) -> list[Batch]:
         """Return batches of one write each, in the order in which this one would make them."""
@@ -54,7 +55,8 @@ class Batch:
         parts += [Batch(maintenance=[entry]) for entry in self.maintenance]
         parts += [Batch(alerts=[entry]) for entry in self.alerts]
         parts += [Batch(members=[entry]) for entry in self.members]
-        return parts + ([Batch(take_over=True)] if self.take_over else [])
+        parts += [Batch(take_over=True)] if self.take_over else []
+        return parts + ([Batch(paused=True)] if self.paused else [])
 
     @property
     def writes(self) -> bool:
@@ -71,6 +73,7 @@ class Batch:
             or self.alerts
             or self.members
             or self.take_over
+            or self.paused
         )
 
     @property
@@ -88,6 +91,7 @@ class Batch:
             + len(self.alerts)
             + len(self.members)
             + self.take_over
+            + self.paused
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from relaymesh.core.mesh.local import MemberRules
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.store.claim import ClaimedRow
 from relaymesh.store.connection import Durability
@@ -50,3 +51,5 @@ class StoreNeeds(Protocol):
         self, spent_ns: int, writes: int, finished: Sequence[FinishedStep], claimed: Sequence[ClaimedRow]
     ) -> None: ...
     def refused(self) -> None: ...
+    def member_rules(self) -> MemberRules: ...
+    def paused(self, reason: str) -> None: ...

@@ -68,6 +68,7 @@ from relaymesh.audit.trail import AuditTrail
 from relaymesh.core.clock_guard import Reading
 from relaymesh.core.ident import Ids
 from relaymesh.core.lease_change import LeaseTimeouts
+from relaymesh.core.mesh.local import MemberRules
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.slo import Levels
 from relaymesh.core.supervision import Intensity, Strategy
@@ -163,6 +164,8 @@ class Node:
         self._options = options
         # What holds now. Replaced as a whole by the SettingsActor, read by whoever starts and by the store.
         self._settings = loaded.settings
+        self._member_rules = MemberRules.of(loaded.settings)
+        self.paused_reason = ""
         self._registry = registry
         self._timers = TimerService()
         self._watch = SettingsWatch(root, namespace, loaded, registry.retries, node_id=presence.node_id)
@@ -286,6 +289,14 @@ class Node:
         """The database refused a transaction."""
         self._measures.refused()
 
+    def member_rules(self) -> MemberRules:
+        """Return what the settings say about members."""
+        return self._member_rules
+
+    def paused(self, reason: str) -> None:
+        """The worker takes nothing from now on, and why; "": it does again."""
+        self.paused_reason = reason
+
     def report(self) -> NodeReport:
         """Return what this node has counted since its start."""
         return self._measures.report(
@@ -296,6 +307,7 @@ class Node:
             pid=self.facts.pid,
             now_ms=_now_ms(),
             mesh=self.mesh.board.report if self.mesh is not None else None,
+            paused=self.paused_reason,
         )
 
     def targets(self) -> Levels:
@@ -314,6 +326,7 @@ class Node:
     def took(self, news: News) -> None:
         """Settings or retry policies were changed: whoever starts from now on, and every retry, goes by them."""
         self._settings = news.settings
+        self._member_rules = MemberRules.of(news.settings)
         self._registry = self._registry.with_retries(news.retries)
         self._policies = self._registry.specs, news.settings.retry_policy
         if self._options.listener is not None:
@@ -376,6 +389,7 @@ class Node:
                 agent_id: spec.max_concurrency for agent_id, spec in specs.items() if spec.max_concurrency is not None
             },
             slots=self._slot_counts,
+            reclaims=self._options.maintenance,
         ).to_json()
 
     @property

@@ -118,6 +118,11 @@ class RunningNode(Protocol):
         """Task id, step id and lease epoch of the first step that it claimed, None when there was none."""
         ...
 
+    @property
+    def paused_reason(self) -> str:
+        """Why it takes nothing although it runs, "" when it does (relaymesh.core.mesh.local)."""
+        ...
+
     def submit(self, message: SubmitTasks) -> StoreAnswer:
         """Store tasks through the node's group commit; returns when they are on disk."""
         ...
@@ -167,7 +172,7 @@ def run_once(options: NodeOptions, builder: Builder | None = None) -> WorkerOutc
         node.wait()
     finally:
         node.stop(0)
-    return outcome_of(options, node.claimed)
+    return outcome_of(options, node.claimed, node.paused_reason)
 
 
 def benchmark(

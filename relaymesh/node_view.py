@@ -17,9 +17,13 @@ __all__ = [
     "BenchmarkRunOutcome",
     "ClusterEpochBumpOutcome",
     "ClusterStateOutcome",
+    "DeadOwnerRecoveryOutcome",
     "HealthOutcome",
     "LeaseReportOutcome",
     "MaintenanceOutcome",
+    "MeshNode",
+    "MeshPruneOutcome",
+    "MeshSummaryOutcome",
     "OwnershipEvent",
     "SloAlert",
     "SloAlertOutcome",
@@ -225,6 +229,56 @@ class BenchmarkRunOutcome(View, frozen=True, kw_only=True):
     latency_p99_ms: int
     status_counts: dict[str, int]
     stats: StatsOutcome
+
+
+class MeshNode(View, frozen=True, kw_only=True):
+    """A member. status: ALIVE, SUSPECT or DEAD; LEFT for a node that ended in order."""
+
+    node_id: str
+    status: str
+    last_heartbeat_ms: int
+    updated_at_ms: int
+
+
+class MeshSummaryOutcome(View, frozen=True, kw_only=True):
+    """Members by status, and running steps by the status of their owner.
+
+    total_nodes: those that have left included. running_by_unknown_owners: whose owner is no member, or has left.
+    """
+
+    total_nodes: int
+    alive_nodes: int
+    suspect_nodes: int
+    dead_nodes: int
+    running_by_alive_owners: int
+    running_by_suspect_owners: int
+    running_by_dead_owners: int
+    running_by_unknown_owners: int
+    oldest_dead_node_age_ms: int
+    generated_at_ms: int
+
+
+class DeadOwnerRecoveryOutcome(View, frozen=True, kw_only=True):
+    """What was taken back from dead owners.
+
+    dead_nodes: members that are DEAD, and owners of running steps whose process on this machine has ended.
+    """
+
+    dead_node_count: int
+    dead_nodes: tuple[str, ...]
+    reclaimed: int
+    retry_scheduled: int
+    dead_lettered: int
+
+
+class MeshPruneOutcome(View, frozen=True, kw_only=True):
+    """Members that were removed because they have been gone for long. total: of all prunes of the root."""
+
+    older_than_ms: int
+    cutoff_ms: int
+    limit: int
+    pruned: int
+    total: int
 
 
 class OwnershipEvent(View, frozen=True, kw_only=True):

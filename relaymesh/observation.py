@@ -138,9 +138,10 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
     from relaymesh.auth.file import auth_problem
     from relaymesh.store.health import check
 
-    min_free_bytes, problems = 0, []
+    min_free_bytes, pauses, problems = 0, True, []
     try:
         min_free_bytes = settings().min_free_disk_bytes
+        pauses = settings().pause_worker_when_local_not_alive
     except RootError as error:
         problems.append(str(error))
     for load in (load_script_file, load_retry_file):  # a broken one keeps submits out, and nodes from starting
@@ -152,7 +153,7 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
     if auth is not None:
         problems.append(auth)
     found = check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
-    return _with_mesh(_with_inbox(found, root, now_ms), root, now_ms) if found.db_ok else found
+    return _with_mesh(_with_notes(found, root, now_ms, pauses), root, now_ms) if found.db_ok else found
 
 
 def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
@@ -163,31 +164,38 @@ def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
         f"node {report.node_id}: {sentence}"
         for report in read_reports(root / "run", now_ms=now_ms)
         if report.mesh is not None
-        for sentence in (report.mesh.problem, report.mesh.pause)
+        for sentence in (report.mesh.problem, "" if report.paused else report.mesh.pause)
         if sentence
     ]
     return msgspec.structs.replace(found, notes=(*found.notes, *notes)) if notes else found
 
 
-def _with_inbox(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
-    """Add whether files wait for the admission gate: no fault of the root, so it stays as well as it is."""
+def _with_notes(found: HealthOutcome, root: Path, now_ms: int, pauses: bool) -> HealthOutcome:
+    """Add whether files wait for the admission gate, and workers that are paused because of their own node.
+
+    No faults of the root, so it stays as well as it is.
+    """
     from relaymesh.inbox_gate import files_waiting, why_shut
     from relaymesh.store.database import Database
+    from relaymesh.store.paused import pauses as pauses_of
 
     files = sum(files_waiting(root).values())
-    if not files:
-        return found
-    shut = None
+    shut, notes = None, []
     with contextlib.suppress(RelayMeshError):
         store = Database.open(root, now_ms=now_ms, create=False)
         try:
             with store.snapshot():
-                shut = why_shut(store.conn, root, now_ms=now_ms)
+                if files:
+                    shut = why_shut(store.conn, root, now_ms=now_ms)
+                if pauses:
+                    held = pauses_of(store.conn, root / "run", now_ms=now_ms)
+                    notes = [f"the worker of {node_id} is paused: {why}" for node_id, why in sorted(held.items())]
         finally:
             store.close()
-    notes = (f"{files} files wait in the inbox: {shut.sentence}",) if shut is not None else ()
+    if shut is not None:
+        notes.insert(0, f"{files} files wait in the inbox: {shut.sentence}")
     return msgspec.structs.replace(
-        found, inbox_files=files, inbox_gate=shut.code if shut is not None else "", notes=notes
+        found, inbox_files=files, inbox_gate=shut.code if shut is not None else "", notes=tuple(notes)
     )
 
 

@@ -19,11 +19,11 @@ from relaymesh.store.store import Store
 
 if TYPE_CHECKING:
     from relaymesh.node import NodeOptions, RunningNode
+    from relaymesh.settings import Settings
 
 __all__ = ["idle", "outcome_of", "outcomes", "poll", "run_benchmark"]
 
 _CHECK_S = 0.05
-_PAUSED = ("SUSPECT", "DEAD")
 # The attempts of a step that did not succeed are kept, so what one came to is known when the step has long gone on.
 _ENDED = """
 SELECT s.step_id, s.task_id, v.lease_epoch, s.lease_epoch=v.lease_epoch, s.status, t.status, s.attempt,
@@ -56,9 +56,10 @@ def poll(options: NodeOptions) -> WorkerOutcome | None:
     try:
         settings = load_settings(store.root)
         node_id = options.node_id or "node-local"
-        row = store.conn.execute("SELECT status FROM mesh_nodes WHERE node_id=?", (node_id,)).fetchone()
-        if settings.pause_worker_when_local_not_alive and row is not None and row[0] in _PAUSED:
-            return idle(f"paused: the local node {node_id} is {row[0]}")
+        if settings.pause_worker_when_local_not_alive:
+            reason = _paused(store, node_id, settings, options.worker_id)
+            if reason:
+                return idle(f"paused: {reason}")
         agents = load_registry(store.root, options.agents).specs
         due = store.next_due_ms()
         if due is not None and due <= _now_ms():
@@ -82,15 +83,43 @@ def poll(options: NodeOptions) -> WorkerOutcome | None:
         store.close()
 
 
+def _paused(store: Store, node_id: str, settings: Settings, actor: str) -> str:
+    """Return why the worker of this node takes nothing, "" when it does.
+
+    The poll that was skipped is counted and recorded, and is a heartbeat: the next one may find the node ALIVE.
+    """
+    from relaymesh.audit import AuditTrail
+    from relaymesh.audit.member import pause_record
+    from relaymesh.core.mesh.local import why_paused
+    from relaymesh.core.mesh.silence import Patience
+    from relaymesh.store.counter import WORKER_PAUSED, counters
+    from relaymesh.store.member import status_of, take_heartbeat
+
+    with store.reading():
+        status = status_of(store.conn, node_id)
+    reason = why_paused(node_id, status)
+    if not reason:
+        return ""
+    now_ms = _now_ms()
+    with store.write():
+        take_heartbeat(store.conn, node_id, heartbeat_ms=now_ms, now_ms=now_ms, patience=Patience.of(settings))
+        store.add_counter(WORKER_PAUSED, 1)
+        total = counters(store.conn).get(WORKER_PAUSED, 0)
+    AuditTrail(store.root, store.namespace).record_many(
+        [pause_record(node_id, status or "", reason, total, actor=actor)]
+    )
+    return reason
+
+
 def idle(message: str) -> WorkerOutcome:
     """Return the outcome of a poll that took nothing."""
     return WorkerOutcome(processed=False, task_id=None, msg_id=None, message=message)
 
 
-def outcome_of(options: NodeOptions, claimed: tuple[str, str, int] | None) -> WorkerOutcome:
-    """Return what became of the step that a poll took."""
+def outcome_of(options: NodeOptions, claimed: tuple[str, str, int] | None, paused_reason: str = "") -> WorkerOutcome:
+    """Return what became of the step that a poll took. paused_reason: why the node took none."""
     if claimed is None:
-        return idle("another process was faster")
+        return idle(f"paused: {paused_reason}" if paused_reason else "another process was faster")
     _, step_id, lease_epoch = claimed
     store = _open(options)
     try:

@@ -68,12 +68,14 @@ def explain(
                 return [waiting]
         if read.task_status(store.conn, task_id) is None:
             raise TaskNotFoundError(task_id)
+        held = settings()
         return explanations(
             store.conn,
             store.root / "run",
             task_id,
-            lease_timeout_ms=settings().lease_timeout_ms,
+            lease_timeout_ms=held.lease_timeout_ms,
             now_ms=now_ms(),
+            pauses=held.pause_worker_when_local_not_alive,
         )
 
 

@@ -16,6 +16,7 @@ from relaymesh.store import standing as rows
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.node_row import live_nodes
+from relaymesh.store.paused import pauses as pauses_of
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.throttle import load_rules
 
@@ -85,6 +86,9 @@ def _health(store: Database, conn: sqlite3.Connection, settings: Settings, at_ms
         problems.append(f"work is ready and slots are free, but nothing has moved for {stood_ms // 1000} s")
     if pressure:
         problems.append(f"{free_bytes} bytes of disk are free, and minFreeDiskBytes asks for more: make room")
+    if settings.pause_worker_when_local_not_alive:
+        held = pauses_of(conn, store.root / "run", now_ms=at_ms)
+        problems += [f"the worker of {node_id} is paused: {why}" for node_id, why in sorted(held.items())]
     return StatusHealth(
         ok=not problems,
         stalled_ms=stood_ms,

@@ -65,6 +65,40 @@ class Scenario:
         """Run a command on the root; return its answer."""
         return json.loads(self.command(*words, status=status))
 
+    def seed(self, sql, *values):
+        """Write to the tables directly, as an operator does."""
+        import sqlite3
+
+        conn = sqlite3.connect(self.root / "relaymesh.db", timeout=30)
+        try:
+            with conn:
+                conn.execute(sql, values)
+        finally:
+            conn.close()
+
+    def seed_node(self, node_id, status, at_ms):
+        """Put a member into the table, or in the place of the one that is there."""
+        self.seed(
+            "INSERT OR REPLACE INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms,"
+            " status_changed_at_ms) VALUES (?,?,?,?,?)",
+            *(node_id, status, at_ms, at_ms, at_ms),
+        )
+
+    def look(self, sql, *values):
+        """Return the first column of the first row, None for none."""
+        import sqlite3
+
+        conn = sqlite3.connect(self.root / "relaymesh.db", timeout=30)
+        try:
+            row = conn.execute(sql, values).fetchone()
+        finally:
+            conn.close()
+        return row[0] if row is not None else None
+
+    def audit_rows(self, action):
+        """Return the records of an action, newest first."""
+        return [json.loads(line) for line in self.command("audit-query", "--action", action).splitlines()]
+
     def settings(self, **values):
         """Write the settings file."""
         self.root.mkdir(parents=True, exist_ok=True)

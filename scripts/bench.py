@@ -12,6 +12,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py history                          ten million finished tasks: claims, looks, and their removal
     scripts/bench.py dag                              a fan-out and a join
     scripts/bench.py inbox                            files dropped at once, from a lane to a stored task
+    scripts/bench.py takeover                         a killed owner's step runs again, on real processes
     scripts/bench.py idle                             CPU and memory of a node that has nothing to do
     scripts/bench.py cli                              cold start of the command line
     scripts/bench.py audit                            a row of the audit log; query and check of ten million
@@ -139,6 +140,14 @@ def inbox(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         rounds=options.rounds or (1 if options.quick else 3),
         durability=options.durability,
     )
+
+
+def takeover(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import takeover
+
+    kills = options.kills if options.kills is not None else (1 if options.quick else 50)
+    stops = options.stops if options.stops is not None else (1 if options.quick else 10)
+    yield takeover.run(folder, kills=kills, stops=stops, durability=options.durability)
 
 
 def idle(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
@@ -274,6 +283,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--files", type=int, help="dropped at once  [default: 10000]")
     one.add_argument("--singles", type=int, help="dropped one after the other  [default: 100]")
     one.add_argument("--rounds", type=int, help="[default: 3]")
+    one = command("takeover", takeover)
+    one.add_argument("--kills", type=int, help="owners that are killed  [default: 50]")
+    one.add_argument("--stops", type=int, help="owners that are stopped  [default: 10]")
     one = command("idle", idle)
     one.add_argument("--seconds", type=float, help="how long to watch each phase  [default: 20]")
     one = command("cli", cli)

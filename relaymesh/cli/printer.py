@@ -148,7 +148,8 @@ class Printer:
                 self._ending.wait(max(0.0, until - time.monotonic()))
         self._say_left_out()
         if not printed and not self._waiting and not self._ending.is_set() and not self._call.tables:
-            self._print([idle("no attempt ended in this time")])
+            paused = self._node.paused_reason
+            self._print([idle(f"paused: {paused}" if paused else "no attempt ended in this time")])
 
     def _print_batch(self) -> int:
         """Print the attempts that have waited longest; return how many, 0 also when they could not be read."""

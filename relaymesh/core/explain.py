@@ -6,7 +6,7 @@ The questions are asked in the order in which the causes stand in each other's w
     running? ────────────── owner_lost (owner gone, or lease over), running
     dependencies unmet? ─── blocked_by_dead_dependency (will never end by itself), waiting_dependency
     too early? ──────────── retry_backoff, delayed
-    paused? ─────────────── queue_paused
+    paused? ─────────────── queue_paused, node_paused (all nodes that live are)
     anybody to run it? ──── no_node, agent_not_registered
     anything to spend? ──── task_budget, agent_budget, key_budget
     room for it? ────────── overall_, agent_, key_concurrency, overall_, agent_, key_rate; no_free_slot
@@ -42,6 +42,7 @@ class Reason(StrEnum):
     RETRY_BACKOFF = "retry_backoff"
     DELAYED = "delayed"
     QUEUE_PAUSED = "queue_paused"
+    NODE_PAUSED = "node_paused"
     NO_NODE = "no_node"
     AGENT_NOT_REGISTERED = "agent_not_registered"
     TASK_BUDGET = "task_budget"
@@ -110,6 +111,7 @@ class StepFacts:
     owner, lease_age_ms, owner_alive: of a RUNNING step: node id, ms since its last heartbeat, and whether membership
         holds that node alive.
     live_nodes: nodes of this root that are alive; paused_nodes: those of them that take no work (drain, suspicion).
+    node_pause: of the first of them that is paused because of its own standing, why; "" for none.
     agent_nodes: live nodes that have the agent, paused ones left out.
     agent_running, agent_limit: of the agent's steps on those nodes; None: no limit.
     free_slots: free slots that fit the step on those nodes.
@@ -134,6 +136,7 @@ class StepFacts:
     lease_timeout_ms: int = 15_000
     live_nodes: int = 0
     paused_nodes: int = 0
+    node_pause: str = ""
     agent_nodes: tuple[str, ...] = ()
     agent_running: int = 0
     agent_limit: int | None = None
@@ -294,6 +297,10 @@ def _nobody(facts: StepFacts) -> Why | None:
     since_ms = _room_since(facts)
     if facts.live_nodes <= 0:
         return Why(Reason.NO_NODE, since_ms, "no node is running", "relaymesh up")
+    if facts.paused_nodes >= facts.live_nodes and facts.node_pause:
+        return Why(
+            Reason.NODE_PAUSED, since_ms, f"no node that runs takes work: {facts.node_pause}", "relaymesh members"
+        )
     if facts.paused_nodes >= facts.live_nodes:
         taken = f"{_count(facts.live_nodes, 'node')} alive, but paused or draining: none takes work"
         return Why(Reason.NO_NODE, since_ms, taken, "relaymesh up")

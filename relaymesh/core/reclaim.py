@@ -15,9 +15,14 @@ slow store can expire a lease that is renewed; all it takes is that every renewa
 ``updated_at_ms = max(now, previous + 1)`` ensures. The wall clock is used once, by a process that has just started and
 has watched nobody: a row that shows up later was claimed since the scan before, so it cannot be old.
 
+Of several nodes one takes a step back: the first by rendezvous hashing over those that are alive, its owner left out.
+The next in the order waits for a turn and then acts too, and so on, so that a first one that stands still only delays::
+
+    expirable since t ──▶ first at t ──▶ second at t + 2 s ──▶ third at t + 4 s ──▶ who is not in the order: last
+
 An Expire is a wish. The store carries it out only if token, lease epoch, updated_at_ms and RUNNING still stand; if not,
 nobody is harmed and the next scan shows what happened. Until then every further scan repeats it.
-See docs/decisions/leases-and-the-monotonic-judge.md.
+See docs/decisions/leases-and-the-monotonic-judge.md and docs/decisions/one-reclaimer.md.
 """
 
 from __future__ import annotations
@@ -28,7 +33,9 @@ from enum import Enum
 from heapq import nsmallest
 from typing import Final
 
-__all__ = ["JUDGE_PATIENCE_PERCENT", "ROWS_MAX", "Cause", "Expire", "Reclaim", "RunningRow", "Scanned"]
+from relaymesh.core.mesh.placement import ranked
+
+__all__ = ["JUDGE_PATIENCE_PERCENT", "ROWS_MAX", "TURN_MS", "Cause", "Expire", "Reclaim", "RunningRow", "Scanned"]
 
 JUDGE_PATIENCE_PERCENT: Final = 103
 """A judge waits this share of the lease timeout: clocks whose rates differ by 1 % need 102.02 %."""
@@ -36,19 +43,27 @@ JUDGE_PATIENCE_PERCENT: Final = 103
 ROWS_MAX: Final = 10_000
 """Rows watched at a time; of more, the ones that were silent longest."""
 
+TURN_MS: Final = 2_000
+"""How long the next node waits for the one before it: two rounds of maintenance, so that both have looked."""
+
 _NS_PER_MS: Final = 1_000_000
 _OLD_BY_WALL: Final = -(1 << 62)
+_Key = tuple[int, str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class RunningRow:
-    """A RUNNING step, as a scan read it. ``updated_at_ms`` is its last heartbeat, in wall time."""
+    """A RUNNING step, as a scan read it. ``updated_at_ms`` is its last heartbeat, in wall time.
+
+    step_id: by what its reclaimer is chosen, the same on every node.
+    """
 
     row_id: int
     token: str
     updated_at_ms: int
     owner: str
     lease_epoch: int
+    step_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +73,14 @@ class Scanned:
     asked_at_ns: monotonic time before the rows were read.
     wall_ms: wall time of the clock guard's reading of this scan; None when the guard doubts the wall clock.
     dead_owners: node ids that membership holds dead.
+    reclaimers: the nodes that are alive and take steps back; empty: nobody else does.
     """
 
     rows: Sequence[RunningRow]
     asked_at_ns: int
     wall_ms: int | None
     dead_owners: frozenset[str] = frozenset()
+    reclaimers: frozenset[str] = frozenset()
 
 
 class Cause(Enum):
@@ -89,17 +106,27 @@ class Reclaim:
 
     lease_timeout_ms: equal on every node of a root.
     expire_max: rows to expire per scan and kind (dead owners, others), oldest first; the rest comes with the next scan.
+    node_id: whose judge it is; "" is nobody's, who waits for no turn.
 
     Raises ValueError when a number is below 1.
     """
 
-    def __init__(self, *, lease_timeout_ms: int, expire_max: int = 32, rows_max: int = ROWS_MAX) -> None:
+    def __init__(
+        self, *, lease_timeout_ms: int, expire_max: int = 32, rows_max: int = ROWS_MAX, node_id: str = ""
+    ) -> None:
         if rows_max < 1:
             raise ValueError("rows_max must be at least 1")
         self.change(lease_timeout_ms=lease_timeout_ms, expire_max=expire_max)
         self._rows_max = rows_max
-        self._since_ns: dict[tuple[int, str, int], int] = {}
+        self._node_id = node_id
+        self._since_ns: dict[_Key, int] = {}
+        # Of rows that may be taken: since when, and how many turns are ours to wait.
+        self._due: dict[_Key, tuple[int, int]] = {}
+        self._reclaimers: frozenset[str] = frozenset()
         self._has_scanned = False
+        self.due_ns: int | None = None
+        """When a scan that shows no change would let the next row expire; None while nothing is watched. It is there so
+        that a scan can be asked for at that instant, and an expiry need not wait for the next round."""
 
     def change(self, *, lease_timeout_ms: int, expire_max: int) -> None:
         """Judge by these from the next scan on; what is being watched stays watched.
@@ -122,22 +149,49 @@ class Reclaim:
         rows = nsmallest(self._rows_max, event.rows, key=_age_order)
         wall_ms = None if self._has_scanned else event.wall_ms
         self._has_scanned = True
-        since_ns: dict[tuple[int, str, int], int] = {}
+        since_ns: dict[_Key, int] = {}
+        due: dict[_Key, tuple[int, int]] = {}
         dead: list[Expire] = []
         expired: list[Expire] = []
+        self.due_ns = None
         for row in rows:
             key = (row.row_id, row.token, row.updated_at_ms)
             old_by_wall = wall_ms is not None and wall_ms - row.updated_at_ms >= self._lease_ms
             since_ns[key] = since = _OLD_BY_WALL if old_by_wall else self._since_ns.get(key, now_ns)
             if row.owner in event.dead_owners:
-                dead.append(Expire(row, Cause.DEAD_OWNER))
+                wish = Expire(row, Cause.DEAD_OWNER)
             elif since == _OLD_BY_WALL:
-                expired.append(Expire(row, Cause.WALL))
+                wish = Expire(row, Cause.WALL)
             elif event.asked_at_ns - since >= self._patience_ns:
-                expired.append(Expire(row, Cause.SILENT))
+                wish = Expire(row, Cause.SILENT)
+            else:
+                self._note_due(since + self._patience_ns)
+                continue
+            if self._is_our_turn(now_ns, key, row, event.reclaimers, due):
+                (dead if wish.cause is Cause.DEAD_OWNER else expired).append(wish)
         # Rows that ended, or fell out of the cap, are forgotten: their watch would start anew.
-        self._since_ns = since_ns
+        self._since_ns, self._due, self._reclaimers = since_ns, due, event.reclaimers
         return [*dead[: self._expire_max], *expired[: self._expire_max]]
+
+    def _is_our_turn(
+        self, now_ns: int, key: _Key, row: RunningRow, reclaimers: frozenset[str], due: dict[_Key, tuple[int, int]]
+    ) -> bool:
+        if not self._node_id or not reclaimers:
+            return True
+        since_ns, turn = self._due.get(key, (now_ns, -1))
+        if turn < 0 or reclaimers != self._reclaimers:
+            # Its owner is as good as gone, whatever the table still says.
+            order = ranked(row.step_id, reclaimers - {row.owner})
+            turn = order.index(self._node_id) if self._node_id in order else len(order)
+        due[key] = (since_ns, turn)
+        ours_ns = since_ns + turn * TURN_MS * _NS_PER_MS
+        if now_ns < ours_ns:
+            self._note_due(ours_ns)
+        return now_ns >= ours_ns
+
+    def _note_due(self, at_ns: int) -> None:
+        if self.due_ns is None or at_ns < self.due_ns:
+            self.due_ns = at_ns
 
 
 def _age_order(row: RunningRow) -> tuple[int, int]:

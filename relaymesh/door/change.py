@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from relaymesh.node_view import MaintenanceOutcome
     from relaymesh.store.admin import CancelMode
     from relaymesh.store.dead_letter import DeadFilter
+    from relaymesh.store.tick import TickNotes
     from relaymesh.view import DeadExportOutcome, TaskExportOutcome
 
 __all__ = ["Changes"]
@@ -267,6 +268,7 @@ class Changes(Looks):
             from relaymesh.store.presence import BadNodeIdError
 
             raise BadNodeIdError(node_id)
+        notes: list[TickNotes] = []
         store, specs = self._writable(), self._local_agents().specs
         policies = {agent_id: spec.retry for agent_id, spec in specs.items() if spec.retry is not None}
         outcome = maintenance_tick(
@@ -276,6 +278,7 @@ class Changes(Looks):
             now_ms=self._now_ms(),
             policies=policies,
             on_fired=self._record_fired,
+            on_done=notes.append,
         )
         inbox_round(
             store,
@@ -290,7 +293,9 @@ class Changes(Looks):
         from relaymesh.ownership import with_hourly_report
 
         outcome = with_hourly_report(outcome, store, self.audit, actor=self._actor, now_ms=self._now_ms())
-        self.audit.record_many(maintenance_records(outcome, actor=self._actor))
+        dead_nodes = [node for note in notes for node in note.dead_nodes]
+        records = [record for note in notes for record in note.records]
+        self.audit.record_many([*records, *maintenance_records(outcome, actor=self._actor, dead_nodes=dead_nodes)])
         return outcome
 
     def dead_export(self, out: str | Path, limit: int = 1000) -> DeadExportOutcome:

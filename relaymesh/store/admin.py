@@ -1,4 +1,4 @@
-"""What an operator asks for: cancel, the cluster epoch, and the rows of nodes."""
+"""What an operator asks for: cancel, the cluster epoch, and old idempotency keys."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ __all__ = [
     "forget_keys_from",
     "let_go_of_key",
     "purging",
-    "register_node",
-    "write_heartbeat",
 ]
 
 
@@ -102,33 +100,6 @@ def bump_epoch(conn: sqlite3.Connection, *, now_ms: int) -> tuple[int, int, int]
         (now_ms,),
     ).fetchone()
     return int(row[0]), int(row[1]), int(row[2])
-
-
-def register_node(conn: sqlite3.Connection, node_id: str, *, pid: int, host: str, agents: str, now_ms: int) -> int:
-    """Enter a starting node as ALIVE with a generation above all earlier ones; return the generation."""
-    row = conn.execute(
-        "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, generation,"
-        " pid, host, agents) VALUES (?, 'ALIVE', ?, ?, ?, 1, ?, ?, ?)"
-        " ON CONFLICT(node_id) DO UPDATE SET generation=generation+1, pid=excluded.pid, host=excluded.host,"
-        " agents=excluded.agents, last_heartbeat_ms=excluded.last_heartbeat_ms, updated_at_ms=excluded.updated_at_ms,"
-        " status_changed_at_ms=CASE WHEN status='ALIVE' THEN status_changed_at_ms ELSE excluded.updated_at_ms END,"
-        " status='ALIVE' RETURNING generation",
-        (node_id, now_ms, now_ms, now_ms, pid, host, agents),
-    ).fetchone()
-    return int(row[0])
-
-
-def write_heartbeat(
-    conn: sqlite3.Connection, node_id: str, *, generation: int, status: str, agents: str, now_ms: int
-) -> bool:
-    """Write a node's heartbeat; return False when a later generation of the id has taken over."""
-    changed = conn.execute(
-        "UPDATE mesh_nodes SET last_heartbeat_ms=max(?, last_heartbeat_ms), updated_at_ms=?, agents=?,"
-        " status_changed_at_ms=CASE WHEN status=? THEN status_changed_at_ms ELSE ? END, status=?"
-        " WHERE node_id=? AND generation=?",
-        (now_ms, now_ms, agents, status, now_ms, status, node_id, generation),
-    ).rowcount
-    return changed == 1
 
 
 def let_go_of_key(conn: sqlite3.Connection, key: str | None, *, before_ms: int) -> bool:

@@ -14,11 +14,14 @@ __all__ = [
     "CONFLICT_PREFIX",
     "DEAD_OWNER_RECLAIMED",
     "LOW_STARVATION",
+    "NODES_PRUNED",
     "OF_STATS",
     "PAYLOAD_RESEALED",
+    "RECOVERY_SUPPRESSED",
     "REPLICATION_LAG_MS",
     "SLO_ALERT_FIRED",
     "SUBMIT_REJECTED",
+    "WORKER_PAUSED",
     "add_counter",
     "conflicts_by_type",
     "count_conflict",
@@ -29,6 +32,9 @@ BUDGET_CUT = "budget_cut"
 BUDGET_USED_UP = "budget_used_up"
 DEAD_OWNER_RECLAIMED = "dead_owner_reclaimed"
 LOW_STARVATION = "low_starvation"
+NODES_PRUNED = "mesh_nodes_pruned"
+RECOVERY_SUPPRESSED = "membership_recovery_suppressed"
+WORKER_PAUSED = "worker_paused"
 SLO_ALERT_FIRED = "slo_alert_fire"
 SUBMIT_REJECTED = "submit_rejected"
 PAYLOAD_RESEALED = "payload_resealed"
@@ -41,9 +47,9 @@ OF_STATS = {
     "web_write_get_compat_total": "web_write_get_compat",
     "web_write_rate_limited_total": "web_write_rate_limited",
     "dead_owner_reclaimed_total": DEAD_OWNER_RECLAIMED,
-    "membership_recovery_suppressed_total": "membership_recovery_suppressed",
-    "mesh_nodes_pruned_total": "mesh_nodes_pruned",
-    "worker_paused_total": "worker_paused",
+    "membership_recovery_suppressed_total": RECOVERY_SUPPRESSED,
+    "mesh_nodes_pruned_total": NODES_PRUNED,
+    "worker_paused_total": WORKER_PAUSED,
     "replication_import_total": "replication_import",
     "replication_tie_resolved_total": "replication_tie_resolved",
     "replication_tie_kept_local_total": "replication_tie_kept_local",

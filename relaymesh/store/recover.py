@@ -336,11 +336,11 @@ def requeue_former_generation(
 def running_elsewhere(conn: sqlite3.Connection, *, node_id: str, limit: int) -> list[SeenLease]:
     """Return RUNNING rows of other owners, longest silent first."""
     rows = conn.execute(
-        "SELECT id, lease_token, lease_epoch, updated_at_ms, lease_owner FROM steps"
+        "SELECT id, lease_token, lease_epoch, updated_at_ms, coalesce(lease_owner, ''), step_id FROM steps"
         " WHERE status='RUNNING' AND lease_owner IS NOT ? ORDER BY updated_at_ms LIMIT ?",
         (node_id, limit),
     ).fetchall()
-    return [SeenLease(row_id, token, epoch, at_ms, owner or "") for row_id, token, epoch, at_ms, owner in rows]
+    return [SeenLease(*row) for row in rows]
 
 
 def next_due_ms(conn: sqlite3.Connection) -> int | None:

@@ -14,6 +14,7 @@ from relaymesh.store.count_cache import Counts, is_large, keep_counts, kept_coun
 from relaymesh.store.counter import OF_STATS, conflicts_by_type, counters
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.latency import latencies
+from relaymesh.store.member import summary
 from relaymesh.store.progress import oldest_ready_ms
 from relaymesh.store.root import DATABASE
 from relaymesh.store.row_count import attempts_by_outcome, row_counts, total
@@ -26,7 +27,6 @@ _WAITING_KEYED = f"SELECT priority, count(*) FROM steps INDEXED BY steps_keyed W
 GROWTH_MAX = 50_000
 """An alert is about thousands; more are not counted."""
 _HOUR_MS = 3_600_000
-_MEMBERS = ("ALIVE", "SUSPECT", "DEAD")
 
 
 def stats(
@@ -44,15 +44,8 @@ def stats(
     p95, p99 = latencies(conn)
     counted = counters(conn)
     conflicts = conflicts_by_type(conn, counted)
-    nodes = dict(conn.execute("SELECT status, count(*) FROM mesh_nodes GROUP BY status").fetchall())
-    owners = dict(
-        conn.execute(
-            "SELECT coalesce(n.status, 'UNKNOWN'), count(*) FROM steps s LEFT JOIN mesh_nodes n"
-            " ON n.node_id=s.lease_owner WHERE s.status='RUNNING' GROUP BY 1"
-        ).fetchall()
-    )
+    mesh = summary(conn, now_ms=now_ms)
     free_bytes = free_disk_bytes(root)
-    dead_since_ms, spread_ms = _membership(conn)
     return StatsOutcome(
         task_status=task_status,
         step_status=step_status,
@@ -72,17 +65,16 @@ def stats(
         lease_conflict_by_type=conflicts,
         gossip_signing_enabled=int(gossip_signing),
         cluster_epoch=cluster_epoch(conn),
-        mesh_total_nodes=sum(nodes.values()),
-        mesh_alive_nodes=nodes.get("ALIVE", 0),
-        mesh_suspect_nodes=nodes.get("SUSPECT", 0),
-        mesh_dead_nodes=nodes.get("DEAD", 0),
-        mesh_running_by_alive_owners=owners.get("ALIVE", 0),
-        mesh_running_by_suspect_owners=owners.get("SUSPECT", 0),
-        mesh_running_by_dead_owners=owners.get("DEAD", 0),
-        # An owner that has left, or was never a member, is as good as unknown.
-        mesh_running_by_unknown_owners=sum(owners.values()) - sum(map(owners.get, _MEMBERS, (0, 0, 0))),
-        mesh_oldest_dead_node_age_ms=max(0, now_ms - dead_since_ms) if dead_since_ms is not None else 0,
-        gossip_convergence_seconds=spread_ms // 1000,
+        mesh_total_nodes=mesh.total,
+        mesh_alive_nodes=mesh.alive,
+        mesh_suspect_nodes=mesh.suspect,
+        mesh_dead_nodes=mesh.dead,
+        mesh_running_by_alive_owners=mesh.running_by_alive,
+        mesh_running_by_suspect_owners=mesh.running_by_suspect,
+        mesh_running_by_dead_owners=mesh.running_by_dead,
+        mesh_running_by_unknown_owners=mesh.running_by_unknown,
+        mesh_oldest_dead_node_age_ms=mesh.oldest_dead_age_ms,
+        gossip_convergence_seconds=mesh.spread_ms // 1000,
         disk_free_bytes=free_bytes,
         min_free_disk_bytes=min_free_disk_bytes,
         disk_pressure=int(short_of_disk(free_bytes, min_free_disk_bytes)),
@@ -126,16 +118,6 @@ def dead_letter_growth_1h(conn: sqlite3.Connection, now_ms: int) -> int:
     """Return how many tasks in DEAD_LETTER changed within the last hour, counted no further than ``GROWTH_MAX``."""
     recent = f"SELECT 1 FROM tasks WHERE {RARE} AND status='DEAD_LETTER' AND updated_at_ms>=? LIMIT ?"
     return _count(conn, f"({recent})", now_ms - _HOUR_MS, GROWTH_MAX)
-
-
-def _membership(conn: sqlite3.Connection) -> tuple[int | None, int]:
-    """Return since when the longest dead member is dead, and how far the heartbeats of the members lie apart."""
-    (dead_since_ms,) = conn.execute("SELECT min(status_changed_at_ms) FROM mesh_nodes WHERE status='DEAD'").fetchone()
-    # One that has left says nothing any more, and is no member.
-    (spread_ms,) = conn.execute(
-        "SELECT max(last_heartbeat_ms)-min(last_heartbeat_ms) FROM mesh_nodes WHERE status<>'LEFT'"
-    ).fetchone()
-    return dead_since_ms, int(spread_ms or 0)
 
 
 def _count(conn: sqlite3.Connection, what: str, *values: object) -> int:

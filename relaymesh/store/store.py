@@ -46,6 +46,7 @@ from relaymesh.wire.work import LogLine
 
 if TYPE_CHECKING:
     from relaymesh.core.admission import Bounds
+    from relaymesh.core.mesh.silence import Heard, Patience
     from relaymesh.store.admission import Refusal
     from relaymesh.store.budget import Row as BudgetRow
     from relaymesh.store.budget import Spending
@@ -488,9 +489,10 @@ class Store(Database):
 
     def nodes_marked_dead(self) -> frozenset[str]:
         """Return the nodes that membership holds dead."""
+        from relaymesh.store.member import dead_members
+
         with self.reading():
-            rows = self.conn.execute("SELECT node_id FROM mesh_nodes WHERE status='DEAD'").fetchall()
-        return frozenset(row[0] for row in rows)
+            return frozenset(dead_members(self.conn))
 
     # -- what comes with time ----------------------------------------------------------------------------------------
 
@@ -580,21 +582,30 @@ class Store(Database):
 
     # -- nodes and counters ------------------------------------------------------------------------------------------
 
-    def register_node(self, node_id: str, *, pid: int, host: str, agents: str, now_ms: int) -> int:
+    def register_node(
+        self, node_id: str, *, pid: int, host: str, agents: str, now_ms: int, patience: Patience | None = None
+    ) -> int:
         """Enter a starting node; return its generation."""
-        return admin.register_node(self.conn, node_id, pid=pid, host=host, agents=agents, now_ms=now_ms)
+        from relaymesh.store import member  # only nodes pay for it
 
-    def write_heartbeat(self, node: WriteNode, *, now_ms: int) -> bool:
-        """Write a node's heartbeat; return False when a later generation has taken over."""
+        return member.register_node(
+            self.conn, node_id, pid=pid, host=host, agents=agents, now_ms=now_ms, patience=patience
+        )
+
+    def write_heartbeat(self, node: WriteNode, *, now_ms: int, patience: Patience | None = None) -> Heard | None:
+        """Write a node's heartbeat; return what it came to, None when a later generation has taken over."""
         if node.clock is not None:
             save_clock(self.conn, ClockState(*node.clock), now_ms)
-        return admin.write_heartbeat(
+        from relaymesh.store import member
+
+        return member.write_heartbeat(
             self.conn,
             node.node_id,
             generation=node.generation,
             status=node.status,
             agents=node.agents,
             now_ms=now_ms,
+            patience=patience,
         )
 
     def cancel(self, task_id: str, *, mode: admin.CancelMode, reason: str, now_ms: int) -> admin.Cancelled:

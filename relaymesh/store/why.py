@@ -11,6 +11,8 @@ from relaymesh.core.status import StepStatus, TaskStatus
 from relaymesh.core.throttle import Limit, LimitScope, Rules, room_of
 from relaymesh.store.budget import owners_of, rows_of
 from relaymesh.store.node_row import NodeRow, live_nodes
+from relaymesh.store.paused import pauses as pauses_of
+from relaymesh.store.paused import unwell_nodes
 from relaymesh.store.presence import host_name, is_alive
 from relaymesh.store.throttle import load_rules, running_of, stored_bucket
 from relaymesh.view import Explanation
@@ -21,11 +23,15 @@ STEPS_SHOWN_MAX = 1_000
 
 
 def explanations(
-    conn: sqlite3.Connection, run: Path, task_id: str, *, lease_timeout_ms: int, now_ms: int
+    conn: sqlite3.Connection, run: Path, task_id: str, *, lease_timeout_ms: int, now_ms: int, pauses: bool = True
 ) -> list[Explanation]:
-    """Return one explanation for each step that has not succeeded, at most ``STEPS_SHOWN_MAX``."""
+    """Return one explanation for each step that has not succeeded, at most ``STEPS_SHOWN_MAX``.
+
+    pauses: whether a worker whose own node is not ALIVE takes nothing.
+    """
     (task_status,) = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
-    nodes = live_nodes(conn, run, now_ms=now_ms)
+    nodes = live_nodes(conn, run, now_ms=now_ms) + [node for node, _ in unwell_nodes(conn, run)]
+    held = pauses_of(conn, run, now_ms=now_ms) if pauses and nodes else {}
     running = _running_by_agent(conn)
     dependencies = _dependencies(conn, task_id)
     host = host_name()
@@ -40,8 +46,7 @@ def explanations(
         step_id, agent_id, status, attempt, owner, updated, started, queued, retry_at, not_before, delayed, *rest = row
         priority, key = rest
         pause = rules.pause_of(agent_id, priority)
-        takers = [node for node in nodes if not rules.drains(node.node_id)]
-        alive = is_alive(run, owner, host) if owner else True
+        takers = [node for node in nodes if not rules.drains(node.node_id) and node.node_id not in held]
         facts = StepFacts(
             step_id=step_id,
             task_id=task_id,
@@ -54,11 +59,12 @@ def explanations(
             dependencies=tuple(dependencies.get(step_id, ())),
             not_before_ms=retry_at if status == "RETRYING" else (not_before if delayed else None),
             owner=owner,
-            owner_alive=alive is not False,
+            owner_alive=_lives(conn, run, owner, host),
             lease_age_ms=max(0, now_ms - updated),
             lease_timeout_ms=lease_timeout_ms,
             live_nodes=len(nodes),
             paused_nodes=len(nodes) - len(takers),
+            node_pause=next((held[node.node_id] for node in nodes if node.node_id in held), ""),
             agent_nodes=tuple(node.node_id for node in takers if agent_id in node.capabilities.pools),
             agent_running=running.get(agent_id, 0),
             # One that was set for the root beats the one in the code.
@@ -79,6 +85,14 @@ def explanations(
             )
         )
     return found
+
+
+def _lives(conn: sqlite3.Connection, run: Path, owner: str | None, host: str) -> bool:
+    """Whether an owner is alive, as far as its process and the member table say."""
+    if not owner:
+        return True
+    row = conn.execute("SELECT status FROM mesh_nodes WHERE node_id=?", (owner,)).fetchone()
+    return (row is None or row[0] != "DEAD") and is_alive(run, owner, host) is not False
 
 
 def _set_for(rules: Rules, agent_id: str) -> bool:

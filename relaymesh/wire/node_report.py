@@ -82,7 +82,10 @@ class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One node at one moment. commits_failed: transactions that the database refused. mesh: None without gossip."""
+    """One node at one moment. commits_failed: transactions that the database refused. mesh: None without gossip.
+
+    paused: why its worker takes nothing, "" when it does.
+    """
 
     node_id: str
     host: str
@@ -95,6 +98,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     commit_writes: Distribution
     commits_failed: int
     mesh: MeshReport | None = None
+    paused: str = ""
 
 
 _DECODER = msgspec.json.Decoder(NodeReport)  # at import: relaymesh.wire.typed says why

@@ -135,6 +135,7 @@ class SeenLease(Message, frozen=True):
     lease_epoch: int
     updated_at_ms: int
     owner: str
+    step_id: str = ""
 
 
 @message("store.submit")
@@ -341,6 +342,8 @@ class RunMaintenance(Message, frozen=True):
     expired: tuple[SeenLease, ...] = ()
     dead: tuple[SeenLease, ...] = ()
     clock_set_back: bool = False
+    judge_members: bool = False
+    prune_members: bool = False
 
 
 @message("maintenance.done")
@@ -351,6 +354,9 @@ class MaintenanceDone(Message, frozen=True):
     dead_reclaimed: int
     promoted: int
     expired_tasks: int
+    suspected: int = 0
+    dead: int = 0
+    pruned: int = 0
 
 
 @message("store.poll")
@@ -514,6 +520,17 @@ class WriteNode(Message, frozen=True):
     status: str
     agents: str
     clock: tuple[int, int, str, int, int] | None = None
+
+
+@message("store.local_verdict")
+class LocalVerdict(Message, frozen=True):
+    """The mesh's own judgement whether this node may work (relaymesh.core.mesh.liveness). reason: a sentence when not.
+
+    It holds until the next one; without any, only the member table counts.
+    """
+
+    alive: bool
+    reason: str = ""
 
 
 @message("store.alerts")

@@ -13,6 +13,10 @@ from actors.maintenance import TICK_NS, MaintenanceActor
 from actors.reply import Asked
 from actors.store_needs import NodeFacts
 from relaymesh.core.clock_guard import Reading
+from relaymesh.core.mesh.local import MemberRules
+from relaymesh.core.mesh.placement import ranked
+from relaymesh.core.mesh.silence import Patience
+from relaymesh.core.reclaim import TURN_MS
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.store.store import Store
@@ -31,6 +35,8 @@ class Desk:
         self.root = root
         self.told: list[MaintenanceOutcome] = []
         self.timers = ManualTimers()
+        self.rules = MemberRules()
+        self.jumped_ms = 0
         self.store, self.address = Address("store"), Address("maintenance")
         self.reads = Store.open(root, now_ms=NOW_MS)
         facts = NodeFacts(
@@ -51,13 +57,16 @@ class Desk:
         assert self.actor.wait_up(PATIENCE_S)
 
     def now_ms(self) -> int:
-        return NOW_MS + self.timers.now_ns() // 1_000_000
+        return NOW_MS + self.jumped_ms + self.timers.now_ns() // 1_000_000
 
     def reading(self) -> Reading:
         return Reading(self.now_ms(), self.timers.now_ns(), "boot")
 
     def current_generation(self) -> int:
         return 1
+
+    def member_rules(self) -> MemberRules:
+        return self.rules
 
     def maintained(self, done: MaintenanceOutcome) -> None:
         self.told.append(done)
@@ -78,17 +87,20 @@ class Desk:
         with self.reads.write():
             self.reads.conn.execute(sql)
 
-    def tick(self) -> list[Any]:
+    def tick(self, after_ns: int = TICK_NS) -> list[Any]:
         """One round; return what the store was asked, the reply with it where there is one."""
-        self.timers.advance(TICK_NS)
+        self.timers.advance(after_ns)
         assert self.address.ask(Ping(), PATIENCE_S) is True
+        return [
+            (codec.decode(mail.data), mail.reply) if isinstance(mail, Asked) else codec.decode(mail)
+            for mail in self.mail()
+        ]
+
+    def mail(self) -> list[Any]:
+        """Return what has come to the store."""
         found: list[Any] = []
         while self.store.depth:
-            mail = self.store.mailbox.queue.get_nowait()
-            if isinstance(mail, Asked):
-                found.append((codec.decode(mail.data), mail.reply))
-            else:
-                found.append(codec.decode(mail))  # type: ignore[arg-type]
+            found.append(self.store.mailbox.queue.get_nowait())
         return found
 
     def end(self) -> None:
@@ -171,3 +183,114 @@ def test_without_maintenance_it_takes_nothing_back_and_goes_on_with_heartbeats(i
 
     assert [type(found) for found in mail] == [WriteNode, WriteNode]
     assert mail[1].clock is not None  # what the next process must know of the clock
+
+
+def member(desk: Desk, node_id: str, *, status: str = "ALIVE", silent_ms: int = 0) -> None:
+    at_ms = desk.now_ms() - silent_ms
+    desk.change(
+        "INSERT OR REPLACE INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms,"
+        f" generation, host) VALUES ('{node_id}', '{status}', {at_ms}, {at_ms}, {at_ms}, 1, 'elsewhere')"
+    )
+
+
+def orders(mail: list[Any]) -> list[RunMaintenance]:
+    return [found[0] for found in mail if isinstance(found, tuple)]
+
+
+def run_in(desk: Desk) -> None:
+    """Let the time pass in which a node that has started judges nobody."""
+    for _ in range(15):
+        desk.tick()
+
+
+def test_members_that_fell_silent_are_judged_by_the_store_and_what_it_marked_is_told(desk: Desk) -> None:
+    run_in(desk)
+    member(desk, "quiet", silent_ms=31_000)
+
+    ((order, reply),) = [mail for mail in desk.tick() if isinstance(mail, tuple)]
+    assert (order.judge_members, order.prune_members) == (True, False)
+    member(desk, "quiet", status="SUSPECT")
+    reply.answer(MaintenanceDone(0, 0, 0, 0, suspected=1, dead=2, pruned=3))
+    desk.tick()
+
+    assert desk.told == [
+        MaintenanceOutcome(node_id="node-1", suspected_nodes_marked=1, dead_nodes_marked=2, dead_nodes_pruned=3)
+    ]
+
+
+def test_a_node_that_has_just_started_or_stood_still_gives_the_others_time_for_a_heartbeat(desk: Desk) -> None:
+    def judged() -> list[bool]:
+        return [order.judge_members for order in orders(desk.tick())]
+
+    member(desk, "quiet", silent_ms=3_600_000)
+    started = [judged() for _ in range(16)]
+    desk.timers.jump(40_000_000_000)  # as if this process had been stopped
+    assert desk.address.ask(Ping(), PATIENCE_S) is True
+    desk.mail()
+    stood_still = [judged() for _ in range(16)]
+
+    assert started == [[]] * 14 + [[True]] * 2
+    assert stood_still == [[]] * 14 + [[True]] * 2
+
+
+def test_nobody_is_judged_by_a_clock_that_has_just_jumped(desk: Desk) -> None:
+    run_in(desk)
+    member(desk, "well")
+    desk.tick()
+    desk.jumped_ms = 3_600_000
+
+    assert orders(desk.tick()) == []
+
+
+def test_members_that_are_long_gone_are_pruned_once_a_minute_at_most(desk: Desk) -> None:
+    desk.rules = MemberRules(prune_older_than_ms=5_000, prune_interval_ms=1)
+    member(desk, "gone", status="DEAD", silent_ms=9_000)
+
+    asked = [order.prune_members for _ in range(5) for order in orders(desk.tick())]
+
+    assert asked == [True] * 5  # the interval is shorter than a round
+    desk.rules = MemberRules(prune_older_than_ms=5_000, prune_interval_ms=3_600_000)
+    asked = [order.prune_members for _ in range(60) for order in orders(desk.tick())]
+    assert asked == [True, True] or asked == [True]
+
+
+def test_heartbeats_come_often_enough_for_a_short_patience(desk: Desk) -> None:
+    def beats(every_ns: int) -> int:
+        return sum(isinstance(mail, WriteNode) for _ in range(10) for mail in desk.tick(every_ns))
+
+    assert beats(TICK_NS) == 2
+    desk.rules = MemberRules(patience=Patience(suspect_after_ms=1_500, dead_after_ms=3_000))
+    desk.tick()
+    assert beats(TICK_NS // 2) == 10
+
+
+def test_a_step_whose_reclaimer_is_another_node_is_left_to_it_for_a_turn(desk: Desk) -> None:
+    mark_dead(desk, "gone")
+    number = next(n for n in range(1, 99) if ranked(f"s{n}", ("node-1", "node-2"))[0] == "node-2")
+    desk.row(number, "gone")
+
+    def alive() -> None:
+        for node_id in ("node-1", "node-2"):
+            member(desk, node_id)
+
+    taken = []
+    for _ in range(4):
+        alive()
+        taken.append([lease.step_id for order in orders(desk.tick()) for lease in order.dead])
+
+    # Seen with the first round, and ours once its turn has passed.
+    assert taken == [[], [], [f"s{number}"], [f"s{number}"]]
+    assert TURN_MS == 2_000
+
+
+def test_an_expiry_is_looked_for_at_its_instant_and_not_with_the_next_round(desk: Desk) -> None:
+    desk.row(1, "elsewhere")
+    for _ in range(16):
+        assert orders(desk.tick()) == []
+
+    # 1.03 leases of 15 s after it was first seen, at 1 s.
+    desk.timers.advance(500_000_000)
+    assert desk.address.ask(Ping(), PATIENCE_S) is True
+
+    found = [codec.decode(mail.data) for mail in desk.mail() if isinstance(mail, Asked)]
+    assert [[lease.row_id for lease in order.expired] for order in found] == [[1]]

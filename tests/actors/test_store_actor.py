@@ -15,6 +15,7 @@ from actors.address import Address
 from actors.store import StoreActor
 from actors.store_needs import NodeFacts
 from relaymesh.core.ident import Ids
+from relaymesh.core.mesh.local import MemberRules
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.store.claim import ClaimedRow
 from relaymesh.store.connection import Durability
@@ -56,6 +57,8 @@ class Needs:
         self.lost = 0
         self.commits: list[int] = []
         self.refusals = 0
+        self.rules = MemberRules()
+        self.pauses: list[str] = []
         self._tokens = 0
 
     def now_ms(self) -> int:
@@ -79,6 +82,12 @@ class Needs:
 
     def lost_generation(self) -> None:
         self.lost += 1
+
+    def member_rules(self) -> MemberRules:
+        return self.rules
+
+    def paused(self, reason: str) -> None:
+        self.pauses.append(reason)
 
 
 class PatientStoreActor(StoreActor):

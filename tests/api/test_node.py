@@ -35,6 +35,8 @@ def plain(text: str) -> str:
 class FakeNode:
     """What a builder returns; remembers what it was asked."""
 
+    paused_reason = ""
+
     node_id = "fake"
     claimed = None
 

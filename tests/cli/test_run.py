@@ -36,6 +36,8 @@ OUTCOME = WorkerOutcome(processed=False, task_id=None, msg_id=None, message="que
 class FakeNode:
     """Ends with ``status`` at the first wait, or when it has been told to."""
 
+    paused_reason = ""
+
     node_id = "node-local"
 
     def __init__(self, *, status: int = 0, ends_on: str | None = None, signals: int = 0) -> None:

@@ -207,6 +207,52 @@ def test_explain_names_the_rate_and_when_the_next_start_is_due(
     assert "1/2s" in found.detail and "2.0 s" in found.detail
 
 
+@pytest.mark.parametrize("status", ["SUSPECT", "DEAD"])
+def test_a_step_waits_for_a_node_that_lives_and_is_held_dead(client: Client, bench: Bench, status: str) -> None:
+    presence = take_presence(bench.root / "run", "here")
+    node(bench, "here", host=host_name())
+    bench.store.conn.execute("UPDATE mesh_nodes SET status=?", (status,))
+    step_id = bench.one()
+
+    found = why(client, bench, step_id)
+    told = client.health()
+
+    assert (found.reason, found.command) == ("node_paused", "relaymesh members")
+    assert f"here is {status}" in found.detail
+    assert told.notes == (
+        f"the worker of here is paused: the local node here is {status}: it goes on by itself once"
+        " its heartbeats have been heard for a while",
+    )
+    assert not client.status().health.ok
+    node(bench, "other")
+    assert why(client, bench, step_id).reason == "ready"
+    presence.release()
+
+
+def test_a_node_that_is_held_dead_works_on_where_the_setting_says_so(client: Client, bench: Bench) -> None:
+    (bench.root / "relaymesh-settings.json").write_text('{"pauseWorkerWhenLocalNotAlive": false}')
+    presence = take_presence(bench.root / "run", "here")
+    node(bench, "here", host=host_name())
+    bench.store.conn.execute("UPDATE mesh_nodes SET status='DEAD'")
+
+    assert why(client, bench, bench.one()).reason == "ready"
+    assert client.health().notes == ()
+    presence.release()
+
+
+def test_the_steps_of_an_owner_that_is_held_dead_are_lost_although_its_process_lives(
+    client: Client, bench: Bench
+) -> None:
+    presence = take_presence(bench.root / "run", "here")
+    node(bench, "here", host=host_name())
+    step_id = bench.one()
+    bench.claim("here")
+    bench.store.conn.execute("UPDATE mesh_nodes SET status='DEAD'")
+
+    assert why(client, bench, step_id).reason == "owner_lost"
+    presence.release()
+
+
 def test_every_reason_is_brought_about_by_some_test_here_or_beside() -> None:
     here = Path(__file__)
     text = "".join(path.read_text(encoding="utf-8") for path in (here, here.with_name("test_budgets.py")))
@@ -222,7 +268,7 @@ def test_a_node_row_that_somebody_else_wrote_does_not_keep_anybody_from_asking(
     step_id = bench.one()
     bench.store.conn.execute(
         "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms, agents,"
-        " generation) VALUES ('n', 'ALIVE', ?, ?, ?, ?, 1)",
+        " host) VALUES ('n', 'ALIVE', ?, ?, ?, ?, 'elsewhere')",
         (NOON, NOON, NOON, agents),
     )
 

@@ -133,6 +133,14 @@ def test_nodes_that_are_all_paused_count_as_none() -> None:
     assert "2 nodes alive, but paused" in why.sentence
 
 
+def test_of_nodes_that_are_all_paused_the_standing_of_one_is_the_reason() -> None:
+    why = explain(replace(READY, live_nodes=2, paused_nodes=2, node_pause="n is SUSPECT"))
+
+    assert (why.reason, why.command) == (R.NODE_PAUSED, "relaymesh members")
+    assert "n is SUSPECT" in why.sentence
+    assert explain(replace(READY, live_nodes=2, paused_nodes=1, node_pause="n is SUSPECT")).reason is R.READY
+
+
 def test_an_agent_that_nobody_has_is_named() -> None:
     why = explain(replace(READY, agent_nodes=(), free_slots=0))
 

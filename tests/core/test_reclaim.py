@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaymesh.core import clock_guard
-from relaymesh.core.reclaim import Cause, Expire, Reclaim, RunningRow, Scanned
+from relaymesh.core.mesh.placement import ranked
+from relaymesh.core.reclaim import TURN_MS, Cause, Expire, Reclaim, RunningRow, Scanned
 
 LEASE_MS = 10_000
 PATIENCE_MS = 10_300
@@ -217,3 +218,95 @@ def test_a_silent_row_expires_with_the_first_scan_after_its_time_and_never_befor
         expired = scan(machine, now_ms, ROW, wall_ms=WALL_MS + now_ms + jump_ms)
 
         assert bool(expired) == (now_ms >= PATIENCE_MS)
+
+
+def test_it_says_when_a_scan_without_news_would_let_the_next_row_expire() -> None:
+    machine = judge()
+    assert machine.due_ns is None
+
+    scan(machine, 1_000, ROW)
+    assert machine.due_ns == ns(1_000 + PATIENCE_MS)
+
+    scan(machine, 2_000, replace(ROW, row_id=2), ROW)
+    assert machine.due_ns == ns(1_000 + PATIENCE_MS)
+    assert scan(machine, 1_000 + PATIENCE_MS, replace(ROW, row_id=2), ROW) != []
+    assert machine.due_ns == ns(2_000 + PATIENCE_MS)
+
+    scan(machine, 20_000)
+    assert machine.due_ns is None
+
+
+def test_it_says_when_its_turn_comes() -> None:
+    row = replace(ROW, step_id="stp_1")
+    _, second = order_of("stp_1", "node-b", "node-c")
+    machine = judge_of(second)
+
+    placed(second, 500, machine, row, "node-b", "node-c")
+
+    assert machine.due_ns == ns(500 + TURN_MS)
+
+
+def order_of(step_id: str, *nodes: str) -> list[str]:
+    return ranked(step_id, nodes)
+
+
+def placed(node_id: str, at_ms: int, machine: Reclaim, row: RunningRow, *reclaimers: str) -> list[Expire]:
+    event = Scanned((row,), ns(at_ms), None, frozenset({row.owner}), frozenset(reclaimers))
+    return machine.handle(ns(at_ms), event)
+
+
+def test_of_several_nodes_one_takes_a_step_and_the_next_only_when_that_one_does_not_act() -> None:
+    nodes = ("node-b", "node-c", "node-d")
+    row = replace(ROW, step_id="stp_1")
+    first, second, third = order_of("stp_1", *nodes)
+    machines = {node: judge_of(node) for node in nodes}
+
+    def acts(at_ms: int) -> set[str]:
+        return {node for node, machine in machines.items() if placed(node, at_ms, machine, row, *nodes)}
+
+    assert acts(0) == {first}
+    assert acts(TURN_MS - 1) == {first}
+    assert acts(TURN_MS) == {first, second}
+    assert acts(2 * TURN_MS) == {first, second, third}
+
+
+def test_the_owner_itself_has_no_turn_at_its_own_step() -> None:
+    row = replace(ROW, step_id="stp_1")
+
+    assert placed("node-b", 0, judge_of("node-b"), row, "node-a", "node-b") == [Expire(row, Cause.DEAD_OWNER)]
+
+
+def test_a_node_that_is_not_held_alive_acts_last_and_one_that_is_alone_at_once() -> None:
+    row, machine = replace(ROW, step_id="stp_1"), judge_of("node-x")
+
+    assert placed("node-x", 0, machine, row, "node-b", "node-c") == []
+    assert placed("node-x", 2 * TURN_MS - 1, machine, row, "node-b", "node-c") == []
+    assert placed("node-x", 2 * TURN_MS, machine, row, "node-b", "node-c") == [Expire(row, Cause.DEAD_OWNER)]
+    assert placed("node-x", 0, judge_of("node-x"), row, "node-a") == [Expire(row, Cause.DEAD_OWNER)]
+    assert placed("node-x", 0, judge_of("node-x"), row) == [Expire(row, Cause.DEAD_OWNER)]
+
+
+def test_when_the_first_in_the_order_dies_the_others_move_up_and_keep_what_they_have_waited() -> None:
+    nodes = ("node-b", "node-c", "node-d")
+    row = replace(ROW, step_id="stp_1")
+    _, second, third = order_of("stp_1", *nodes)
+    machine = judge_of(third)
+
+    assert placed(third, 0, machine, row, *nodes) == []
+    assert placed(third, TURN_MS, machine, row, second, third) == [Expire(row, Cause.DEAD_OWNER)]
+
+
+@given(st.sets(st.sampled_from("abcdefgh"), min_size=1), st.integers(0, 10_000), st.integers(0, 9))
+def test_exactly_one_live_node_acts_at_once_whatever_the_step(names: set[str], number: int, turns: int) -> None:
+    row = replace(ROW, step_id=f"stp_{number}", owner="gone")
+    machines = {name: judge_of(name) for name in names}
+    for name, machine in machines.items():
+        placed(name, 0, machine, row, *names)
+
+    acting = [name for name, machine in machines.items() if placed(name, turns * TURN_MS, machine, row, *names)]
+
+    assert len(acting) == min(len(names), turns + 1)
+
+
+def judge_of(node_id: str) -> Reclaim:
+    return Reclaim(lease_timeout_ms=LEASE_MS, node_id=node_id)

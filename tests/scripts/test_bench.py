@@ -69,6 +69,17 @@ def test_latency_prints_percentiles_of_both_agents_and_of_three_raw_commits(tmp_
     assert set(result["raw_three_commits"]) == QUANTILES
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it kills and stops with signals")
+def test_takeover_prints_how_long_until_a_step_runs_again_after_a_kill_and_after_a_stop(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "takeover")
+
+    check_common(result, "takeover")
+    assert set(result["runs_again_after"]) == {"kill", "stop"}
+    assert all(set(figure) == QUANTILES for figure in result["runs_again_after"].values())
+    assert [line["at_most"] for line in result["budget"]] == [4_000.0, 4_000.0]
+    assert (result["settings"]["lease_ms"], result["settings"]["nodes"]) == (2_000, 4)
+
+
 def test_backlog_prints_the_cost_of_a_claim_in_an_empty_and_in_a_filled_store(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "backlog")
 

@@ -16,6 +16,11 @@ SMALL: dict[str, list[str]] = {
     "v2_lease_epoch_smoke": [],
     "v2_cluster_state_smoke": [],
     "v2_disk_pressure_smoke": [],
+    "v2_mesh_smoke": [],
+    "v2_jitter_smoke": [],
+    "v2_prune_smoke": [],
+    "v2_mesh_summary_smoke": [],
+    "v2_worker_pause_smoke": [],
     "v2_benchmark_phase_a": ["--tasks", "40", "--input-size", "48", "--max-seconds", "120"],
     "v2_upgrade_rollback_phase_c": ["-Tasks", "24", "-MoreTasks", "12"],
 }

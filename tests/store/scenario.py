@@ -9,15 +9,19 @@ from pathlib import Path
 
 from relaymesh.client import Client
 from relaymesh.core.admission import Bounds
+from relaymesh.core.mesh.local import MemberRules
+from relaymesh.core.mesh.silence import Patience
 from relaymesh.core.retention import Ages
 from relaymesh.core.retry import POISON_OWNER_DEATHS
 from relaymesh.core.throttle import Limit, LimitScope, PauseScope
 from relaymesh.core.token_bucket import Rate
 from relaymesh.settings import Settings
-from relaymesh.store import adapt, dead_letter, read
+from relaymesh.store import adapt, dead_letter, member, read
 from relaymesh.store.admin import KEY_TTL_MS, CancelMode, cluster_state, forget_keys
 from relaymesh.store.alert import load_alerts, save_alerts
 from relaymesh.store.export import export_dead, export_task
+from relaymesh.store.grave import prune_by, prune_is_due
+from relaymesh.store.paused import pauses
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.purge import Purge
 from relaymesh.store.reseal import Reseal, rotate
@@ -174,6 +178,7 @@ def use_everything(bench: Bench) -> None:
         task_page(conn, status=status, limit=5, after=f"{bench.now_ms}:tsk")
     task_page(conn, limit=5, label=("a", "b"))
     explanations(conn, bench.root / "run", flow, lease_timeout_ms=1, now_ms=bench.now_ms)
+    use_members(bench)
     export_dead(store, bench.root / "dead.json", 5)
     use_dead_letters(bench)
     use_schedules(bench)
@@ -183,6 +188,27 @@ def use_everything(bench: Bench) -> None:
     encrypt(bench)
     clean_up(bench)
     take_key_again(bench)
+
+
+def use_members(bench: Bench) -> None:
+    """Let members be heard, judged, recovered from, counted and pruned."""
+    store, conn, run = bench.store, bench.store.conn, bench.root / "run"
+    bench.one()
+    bench.claim("n8")
+    with store.write():
+        member.take_heartbeat(conn, "n8", heartbeat_ms=1, now_ms=1, patience=Patience())
+        member.reconcile(conn, now_ms=bench.now_ms, patience=Patience())
+    member.reclaimers(conn, run, now_ms=bench.now_ms, beat_ms=5_000)
+    member.summary(conn, now_ms=bench.now_ms)
+    member.vanished_owners(conn, run)
+    pauses(conn, run, now_ms=bench.now_ms)
+    with store.write():
+        leases = member.leases_of(conn, member.dead_members(conn), limit=9)
+        assert [lease.owner for lease in leases] == ["n8"]
+        store.reclaim(leases, cause="owner_dead", policy_of=policy_of, now_ms=bench.now_ms)
+        rules = MemberRules(prune_older_than_ms=0)
+        assert prune_is_due(conn, rules, now_ms=bench.now_ms + 1)
+        prune_by(conn, rules, now_ms=bench.now_ms + 1)
 
 
 def put_back(bench: Bench) -> None:

@@ -302,7 +302,7 @@ def test_a_restarted_node_takes_back_what_its_former_generations_ran_and_nothing
     assert (bench.step(mine)["attempt"], bench.step(mine)["owner_deaths"]) == (0, 1)
 
 
-def test_a_node_that_starts_again_is_alive_again_under_a_new_generation(bench: Bench) -> None:
+def test_a_node_that_starts_again_has_a_new_generation_and_is_alive_again_after_its_dwell(bench: Bench) -> None:
     def register() -> int:
         with bench.store.write():
             return bench.store.register_node("n1", pid=1, host="h", agents="{}", now_ms=bench.now_ms)
@@ -314,7 +314,11 @@ def test_a_node_that_starts_again_is_alive_again_under_a_new_generation(bench: B
     assert register() == 2
 
     (row,) = bench.rows("SELECT * FROM mesh_nodes")
-    assert (row["status"], row["status_changed_at_ms"], row["last_heartbeat_ms"]) == ("ALIVE", NOON + 10, NOON + 10)
+    assert (row["status"], row["status_changed_at_ms"], row["last_heartbeat_ms"]) == ("DEAD", NOON, NOON + 10)
+    later = NOON + 30_000
     with bench.store.write():
-        assert not bench.store.write_heartbeat(WriteNode("n1", 1, "ALIVE", "{}"), now_ms=NOON + 20)
-        assert bench.store.write_heartbeat(WriteNode("n1", 2, "ALIVE", "{}"), now_ms=NOON + 20)
+        assert bench.store.write_heartbeat(WriteNode("n1", 1, "ALIVE", "{}"), now_ms=later) is None
+        heard = bench.store.write_heartbeat(WriteNode("n1", 2, "ALIVE", "{}"), now_ms=later)
+    assert heard is not None and not heard.suppressed
+    (row,) = bench.rows("SELECT * FROM mesh_nodes")
+    assert (row["status"], row["status_changed_at_ms"]) == ("ALIVE", later)

@@ -18,4 +18,6 @@ swim.py        the machine that puts these together
 window.py      which packets were seen before        guard.py   what is dropped before it is parsed
 hint.py        where somebody may be found, unproven      label.py      which mesh a node belongs to
 placement.py   who of several nodes does one thing   liveness.py  whether this node may work
+silence.py     who is there, by heartbeats alone: for commands that gossip once, and as a ceiling of verdicts
+local.py       whether the worker of a node may take steps
 """
