@@ -18,4 +18,5 @@ swim.py        the machine that puts these together
 window.py      which packets were seen before        guard.py   what is dropped before it is parsed
 hint.py        where somebody may be found, unproven      label.py      which mesh a node belongs to
 placement.py   who of several nodes does one thing   liveness.py  whether this node may work
+silence.py     the same by heartbeats alone: for commands that gossip once, and as ceilings of the machine's verdicts
 """
