@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from relaymesh.door.audit import Audits
 from relaymesh.door.change import Changes
+from relaymesh.door.gossip import Gossips
 from relaymesh.door.keep import Keeps
 from relaymesh.door.limit import Limits
 from relaymesh.door.observe import Observes
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["BadPayloadError", "BadTimeError", "Client", "PayloadTooLargeError", "default_key"]
 
 
-class Client(Submits, Changes, Observes, Limits, Configures, Audits, Keeps):
+class Client(Submits, Changes, Observes, Limits, Configures, Audits, Keeps, Gossips):
     """A door to one data root. Cheap to make: nothing is opened before the first call. Not thread-safe.
 
     root: the data root folder. agents: modules or files whose agents may be submitted to although no node runs them

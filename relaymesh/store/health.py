@@ -31,7 +31,7 @@ __all__ = ["check"]
 
 # Reads every page: a second for a gigabyte, which is too long for a look. Of a larger one only the edges are read.
 _CHECKED_BYTES_MAX = 134_217_728
-_SECRETS = ("audit-signing.key", "payload-keys.json")
+_SECRETS = ("audit-signing.key", "gossip-keys.json", "payload-keys.json")
 _FOLDERS = {
     "inbox": ("inbox/high", "inbox/normal", "inbox/low"),
     "processing": ("processing",),
