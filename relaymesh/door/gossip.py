@@ -118,11 +118,14 @@ class Gossips(Door):
 
         check_text("node_id", node_id)
         check_text("bind", bind)
+        whom = (seeds,) if isinstance(seeds, str) else tuple(seeds)
+        for seed in whom:
+            check_text("seeds", seed)
         options = TickOptions(
             node_id=node_id,
             bind=bind,
             bind_port=bind_port,
-            seeds=tuple(seeds),
+            seeds=whom,
             seeds_file=None if seeds_file is None else Path(seeds_file),
             window_ms=window_ms,
             fanout=fanout,
