@@ -202,7 +202,7 @@ class GossipKeys:
             return load_keys_seen(store.conn), key_members(store.conn)
 
     def _label(self, store: Store) -> str:
-        return cluster_label(store.namespace)
+        return cluster_label(store.namespace, self._client._config().mesh_label)
 
     def _ring(self, store: Store) -> RootRing:
         return ring_of(store.root, self._client._config().gossip_shared_secret, self._label(store))

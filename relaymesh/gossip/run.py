@@ -120,8 +120,9 @@ class GossipRun:
         self._over = over
         self._rng = rng or random.Random(random.SystemRandom().getrandbits(128))
         self._whom = Whom(options.seeds, options.seeds_file, rng=self._rng, say=say)
-        self._label = cluster_label(store.namespace)
-        ring = self._ring(settings())
+        at_start = settings()
+        self._label = cluster_label(store.namespace, at_start.mesh_label)
+        ring = self._ring(at_start)
         self._socket = DatagramSocket(options.bind, options.bind_port)
         self._whom.own = self._socket.address
         self._opener = Opener(ring.ring, self._label, self._socket.address)
@@ -331,7 +332,7 @@ class GossipRun:
 
     def _ring(self, settings: Settings) -> RootRing:
         found = ring_of(self._store.root, settings.gossip_shared_secret, self._label)
-        if not found.signing and not is_loopback_host(self._options.bind):
+        if not (found.signing or settings.allow_insecure_gossip or is_loopback_host(self._options.bind)):
             raise GossipInsecureError(self._options.bind)
         return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from relaymesh.core.mesh.seed import Seed, Seeds, merge_seeds, parse_seeds
 from relaymesh.errors import InputError
@@ -22,6 +22,8 @@ FILE_BYTES_MAX: Final = 262_144
 """A longer file is refused."""
 LOOK_S: Final = 2.0
 """Time between two looks at the file."""
+
+_Facts = tuple[int, int, int] | None
 
 
 class SeedFileError(InputError):
@@ -42,7 +44,7 @@ class SeedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._facts: tuple[int, int, int] | None = None
+        self._facts: _Facts | Literal["never"] = "never"
 
     def read(self) -> Seeds:
         """Return what the file says.
@@ -71,7 +73,7 @@ class SeedFile:
             facts = self.path.stat()
         except OSError:
             return self._facts is not None
-        return (facts.st_mtime_ns, facts.st_size, facts.st_ino) != self._facts
+        return self._facts != (facts.st_mtime_ns, facts.st_size, facts.st_ino)
 
 
 class SeedWatch:

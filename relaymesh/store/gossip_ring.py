@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from relaymesh.core.mesh.label import mesh_label
 from relaymesh.core.setting import TEXT_CHARS_MAX
 from relaymesh.errors import RootError
 from relaymesh.file_lock import Hold, holding
@@ -27,6 +29,7 @@ __all__ = [
     "GossipRingError",
     "RingFile",
     "RingKey",
+    "RingWatch",
     "RootRing",
     "alone",
     "cluster_label",
@@ -89,9 +92,12 @@ class RootRing:
         return not self.ring.primary.open
 
 
-def cluster_label(namespace: str) -> str:
-    """Return the name of the mesh, which keys and packets are bound to: each namespace has one of its own."""
-    return f"namespace:{namespace}"
+def cluster_label(namespace: str, label: str) -> str:
+    """Return the name of the mesh, which keys and packets are bound to. label: the setting ``meshLabel``.
+
+    Without a secret too it is that of all roots of the namespace: who is told by hand where others are means them.
+    """
+    return mesh_label(namespace, label=label, signed=True, insecure=False, place="")
 
 
 def signs(root: Path, secret: str) -> bool:
@@ -115,6 +121,44 @@ def ring_of(root: Path, secret: str, label: str) -> RootRing:
     others = tuple(key for key in keys if key.key_id != primary.key_id)[: KEYS_MAX - 1]
     differs = bool(keys) and keys[0].key_id != primary.key_id
     return RootRing(KeyRing(primary, others), "settings", differs, file)
+
+
+class RingWatch:
+    """The ring of one root for a process that runs: read again when the file or the setting changes.
+
+    problem: what is wrong with the file, or empty. While it cannot be read the former ring holds; at the start the
+    setting alone, and without one a key that nobody has, because a mesh that was signed must not open by mistake.
+    """
+
+    def __init__(self, root: Path, label: str) -> None:
+        self._root = root
+        self._label = label
+        self._seen: tuple[str, tuple[int, int, int] | None] | None = None
+        self._ring: KeyRing | None = None
+        self.problem = ""
+
+    def ring(self, secret: str) -> KeyRing:
+        """Return the keys that hold now, the same object until they change; one stat."""
+        facts = self._facts()
+        if self._ring is None or (secret, facts) != self._seen:
+            self._seen = (secret, facts)
+            try:
+                found = ring_of(self._root, secret, self._label).ring
+                self.problem = ""
+            except GossipRingError as error:
+                self.problem = str(error)
+                lost = MeshKey.derive(secret or os.urandom(32).hex(), self._label)
+                found = self._ring or KeyRing(lost)
+            if found != self._ring:
+                self._ring = found
+        return self._ring
+
+    def _facts(self) -> tuple[int, int, int] | None:
+        try:
+            facts = (self._root / GOSSIP_KEYS).stat()
+        except OSError:
+            return None
+        return (facts.st_mtime_ns, facts.st_size, facts.st_ino)
 
 
 def load_ring(root: Path) -> RingFile:

@@ -60,6 +60,15 @@ def test_a_file_tells_that_it_changed_and_that_it_is_gone(tmp_path: Path) -> Non
     assert file.changed()
 
 
+def test_a_file_that_was_never_there_is_told_once(tmp_path: Path) -> None:
+    told = Told(tmp_path / "none.txt")
+
+    told.watch.look()
+    told.watch.look()
+
+    assert len(told.sentences) == 1 and "none.txt" in told.sentences[0]
+
+
 def test_a_changed_file_is_told_as_a_whole_and_an_unchanged_one_not_again(tmp_path: Path) -> None:
     path = tmp_path / "seeds.txt"
     write(path, "10.0.0.1:1\nnonsense\n")

@@ -12,6 +12,7 @@ from relaymesh.store.gossip_ring import (
     GOSSIP_KEYS,
     GossipRingError,
     RingKey,
+    RingWatch,
     alone,
     cluster_label,
     load_ring,
@@ -21,7 +22,7 @@ from relaymesh.store.gossip_ring import (
 )
 from relaymesh.wire.mesh_key import KEYS_MAX
 
-LABEL = cluster_label("default")
+LABEL = cluster_label("default", "")
 ONE, TWO = RingKey("secret number one", 5, 7), RingKey("secret number two", 9)
 
 
@@ -117,3 +118,51 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     save_ring(tmp_path, (ONE, TWO))
 
     assert [path.name for path in (tmp_path / "security").iterdir()] == ["gossip-keys.json"]
+
+
+def test_a_process_that_runs_reads_the_file_again_when_it_or_the_setting_changes(tmp_path: Path) -> None:
+    watch = RingWatch(tmp_path, LABEL)
+    first = watch.ring(ONE.secret)
+    assert watch.ring(ONE.secret) is first and not first.secondaries
+
+    save_ring(tmp_path, (ONE, TWO))
+    second = watch.ring(ONE.secret)
+    third = watch.ring(TWO.secret)
+
+    assert second.secondaries == (TWO.key(LABEL),)
+    assert (third.primary, third.secondaries) == (TWO.key(LABEL), (ONE.key(LABEL),))
+    assert watch.ring(TWO.secret) is third
+
+
+def test_a_change_of_the_file_that_changes_no_key_leaves_the_ring_as_it_is(tmp_path: Path) -> None:
+    save_ring(tmp_path, (ONE,))
+    watch = RingWatch(tmp_path, LABEL)
+    before = watch.ring("")
+
+    save_ring(tmp_path, (RingKey(ONE.secret, 99, 99),))
+
+    assert watch.ring("") is before
+
+
+def test_while_the_file_is_damaged_the_former_ring_holds_and_that_is_told(tmp_path: Path) -> None:
+    save_ring(tmp_path, (ONE, TWO))
+    watch = RingWatch(tmp_path, LABEL)
+    before = watch.ring("")
+
+    (tmp_path / GOSSIP_KEYS).write_text("nonsense")
+    during = watch.ring("")
+    assert during is before and "mend the file" in watch.problem
+    save_ring(tmp_path, (TWO,))
+
+    assert watch.ring("").primary == TWO.key(LABEL)
+    assert watch.problem == ""
+
+
+def test_a_signed_mesh_does_not_open_because_its_file_is_damaged_at_the_start(tmp_path: Path) -> None:
+    save_ring(tmp_path, (ONE,))
+    (tmp_path / GOSSIP_KEYS).write_text("nonsense")
+
+    ring = RingWatch(tmp_path, LABEL).ring("")
+
+    assert not ring.primary.open
+    assert ring.primary != ONE.key(LABEL)

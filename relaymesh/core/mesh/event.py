@@ -97,14 +97,18 @@ class Seen:
     """
 
     def __init__(self, window_ms: int, most: int) -> None:
-        self._window_ms = window_ms
-        self._most = most
-        self._gap_ms = max(_TRIM_GAP_MS_MIN, min(window_ms, _TRIM_GAP_MS_MAX))
+        self.resize(window_ms, most)
         self._until: dict[EventId, int] = {}
         self._trim_at_ms = -1
 
     def __len__(self) -> int:
         return len(self._until)
+
+    def resize(self, window_ms: int, most: int) -> None:
+        """Go by other bounds for what is seen from now on."""
+        self._window_ms = window_ms
+        self._most = most
+        self._gap_ms = max(_TRIM_GAP_MS_MIN, min(window_ms, _TRIM_GAP_MS_MAX))
 
     def take(self, now_ms: int, event_id: EventId) -> bool:
         """Note an event; return whether it is to be taken. now_ms: of one clock, whichever."""
