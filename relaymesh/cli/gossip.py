@@ -58,7 +58,7 @@ relaymesh gossip --seeds-file seeds.txt --once=false --interval-ms 2000""",
 @click.option("--interval-ms", type=WholeNumber(min=0), default=1_000, help="Pause between two ticks of a loop.")
 @click.option("--once", cls=Flag, default=True, help="One tick; =false goes on until it is stopped.")
 @pass_call
-def gossip(call: Call, interval_ms: int, once: bool, **options: Any) -> None:
+def gossip(call: Call, /, interval_ms: int, once: bool, **options: Any) -> None:
     """A tick answers nobody: a node hears only from those that have it among their seeds, or through them, while both
     listen. Nodes that run (`relaymesh up`) need it not. Bad seeds are told on stderr and left out.
     """
@@ -70,8 +70,10 @@ def gossip(call: Call, interval_ms: int, once: bool, **options: Any) -> None:
     import threading
 
     over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGBREAK] if sys.platform == "win32" else [])):
-        signal.signal(number, lambda *_: over.set())
+    signal.signal(signal.SIGINT, lambda *_: over.set())
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    if sys.platform == "win32":
+        signal.signal(signal.SIGBREAK, lambda *_: over.set())
     with call.client() as client:
         ticks = client.gossip_ticks(**_told(options), pause=lambda: over.wait(interval_ms / 1000), over=over.is_set)
         for outcome in ticks:
@@ -86,7 +88,7 @@ def gossip(call: Call, interval_ms: int, once: bool, **options: Any) -> None:
 @click.option("--interval-ms", type=WholeNumber(min=0), default=250, help="Pause between two rounds.")
 @click.option("--rounds", type=WholeNumber(min=1), default=3, help="How many ticks.")
 @pass_call
-def gossip_sync(call: Call, rounds: int, interval_ms: int, **options: Any) -> None:
+def gossip_sync(call: Call, /, rounds: int, interval_ms: int, **options: Any) -> None:
     """As `gossip`, with the sums of all rounds."""
     with call.client() as client:
         call.show(client.gossip_sync(**_told(options), rounds=rounds, interval_ms=interval_ms))

@@ -43,6 +43,8 @@ __all__ = ["GossipInsecureError", "GossipRun", "TickOptions"]
 
 _RESOURCE: Final = "runtime/membership"
 _SLICE_S: Final = 0.5
+_BODY_BYTES_MIN: Final = 600
+"""A node that runs answers with no more than it was sent: room for some twenty members."""
 _SUPPRESSED: Final = "membership_recovery_suppressed"
 _SUMMED: Final = (
     "sent",
@@ -247,7 +249,8 @@ class GossipRun:
         # Heads that get longer with what is in them: of the body as bytes, and of the list of nodes.
         room = EVENT_BYTES_MAX - len(pack_event(event)) - 4
         nodes = sample(self._rng, known, most, room)
-        return pack_event(event._replace(body=pack_heartbeat(beat._replace(nodes=nodes))))
+        body = pack_heartbeat(beat._replace(nodes=nodes), _BODY_BYTES_MIN)
+        return pack_event(event._replace(body=body))
 
     def _send(self, me: Member, to: str, event: bytes, hops_left: int) -> bool:
         extra = (hops_left, event)

@@ -50,7 +50,8 @@ def hear_members(
 
 def reconcile_members(conn: sqlite3.Connection, *, now_ms: int, patience: Patience) -> tuple[list[str], list[str]]:
     """Mark who has been silent for too long; return who became SUSPECT and who DEAD."""
-    suspected, dead = [], []
+    suspected: list[str] = []
+    dead: list[str] = []
     rows = conn.execute(
         f"SELECT node_id, {_COLUMNS} FROM mesh_nodes WHERE status IN ('ALIVE', 'SUSPECT') AND last_heartbeat_ms<?"
         " ORDER BY node_id LIMIT ?",

@@ -30,6 +30,7 @@ _FIELDS_MAX: Final = 16
 _NUMBER_MAX: Final = (1 << 64) - 1
 _INSTANT_MS_MAX: Final = 1 << 48
 _KEY_ID_BYTES: Final = 4
+_PAD_HEAD_BYTES: Final = 3
 
 
 def pack_event(event: Event) -> bytes:
@@ -55,9 +56,12 @@ def parse_event(data: bytes) -> Event:
     )
 
 
-def pack_heartbeat(beat: Heartbeat) -> bytes:
-    """Return the body of a heartbeat."""
-    packed: bytes = msgpack.packb([beat.at_ms, [list(node) for node in beat.nodes], list(beat.keys)])
+def pack_heartbeat(beat: Heartbeat, least_bytes: int = 0) -> bytes:
+    """Return the body of a heartbeat. least_bytes: it is padded to about so many, so that its answer may be as long."""
+    fields: list[Any] = [beat.at_ms, [list(node) for node in beat.nodes], list(beat.keys)]
+    packed: bytes = msgpack.packb(fields)
+    if len(packed) < least_bytes:
+        packed = msgpack.packb([*fields, bytes(max(0, least_bytes - len(packed) - _PAD_HEAD_BYTES))])
     return packed
 
 

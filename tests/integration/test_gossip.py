@@ -181,7 +181,7 @@ def test_a_key_is_changed_while_both_roots_always_understand_each_other(roots: R
     for name in ("a", "b"):
         roots.make(name, gossipSharedSecret=SECRET)
     stick = roots.folder / "stick"
-    both, quick = {"a": "b", "b": "a"}, ("--rounds", 3, "--window-ms", 500)
+    both, quick = {"a": "b", "b": "a"}, ("--rounds", 8, "--window-ms", 100, "--interval-ms", 100)
 
     def talk() -> None:
         found = roots.sync(both, *quick)

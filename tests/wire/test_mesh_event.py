@@ -72,6 +72,15 @@ def test_whatever_else_there_is_is_a_value_error(data: bytes) -> None:
             continue
 
 
+@given(beats, st.integers(0, 700))
+@settings(max_examples=40, deadline=None)
+def test_a_padded_heartbeat_is_read_like_one_without(beat: Heartbeat, least_bytes: int) -> None:
+    packed = pack_heartbeat(beat, least_bytes)
+
+    assert parse_heartbeat(packed) == beat
+    assert len(packed) <= max(len(pack_heartbeat(beat)), least_bytes) + 3
+
+
 def _packed(value: object) -> bytes:
     try:
         packed: bytes = msgpack.packb(value)
