@@ -26,7 +26,8 @@ from relaymesh.core.mesh.hint import normal_address
 from relaymesh.core.mesh.label import mesh_label
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.net.gossip_socket import is_loopback
-from relaymesh.store.gossip_ring import RingWatch, signs
+from relaymesh.store.gossip_ring import RingWatch
+from relaymesh.store.root import signs_gossip
 from relaymesh.wire.mesh import OwnGeneration
 from relaymesh.wire.mesh_key import KeyRing
 
@@ -79,7 +80,7 @@ class MeshPart:
         self._label = mesh_label(
             facts.namespace,
             label=at_start.mesh_label,
-            signed=signs(facts.root, at_start.gossip_shared_secret),
+            signed=signs_gossip(facts.root, at_start.gossip_shared_secret),
             insecure=at_start.allow_insecure_gossip,
             place=_place_of(facts.root),
         )

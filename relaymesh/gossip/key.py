@@ -21,7 +21,6 @@ from relaymesh.core.setting_table import SECRET, by_name
 from relaymesh.errors import InputError
 from relaymesh.gossip_view import GossipKey, GossipKeysOutcome
 from relaymesh.store.gossip_ring import (
-    GOSSIP_KEYS,
     RingFile,
     RingKey,
     RootRing,
@@ -31,6 +30,7 @@ from relaymesh.store.gossip_ring import (
     save_ring,
 )
 from relaymesh.store.key_seen_row import key_members, load_keys_seen
+from relaymesh.store.root import GOSSIP_KEYS
 from relaymesh.wire.mesh_key import MeshKey
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ from relaymesh.gossip.whom import Whom
 from relaymesh.gossip_view import GossipSyncOutcome, GossipTickOutcome
 from relaymesh.net.datagram import DatagramSocket, is_loopback_host
 from relaymesh.store.counter import add_counter
-from relaymesh.store.gossip_ring import GOSSIP_KEYS, RootRing, cluster_label, ring_of
+from relaymesh.store.gossip_ring import RootRing, cluster_label, ring_of
 from relaymesh.store.key_seen_row import save_keys_seen
 from relaymesh.store.member_row import fresh_members, hear_members, member_count, reconcile_members
+from relaymesh.store.root import GOSSIP_KEYS
 from relaymesh.wire.mesh_event import HEARTBEAT_NODES_MAX, pack_event, pack_heartbeat, parse_event, parse_heartbeat
 from relaymesh.wire.mesh_packet import Opener, Refusal, Sealer, key_id_of
 

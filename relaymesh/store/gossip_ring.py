@@ -22,10 +22,10 @@ from relaymesh.core.setting import TEXT_CHARS_MAX
 from relaymesh.errors import RootError
 from relaymesh.file_lock import Hold, holding
 from relaymesh.store.durable import sync_folder, write_file
+from relaymesh.store.root import GOSSIP_KEYS
 from relaymesh.wire.mesh_key import KEYS_MAX, KeyRing, MeshKey
 
 __all__ = [
-    "GOSSIP_KEYS",
     "GossipRingError",
     "RingFile",
     "RingKey",
@@ -36,10 +36,8 @@ __all__ = [
     "load_ring",
     "ring_of",
     "save_ring",
-    "signs",
 ]
 
-GOSSIP_KEYS: Final = "security/gossip-keys.json"
 _SCHEMA: Final = "relaymesh.gossip.keys.v1"
 _GUARD: Final = "gossip-keys.guard"
 _FILE_BYTES_MAX: Final = 262_144
@@ -98,11 +96,6 @@ def cluster_label(namespace: str, label: str) -> str:
     Without a secret too it is that of all roots of the namespace: who is told by hand where others are means them.
     """
     return mesh_label(namespace, label=label, signed=True, insecure=False, place="")
-
-
-def signs(root: Path, secret: str) -> bool:
-    """Whether packets of a scoped root are signed: by the setting, or by keys that it has; one stat."""
-    return bool(secret) or (root / GOSSIP_KEYS).exists()
 
 
 def ring_of(root: Path, secret: str, label: str) -> RootRing:

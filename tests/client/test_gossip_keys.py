@@ -10,8 +10,9 @@ import pytest
 from relaymesh.client import Client
 from relaymesh.core.mesh.key_seen import READ_MS, REST_MS, KeysSeen
 from relaymesh.gossip.key import GossipKeyError, GossipKeyNeededError
-from relaymesh.store.gossip_ring import GOSSIP_KEYS, load_ring
+from relaymesh.store.gossip_ring import load_ring
 from relaymesh.store.key_seen_row import save_keys_seen
+from relaymesh.store.root import GOSSIP_KEYS
 from relaymesh.store.store import Store
 
 OLD, NEW = "the old secret, long enough", "the new secret, long enough"

@@ -119,6 +119,7 @@ def test_two_roots_with_different_secrets_count_each_other_invalid_and_change_no
     assert roots.members("a") == {"a": "ALIVE"} and roots.members("b") == {"b": "ALIVE"}
 
 
+@pytest.mark.slow
 def test_the_ends_of_a_chain_hear_of_each_other_through_the_middle(roots: Roots) -> None:
     """a tells b, b passes it on to c. Nobody tells a."""
     for name in ("a", "b", "c"):
@@ -131,6 +132,7 @@ def test_the_ends_of_a_chain_hear_of_each_other_through_the_middle(roots: Roots)
     assert roots.members("a") == {"a": "ALIVE"}
 
 
+@pytest.mark.slow
 def test_a_packet_is_taken_once_also_by_the_next_process_of_the_root(roots: Roots) -> None:
     """Recorded by a stranger in the middle, and sent again and again."""
     for name in ("a", "b"):
@@ -154,6 +156,7 @@ def test_a_packet_is_taken_once_also_by_the_next_process_of_the_root(roots: Root
     assert counts[1]["relayed"] == counts[1]["invalid"] == 0
 
 
+@pytest.mark.slow
 def test_a_file_of_seeds_is_read_again_while_the_process_runs(roots: Roots, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         roots.make(name, gossipSharedSecret=SECRET)
@@ -177,6 +180,7 @@ def test_a_file_of_seeds_is_read_again_while_the_process_runs(roots: Roots, tmp_
     assert err.count("line 2") == 1
 
 
+@pytest.mark.slow
 def test_a_key_is_changed_while_both_roots_always_understand_each_other(roots: Roots) -> None:
     for name in ("a", "b"):
         roots.make(name, gossipSharedSecret=SECRET)
@@ -234,6 +238,7 @@ def test_a_port_that_is_taken_is_one_sentence(roots: Roots) -> None:
     assert "gossip_bind" in err and "choose another --bind-port" in err
 
 
+@pytest.mark.slow
 def test_who_falls_silent_is_suspected_then_dead(roots: Roots) -> None:
     roots.make("a", leaseTimeoutMs=100, suspectAfterMs=1_500, deadAfterMs=3_000)
     roots.make("b")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from relaymesh.store.gossip_ring import (
-    GOSSIP_KEYS,
     GossipRingError,
     RingKey,
     RingWatch,
@@ -18,8 +17,8 @@ from relaymesh.store.gossip_ring import (
     load_ring,
     ring_of,
     save_ring,
-    signs,
 )
+from relaymesh.store.root import GOSSIP_KEYS, signs_gossip
 from relaymesh.wire.mesh_key import KEYS_MAX
 
 LABEL = cluster_label("default", "")
@@ -39,7 +38,7 @@ def test_without_keys_and_setting_nothing_is_signed(tmp_path: Path) -> None:
     found = ring_of(tmp_path, "", LABEL)
 
     assert (found.signing, found.source, found.differs) == (False, "none", False)
-    assert not signs(tmp_path, "")
+    assert not signs_gossip(tmp_path, "")
 
 
 def test_without_the_setting_the_first_key_of_the_file_seals(tmp_path: Path) -> None:
@@ -50,7 +49,7 @@ def test_without_the_setting_the_first_key_of_the_file_seals(tmp_path: Path) -> 
     assert (found.signing, found.source) == (True, "ring")
     assert found.ring.primary == ONE.key(LABEL)
     assert found.ring.secondaries == (TWO.key(LABEL),)
-    assert signs(tmp_path, "")
+    assert signs_gossip(tmp_path, "")
 
 
 def test_the_setting_decides_which_key_seals_and_the_file_still_opens(tmp_path: Path) -> None:
