@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from actors.address import Address
 from actors.finder import FinderActor, Wanted
@@ -24,10 +24,11 @@ from actors.mesh_board import MeshBoard
 from actors.supervisor import SLOW_SWEEP_NS, Child, Supervisor
 from relaymesh.core.mesh.hint import normal_address
 from relaymesh.core.mesh.label import mesh_label
+from relaymesh.core.mesh.tuning import SECOND
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.net.gossip_socket import is_loopback
 from relaymesh.store.gossip_ring import RingWatch
-from relaymesh.store.root import signs_gossip
+from relaymesh.store.root import GOSSIP_KEYS, signs_gossip
 from relaymesh.wire.mesh import OwnGeneration
 from relaymesh.wire.mesh_key import KeyRing
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["MeshPart"]
 
 log = logging.getLogger("relaymesh.gossip")
+
+_DIFFERS_NS: Final = 30 * SECOND
 
 
 class MeshPart:
@@ -86,6 +89,7 @@ class MeshPart:
         )
         self._rings = RingWatch(facts.root, self._label)
         self._told_problem = ""
+        self._differs_since_ns: int | None = None
 
     def child(self) -> Child:
         """Return the branch, for the supervision tree of the node."""
@@ -143,7 +147,19 @@ class MeshPart:
             self._told_problem = self._rings.problem
             if self._told_problem:
                 log.warning("%s; what was known of it holds", self._told_problem)
+        self._tell_difference()
         return ring
+
+    def _tell_difference(self) -> None:
+        """Say once that setting and file differ; not while a change of the key has reached only one of them yet."""
+        now_ns = self._timers.now_ns()
+        if not self._rings.differs:
+            self._differs_since_ns = None
+        elif self._differs_since_ns is None:
+            self._differs_since_ns = now_ns
+        elif 0 <= self._differs_since_ns <= now_ns - _DIFFERS_NS:
+            self._differs_since_ns = -1  # told
+            log.warning("gossipSharedSecret and %s name different keys: the setting decides which is used", GOSSIP_KEYS)
 
 
 def _place_of(root: Path) -> str:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Throw packets at the mesh that nobody should believe, for as long as it is told to; print one JSON summary.
 
-Each goes the whole way of a real one: the decoder, and what it lets through into the machine of a node that runs, and
-into that of a gossip tick. Nothing may raise, change what the node believes, or be answered by more than was sent. At
-the end the node still has to understand a real packet. The same seed makes the same packets.
+Each goes the whole way of a real one: the decoder, and what it lets through into the machine of a node that runs, into
+its port for events, and into a gossip tick. Nothing may raise, change what the node believes, or be answered by more
+than was sent. At the end the node still has to understand a real packet. The same seed makes the same packets.
 """
 
 import argparse
@@ -24,6 +24,7 @@ class Target:
     """Node b, which has proved itself to a and a to it, and a tick that listens beside it."""
 
     def __init__(self, seed):
+        from actors.event_port import EventPort
         from relaymesh.core.mesh.event import Flood, Seen
         from relaymesh.core.mesh.member import Member, State
         from relaymesh.core.mesh.packet import Packet
@@ -31,6 +32,7 @@ class Target:
         from relaymesh.core.mesh.swim import Membership
         from relaymesh.core.mesh.tick import Tick
         from relaymesh.core.mesh.tuning import MS, Tuning
+        from relaymesh.core.setting_table import Settings
         from relaymesh.wire.mesh_key import KeyRing, MeshKey
         from relaymesh.wire.mesh_packet import Opener, Sealer
 
@@ -52,6 +54,7 @@ class Target:
         self.machine, _, self.opener = self.nodes[THERE]
         flood = Flood("tick", THERE, 0, Seen(60_000, 4_096))
         self.tick = Tick(flood, "tick", (HERE,), 3, Patience(), random.Random(seed))
+        self.port = EventPort(self.machine, Settings(), self.ring, random.Random(seed), NOW_MS)
 
     def carry(self, source, effects):
         todo = [(source, one) for one in effects if isinstance(one, self.packet)]
@@ -75,12 +78,13 @@ class Target:
             for name, peer in sorted(machine.view.peers.items())
         )
         news = (len(machine.rumors), machine.rumors.limit)
-        heard = (len(self.tick.said), self.tick.accepted)
+        heard = (len(self.tick.said), self.tick.accepted, len(self.port._beats))
         return (machine.me, machine.view.digest, tuple(machine.view.parts), machine.view.live, peers, news, heard)
 
     def forget_heartbeats(self):
         self.tick.said.clear()
         self.tick.accepted = 0
+        self.port._beats.clear()
 
     def throw(self, source, data):
         """Hand one datagram in; return the verdict of the decoder, and how many bytes the answers have."""
@@ -92,14 +96,16 @@ class Target:
         if not isinstance(opened, self.packet):
             return opened.value, 0
         if opened.kind is Kind.EVENT:
+            made = self.port.take(NOW_MS, source, opened, data)
+            answered = sum(one.size for one in made if one.to == source)
             hops_left, packed = opened.extra
             try:
                 event = parse_event(packed)
                 beat = parse_heartbeat(event.body) if event.kind == 1 else None
             except ValueError:
-                return "bad_event", 0
+                return "bad_event", answered
             on = self.tick.hear(NOW_MS, source, event, beat, hops_left)
-            return "event", sum(len(data) for to in on.to if to == source)
+            return "event", answered + sum(len(data) for to in on.to if to == source)
         made = self.machine.receive(self.now_ns, source, opened)
         return "opened", sum(one.size for one in made if isinstance(one, self.packet))
 

@@ -121,6 +121,7 @@ class RingWatch:
 
     problem: what is wrong with the file, or empty. While it cannot be read the former ring holds; at the start the
     setting alone, and without one a key that nobody has, because a mesh that was signed must not open by mistake.
+    differs: setting and file name different keys; the setting decides which is used.
     """
 
     def __init__(self, root: Path, label: str) -> None:
@@ -129,6 +130,7 @@ class RingWatch:
         self._seen: tuple[str, tuple[int, int, int] | None] | None = None
         self._ring: KeyRing | None = None
         self.problem = ""
+        self.differs = False
 
     def ring(self, secret: str) -> KeyRing:
         """Return the keys that hold now, the same object until they change; one stat."""
@@ -136,8 +138,8 @@ class RingWatch:
         if self._ring is None or (secret, facts) != self._seen:
             self._seen = (secret, facts)
             try:
-                found = ring_of(self._root, secret, self._label).ring
-                self.problem = ""
+                of_root = ring_of(self._root, secret, self._label)
+                found, self.differs, self.problem = of_root.ring, of_root.differs, ""
             except GossipRingError as error:
                 self.problem = str(error)
                 lost = MeshKey.derive(secret or os.urandom(32).hex(), self._label)

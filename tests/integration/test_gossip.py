@@ -217,6 +217,18 @@ def test_a_key_is_changed_while_both_roots_always_understand_each_other(roots: R
     assert secret not in told and SECRET not in told
 
 
+def test_seeds_where_nobody_is_do_no_harm_and_a_name_that_nobody_knows_counts_as_invalid(roots: Roots) -> None:
+    roots.make("a")
+    seeds = f"127.0.0.1:{roots.ports['a'] - 1},no-such-host.invalid:1,[::1]:1,nonsense"
+
+    begun = roots.start("a", "--seeds", seeds, "--rounds", 1, "--window-ms", 100)
+    out, err = begun.communicate(timeout=PATIENCE_S)
+
+    found = json.loads(out)
+    assert begun.returncode == 0 and "nonsense" in err
+    assert (found["sent"], found["invalid"]) == (1, 2)
+
+
 def test_open_gossip_stays_on_this_machine(roots: Roots) -> None:
     roots.make("a")
 

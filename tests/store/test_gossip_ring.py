@@ -130,6 +130,7 @@ def test_a_process_that_runs_reads_the_file_again_when_it_or_the_setting_changes
 
     assert second.secondaries == (TWO.key(LABEL),)
     assert (third.primary, third.secondaries) == (TWO.key(LABEL), (ONE.key(LABEL),))
+    assert watch.differs
     assert watch.ring(TWO.secret) is third
 
 
