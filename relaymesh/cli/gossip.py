@@ -11,6 +11,7 @@ import click
 
 from relaymesh.cli.call import Call, at_terminal, pass_call
 from relaymesh.cli.option import Command, Flag, WholeNumber, command, node_id_option, split_list
+from relaymesh.errors import RelayMeshError
 
 __all__ = ["gossip", "gossip_keys", "gossip_sync"]
 
@@ -150,9 +151,15 @@ def install(call: Call, source: str | None, generate: str | None) -> None:
     """
     if (source is None) == (generate is None):
         raise click.UsageError("say where the secret is: --from FILE, --from - or --generate FILE")
-    with call.client() as client:
-        secret = _made(os.path.abspath(generate)) if generate is not None else _read(str(source))
-        call.show(client.gossip_keys.install(secret))
+    made = None if generate is None else os.path.abspath(generate)
+    secret = _read(str(source)) if made is None else _made(made)
+    try:
+        with call.client() as client:
+            call.show(client.gossip_keys.install(secret))
+    except RelayMeshError:
+        if made is not None:
+            os.unlink(made)  # a secret that opens nothing
+        raise
 
 
 @_command("use", example="relaymesh gossip-keys use 0a1b2c3d")

@@ -67,7 +67,7 @@ def addresses_of(port: int | None, packed: Iterable[bytes]) -> tuple[str, ...]:
 class Discovery:
     """Announces one node and tells where others are, until it is closed.
 
-    host, port: where the node takes packets; host may be the unspecified address. tell: gets the addresses of all
+    host, port: the address at which others reach the node. tell: gets the addresses of all
     others, the whole list each time, from threads of zeroconf. say: gets one sentence when this machine cannot do it.
     interfaces: for zeroconf; None for all of them.
     """
@@ -122,7 +122,7 @@ class Discovery:
                 self._name,
                 port=self._port,
                 properties={"v": "1", "c": self._hash},
-                parsed_addresses=_own_addresses(self._host),
+                parsed_addresses=[self._host],
             )
             interfaces: Any = self._interfaces or InterfaceChoice.All
             zeroconf = Zeroconf(interfaces=interfaces, ip_version=IPVersion.All if ":" in self._host else None)
@@ -177,25 +177,3 @@ def _all_versions() -> Any:
     from zeroconf import IPVersion
 
     return IPVersion.All
-
-
-def _own_addresses(host: str) -> list[str]:
-    """Return the addresses to announce: the one that the node listens at, or all of this machine."""
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return []
-    if not ip.is_unspecified:
-        return [host]
-    import psutil
-
-    found = [entry.address for entries in psutil.net_if_addrs().values() for entry in entries]
-    usable = []
-    for text in found:
-        try:
-            one = ipaddress.ip_address(text)
-        except ValueError:
-            continue
-        if not (one.is_loopback or one.is_link_local or one.is_multicast) and (one.version == ip.version):
-            usable.append(text)
-    return usable

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from relaymesh.gossip.key import GossipKeyError
 from relaymesh.gossip_view import GossipKeysOutcome, GossipSyncOutcome, GossipTickOutcome
 
 TICK = GossipTickOutcome(
@@ -139,6 +140,20 @@ def test_a_secret_is_made_into_a_new_file_that_only_its_owner_reads(terminal: An
         assert path.stat().st_mode & 0o777 == 0o600
     assert terminal.run("gossip-keys", "install", "--generate", str(path)).status == 2
     assert path.read_text().strip() == secret
+
+
+def test_a_secret_that_could_not_be_installed_is_not_left_behind(
+    terminal: Any, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(secret: str) -> GossipKeysOutcome:
+        raise GossipKeyError("the ring is full")
+
+    vars(keys)["install"] = refuse
+
+    ended = terminal.run("gossip-keys", "install", "--generate", str(tmp_path / "mesh-key"))
+
+    assert ended.status == 1 and "gossip_key" in ended.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_secret_comes_from_a_file_or_from_the_standard_input(

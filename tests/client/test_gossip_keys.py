@@ -210,3 +210,15 @@ def test_statistics_and_metrics_say_that_packets_are_signed_with_either(tmp_path
         assert client.stats().gossip_signing_enabled == 1
         assert "relaymesh_gossip_signing_enabled 1" in client.metrics()
         assert other.stats().gossip_signing_enabled == 0
+
+
+def test_health_tells_of_keys_of_the_mesh_that_cannot_be_used(root: Root) -> None:
+    ids(root)
+    with root.client() as client:
+        assert client.health().problems == ()
+    (root.path / GOSSIP_KEYS).write_text("nonsense")
+
+    with root.client() as client:
+        (problem,) = client.health().problems
+
+    assert "the keys of the mesh" in problem and "mend the file" in problem
