@@ -22,13 +22,14 @@ from typing import Any, Final, Protocol, assert_never
 
 from actors.address import Address
 from actors.base import Actor
+from actors.event_port import EventPort
 from actors.mesh_board import MeshBoard
 from actors.timer import Timers
 from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Pruned, Renewed
 from relaymesh.core.mesh.hint import Hints, Source
 from relaymesh.core.mesh.liveness import Evidence, Mode, Verdict, judge
 from relaymesh.core.mesh.member import Member, State
-from relaymesh.core.mesh.packet import Packet
+from relaymesh.core.mesh.packet import Kind, Packet
 from relaymesh.core.mesh.swim import Membership
 from relaymesh.core.mesh.tuning import MS, NEVER_NS, SECOND, Tuning
 from relaymesh.core.setting_table import Settings
@@ -39,6 +40,7 @@ from relaymesh.wire.mesh import (
     DatagramsArrived,
     GossipUp,
     GossipWake,
+    HeardEvents,
     MemberRow,
     MembersChanged,
     MeshCheckpoint,
@@ -68,6 +70,7 @@ class GossipNeeds(Protocol):
     def settings(self) -> Settings: ...
     def key_ring(self) -> KeyRing: ...
     def leaving(self) -> bool: ...
+    def now_ms(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,11 @@ class Place:
 class Speaking:
     """The machine of one generation, with what seals and opens its packets."""
 
-    def __init__(self, membership: Membership, sealer: Sealer, opener: Opener, since_ns: int) -> None:
+    def __init__(
+        self, membership: Membership, sealer: Sealer, opener: Opener, events: EventPort, since_ns: int
+    ) -> None:
         self.membership = membership
+        self.events = events
         self.sealer = sealer
         self.opener = opener
         self.since_ns = since_ns
@@ -170,7 +176,8 @@ class GossipActor(Actor):
     def _bind(self) -> None:
         place, settings = self._place, self._settings
         try:
-            if not (settings.gossip_shared_secret or settings.allow_insecure_gossip or is_loopback(place.host)):
+            signed = not self._needs.key_ring().primary.open
+            if not (signed or settings.allow_insecure_gossip or is_loopback(place.host)):
                 raise PermissionError(
                     f"{place.host} can be reached from other machines, and gossip is not signed:"
                     " set gossipSharedSecret on all nodes"
@@ -219,8 +226,13 @@ class GossipActor(Actor):
         effects: list[Effect] = []
         for source, data in datagrams:
             packet = speaking.opener.open(now_ns, source, data)
-            if isinstance(packet, Packet):
+            if not isinstance(packet, Packet):
+                continue
+            if packet.kind is Kind.EVENT:
+                effects += speaking.events.take(self._needs.now_ms(), source, packet, data)
+            else:
                 effects += speaking.membership.receive(now_ns, source, packet)
+                speaking.events.used(packet, data)
         self._perform(effects)
         if len(datagrams) == BATCH_MAX:
             self.address.tell(DatagramsArrived())
@@ -242,7 +254,9 @@ class GossipActor(Actor):
         )
         opener = Opener(ring, place.label, me.address)
         opener.windows.restore(unpack_marks(message.marks))
-        self._speaking = Speaking(membership, Sealer(ring, place.label, place.node_id), opener, now_ns)
+        sealer = Sealer(ring, place.label, place.node_id)
+        events = EventPort(membership, self._settings, ring, rng, self._needs.now_ms())
+        self._speaking = Speaking(membership, sealer, opener, events, now_ns)
         self._wake()
 
     def _wake(self) -> None:
@@ -321,9 +335,14 @@ class GossipActor(Actor):
         if settings is not self._settings:
             self._settings = settings
             speaking.membership.retune(Tuning.of(settings))
+            speaking.events.retune(settings)
         ring = self._needs.key_ring()
         if ring is not speaking.sealer.ring:
             speaking.sealer.ring = speaking.opener.ring = ring
+        self._perform(speaking.events.due(self._needs.now_ms(), ring))
+        news = speaking.events.news(self._needs.now_ms())
+        if news is not None:
+            self._membership.tell(HeardEvents(news.beats, news.keys))
         hints = self._hints.addresses(now_ns)
         if hints != speaking.membership.seeds:
             speaking.membership.seed(now_ns, hints)

@@ -32,6 +32,8 @@ from relaymesh.wire.mesh import (
     AddressHints,
     BeginGossip,
     GossipUp,
+    HeardEvents,
+    KeyRow,
     MemberRow,
     MembersChanged,
     MembersWritten,
@@ -48,6 +50,7 @@ SHOWN_MAX: Final = 256
 """Rows that one write puts right; of more members, those behind them are looked at by the next writes, in turn."""
 _REFRESH_MS: Final = 10_000
 _HELD_MAX: Final = 256
+_BEATS_MAX: Final = 4_096
 _WORDS: Final = {
     State.ALIVE: "is alive",
     State.SUSPECT: "does not answer: it is suspected",
@@ -89,7 +92,7 @@ class _Answer(Reply):
 class MembershipActor(Actor):
     """See the module."""
 
-    takes = GossipUp | OwnGeneration | MembersChanged | MeshCheckpoint | MembersWritten
+    takes = GossipUp | HeardEvents | OwnGeneration | MembersChanged | MeshCheckpoint | MembersWritten
 
     def __init__(
         self,
@@ -115,6 +118,8 @@ class MembershipActor(Actor):
         self._heard: dict[str, int] = {}
         self._marks = b""
         self._counters: Counter[str] = Counter()
+        self._beats: dict[str, int] = {}
+        self._keys: tuple[KeyRow, ...] = ()
         # This node's own record, and what of it is on the disk, with the generation of its row of ``mesh_nodes``.
         self._own: MemberRow | None = None
         self._own_written: tuple[MemberRow | None, int] = (None, 0)
@@ -134,6 +139,11 @@ class MembershipActor(Actor):
                 self._marks = marks or self._marks
                 self._counters["anti_entropy_merge"] += merged
                 self._flush(checkpoint=True)
+            case HeardEvents(beats, keys):
+                # As many as one tick hears at most; a database that refuses for long must not make this grow.
+                self._beats = dict([*(self._beats | dict(beats)).items()][-_BEATS_MAX:])
+                self._keys = (*self._keys, *keys)[-_BEATS_MAX:]
+                self._flush()
             case GossipUp(address):
                 self._waits = address
                 self._prepare()
@@ -238,10 +248,15 @@ class MembershipActor(Actor):
             tuple(self._pruned),
             self._marks if checkpoint else b"",
             tuple((name, amount) for name, amount in self._counters.items() if amount),
+            tuple(self._beats.items()),
+            self._keys,
+            _patience(self._needs.settings()) if self._beats else (0, 0, 0, 0),
         )
-        if not (order.own or order.changed or order.shown or order.heard or order.pruned or order.marks):
+        news = order.changed or order.shown or order.heard or order.pruned or order.beats or order.keys
+        if not (order.own or news or order.marks):
             return  # alone: an idle node writes nothing
         self._changed, self._pruned = {}, {}
+        self._beats, self._keys = {}, ()
         self._counters.clear()
         if checkpoint:
             self._heard, self._marks = {}, b""
@@ -282,6 +297,8 @@ class MembershipActor(Actor):
         self._changed = {row.node_id: row for row in order.changed} | self._changed
         self._pruned = dict.fromkeys(order.pruned) | self._pruned
         self._counters.update(dict(order.counters))
+        self._beats = dict(order.beats) | self._beats
+        self._keys = (*order.keys, *self._keys)[-_BEATS_MAX:]
         self._own_written = (None, 0)
 
     def _tell(self, node_id: str, before: str, state: State) -> None:
@@ -302,3 +319,12 @@ class MembershipActor(Actor):
         record = Record(action, "runtime", f"node/{node_id}", result, details)
         now_ms = self._needs.now_ms()
         self._desk.offer([body_of(record, namespace=facts.namespace, now_ms=now_ms, masked=self._masked)])
+
+
+def _patience(settings: Settings) -> tuple[int, int, int, int]:
+    return (
+        settings.suspect_after_ms,
+        settings.dead_after_ms,
+        settings.suspect_recover_min_ms,
+        settings.dead_recover_min_ms,
+    )

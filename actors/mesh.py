@@ -2,7 +2,8 @@
 
     mesh (rest for one)
     ├── membership   what counts about members, and its way to the store
-    └── gossip       the socket and the machine
+    ├── gossip       the socket and the machine
+    └── finder       seeds by name, a file of them, the local network; only when there is something to look at
 
 It hangs at the end of the node's tree, so that nothing is restarted because it crashes, and is stopped first, while the
 store still takes its last word.
@@ -11,10 +12,12 @@ store still takes its last word.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from actors.address import Address
+from actors.finder import FinderActor, Wanted
 from actors.gossip import GossipActor, Place
 from actors.mailbox import Overflow
 from actors.membership import MembershipActor
@@ -22,10 +25,14 @@ from actors.mesh_board import MeshBoard
 from actors.supervisor import SLOW_SWEEP_NS, Child, Supervisor
 from relaymesh.core.mesh.hint import normal_address
 from relaymesh.core.mesh.label import mesh_label
+from relaymesh.core.mesh.tuning import SECOND
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.errors import ActorError
+from relaymesh.net.gossip_socket import is_loopback
+from relaymesh.store.gossip_ring import RingWatch
+from relaymesh.store.root import GOSSIP_KEYS, signs_gossip
 from relaymesh.wire.mesh import OwnGeneration
-from relaymesh.wire.mesh_key import KeyRing, MeshKey
+from relaymesh.wire.mesh_key import KeyRing
 from relaymesh.wire.store import LocalVerdict
 
 if TYPE_CHECKING:
@@ -39,6 +46,10 @@ if TYPE_CHECKING:
     from relaymesh.node import GossipOptions
 
 __all__ = ["MeshPart"]
+
+log = logging.getLogger("relaymesh.gossip")
+
+_DIFFERS_NS: Final = 30 * SECOND
 
 
 class MeshPart:
@@ -76,11 +87,13 @@ class MeshPart:
         self._label = mesh_label(
             facts.namespace,
             label=at_start.mesh_label,
-            signed=bool(at_start.gossip_shared_secret),
+            signed=signs_gossip(facts.root, at_start.gossip_shared_secret),
             insecure=at_start.allow_insecure_gossip,
             place=_place_of(facts.root),
         )
-        self._ring = ("", KeyRing(MeshKey.derive("", self._label)))
+        self._rings = RingWatch(facts.root, self._label)
+        self._told_problem = ""
+        self._differs_since_ns: int | None = None
 
     def child(self) -> Child:
         """Return the branch, for the supervision tree of the node."""
@@ -101,6 +114,10 @@ class MeshPart:
             ),
             Child(self.gossip, lambda: GossipActor(place, self.board, self, timers, self.membership)),
         ]
+        wanted = Wanted(facts.node_id, self._label, options.seeds, options.seeds_file, not is_loopback(options.bind))
+        if wanted.seeds or wanted.seeds_file or wanted.lan:
+            finder = Address("finder", capacity=64, overflow=Overflow.DROP_NEW)
+            children.append(Child(finder, lambda: FinderActor(wanted, lambda: self.board.address, timers, self.gossip)))
         return Child(
             self._branch,
             lambda: Supervisor(
@@ -134,10 +151,24 @@ class MeshPart:
 
     def key_ring(self) -> KeyRing:
         """Return the keys that hold now; the same object until they change."""
-        secret = self.settings().gossip_shared_secret
-        if secret != self._ring[0]:
-            self._ring = (secret, KeyRing(MeshKey.derive(secret, self._label)))
-        return self._ring[1]
+        ring = self._rings.ring(self.settings().gossip_shared_secret)
+        if self._rings.problem != self._told_problem:
+            self._told_problem = self._rings.problem
+            if self._told_problem:
+                log.warning("%s; what was known of it holds", self._told_problem)
+        self._tell_difference()
+        return ring
+
+    def _tell_difference(self) -> None:
+        """Say once that setting and file differ; not while a change of the key has reached only one of them yet."""
+        now_ns = self._timers.now_ns()
+        if not self._rings.differs:
+            self._differs_since_ns = None
+        elif self._differs_since_ns is None:
+            self._differs_since_ns = now_ns
+        elif 0 <= self._differs_since_ns <= now_ns - _DIFFERS_NS:
+            self._differs_since_ns = -1  # told
+            log.warning("gossipSharedSecret and %s name different keys: the setting decides which is used", GOSSIP_KEYS)
 
 
 def _place_of(root: Path) -> str:

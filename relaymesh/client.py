@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from relaymesh.door.audit import Audits
 from relaymesh.door.change import Changes
+from relaymesh.door.gossip import Gossips
 from relaymesh.door.keep import Keeps
 from relaymesh.door.limit import Limits
 from relaymesh.door.mesh import Meshes
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["BadPayloadError", "BadTimeError", "Client", "PayloadTooLargeError", "default_key"]
 
 
-class Client(Submits, Changes, Observes, Limits, Configures, Audits, Keeps, Meshes):
+class Client(Submits, Changes, Observes, Limits, Configures, Audits, Keeps, Meshes, Gossips):
     """A door to one data root. Cheap to make: nothing is opened before the first call. Not thread-safe.
 
     root: the data root folder. agents: modules or files whose agents may be submitted to although no node runs them

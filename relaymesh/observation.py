@@ -28,6 +28,7 @@ from relaymesh.node_view import (
     StatsOutcome,
 )
 from relaymesh.store import admin
+from relaymesh.store.root import signs_gossip
 from relaymesh.store.stats import stats as counts_and_ages
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _counts(store: Database, settings: Settings, now_ms: int) -> StatsOutcome:
         namespace=store.namespace,
         now_ms=now_ms,
         min_free_disk_bytes=settings.min_free_disk_bytes,
-        gossip_signing=bool(settings.gossip_shared_secret),
+        gossip_signing=signs_gossip(store.root, settings.gossip_shared_secret),
     )
 
 

@@ -23,7 +23,7 @@ from relaymesh.audit import AuditTrail, Record
 from relaymesh.audit.lock import locked
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.setting import changed_names
-from relaymesh.core.setting_table import Settings, table
+from relaymesh.core.setting_table import SECRET, Settings, table
 from relaymesh.errors import RelayMeshError
 from relaymesh.rule_view import SettingsReloadOutcome
 from relaymesh.settings.file import SETTINGS_FILE, Loaded, load
@@ -39,7 +39,7 @@ from relaymesh.settings.record import (
 )
 from relaymesh.settings.shown import runtime_view
 from relaymesh.store.error import RootMissingError, RootReadOnlyError
-from relaymesh.store.root import create_layout
+from relaymesh.store.root import create_layout, signs_gossip
 
 __all__ = ["LOAD", "RESOURCE", "News", "SettingsWatch", "locked_settings", "reload_settings"]
 
@@ -176,7 +176,10 @@ def _outcome(loaded: Loaded, changed: tuple[str, ...], now_ms: int) -> SettingsR
         changed=bool(changed),
         config_exists=loaded.mtime_ns is not None,
         source_path=str(loaded.path),
-        settings=runtime_view(loaded.effective.values),
+        settings=runtime_view(
+            loaded.effective.values,
+            signing=signs_gossip(loaded.path.parent, str(loaded.effective.values[SECRET])),
+        ),
         message=message,
         checked_at_ms=now_ms,
         changed_fields=changed,

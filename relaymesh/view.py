@@ -10,6 +10,7 @@ case, as in ``relaymesh.core.status``.
     write a file      TaskExportOutcome, DeadExportOutcome
     elsewhere         node_view.py: nodes and the root as it runs    rule_view.py: limits, pauses, budgets, settings
                       schedule_view.py: schedules                    outcome.py: the root as a whole
+                      gossip_view.py: gossip ticks, keys of the mesh
 """
 
 from __future__ import annotations

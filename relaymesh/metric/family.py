@@ -152,8 +152,8 @@ _OURS: Final = (
         "What the node's membership machine did: suspicions, verdicts, refutations and others.",
         "node",
         "event",
-        bound=f"{_MESH_NODE}; conflicts, held_back, late, merged, pruned, refused, refutations, suspicions, unanswered,"
-        " verdicts",
+        bound=f"{_MESH_NODE}; bad_events, conflicts, events, events_dropped, held_back, late, merged, pruned, refused,"
+        " refutations, suspicions, unanswered, verdicts",
     ),
     _gauge("actor_mailbox_messages", "Messages that wait in mailboxes.", "node", "actor", bound=_ACTOR),
     _counter("actor_handled_total", "Messages taken from mailboxes.", "node", "actor", bound=_ACTOR),

@@ -16,13 +16,13 @@ HIDDEN = "***"
 """Stands for a secret that is set."""
 
 
-def runtime_view(values: Mapping[str, Value]) -> dict[str, bool | int | str]:
+def runtime_view(values: Mapping[str, Value], *, signing: bool) -> dict[str, bool | int | str]:
     """Return the members of RuntimeSettingsView; the secret is told as whether packets are signed."""
     view: dict[str, bool | int | str] = {}
     for setting in table()[:VIEW_KEYS]:
         value = values[setting.name]
         if setting.name == SECRET:
-            view["gossipPacketSigningEnabled"] = bool(value)
+            view["gossipPacketSigningEnabled"] = signing
         else:
             assert not isinstance(value, tuple)
             view[setting.name] = value

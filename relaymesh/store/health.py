@@ -24,14 +24,14 @@ from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.error import KeyringError
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.reseal import ring_of
-from relaymesh.store.root import DATABASE, refuse_emptied
+from relaymesh.store.root import DATABASE, GOSSIP_KEYS, refuse_emptied
 from relaymesh.store.store import Store
 
 __all__ = ["check"]
 
 # Reads every page: a second for a gigabyte, which is too long for a look. Of a larger one only the edges are read.
 _CHECKED_BYTES_MAX = 134_217_728
-_SECRETS = ("audit-signing.key", "payload-keys.json")
+_SECRETS = ("audit-signing.key", "gossip-keys.json", "payload-keys.json")
 _FOLDERS = {
     "inbox": ("inbox/high", "inbox/normal", "inbox/low"),
     "processing": ("processing",),
@@ -113,6 +113,13 @@ def _keys(security: Path) -> Iterator[str]:
         yield str(error)
     except OSError as error:
         yield f"the key of the audit log cannot be read ({error.strerror}): let this user read it"
+    if (security.parent / GOSSIP_KEYS).exists():
+        from relaymesh.store.gossip_ring import GossipRingError, load_ring
+
+        try:
+            load_ring(security.parent)
+        except GossipRingError as error:
+            yield str(error)
     if os.name == "nt":
         return
     for name in _SECRETS:

@@ -153,7 +153,32 @@ def write_members(conn: sqlite3.Connection, order: WriteMembers, *, now_ms: int)
         )
     for name, amount in order.counters:
         add_counter(conn, name, amount)
+    if order.beats or order.keys:
+        _write_heard(conn, order, now_ms)
     return tuple(turned)
+
+
+def _write_heard(conn: sqlite3.Connection, order: WriteMembers, now_ms: int) -> None:
+    from relaymesh.core.mesh.key_seen import KeysSeen
+    from relaymesh.core.mesh.silence import Patience
+    from relaymesh.store.key_seen_row import save_keys_seen
+    from relaymesh.store.member_row import hear_members
+
+    if order.beats:
+        suspect_ms, dead_ms, suspect_dwell_ms, dead_dwell_ms = order.patience
+        patience = Patience(
+            suspect_after_ms=suspect_ms,
+            dead_after_ms=dead_ms,
+            suspect_recover_min_ms=suspect_dwell_ms,
+            dead_recover_min_ms=dead_dwell_ms,
+        )
+        written = hear_members(conn, order.beats, now_ms=now_ms, patience=patience)
+        if written.suppressed:
+            add_counter(conn, "membership_recovery_suppressed", written.suppressed)
+    if order.keys:
+        seen = KeysSeen()
+        seen.merge({node_id: (at_ms, holds, dict(used)) for node_id, at_ms, holds, used in order.keys})
+        save_keys_seen(conn, seen, now_ms=now_ms)
 
 
 def _show(

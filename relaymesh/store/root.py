@@ -14,6 +14,7 @@ from relaymesh.store.error import DatabaseGoneError, RootReadOnlyError
 
 __all__ = [
     "DATABASE",
+    "GOSSIP_KEYS",
     "IMPORTS",
     "REPLACED",
     "NamespaceError",
@@ -24,9 +25,12 @@ __all__ = [
     "refuse_emptied",
     "refuse_file",
     "scoped_root",
+    "signs_gossip",
 ]
 
 DATABASE = "relaymesh.db"
+GOSSIP_KEYS = "security/gossip-keys.json"
+"""The keys of the mesh (relaymesh.store.gossip_ring); when it is there gossip is signed, whatever the settings say."""
 IMPORTS = ".import"
 """Where an import prepares what comes in, and keeps its journal."""
 REPLACED = "replaced"
@@ -95,6 +99,11 @@ def scoped_root(root: Path, namespace: str) -> Path:
         raise NamespaceError(namespace, fault)
     base = root.absolute()
     return base if namespace == "default" else base / "namespaces" / namespace
+
+
+def signs_gossip(root: Path, secret: str) -> bool:
+    """Whether gossip of a scoped root is signed: by the setting ``gossipSharedSecret``, or by its keys; one stat."""
+    return bool(secret) or (root / GOSSIP_KEYS).exists()
 
 
 def create_layout(root: Path) -> None:

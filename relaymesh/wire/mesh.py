@@ -19,11 +19,14 @@ __all__ = [
     "DatagramsArrived",
     "GossipUp",
     "GossipWake",
+    "HeardEvents",
+    "KeyRow",
     "MemberRow",
     "MembersChanged",
     "MembersWritten",
     "MeshCheckpoint",
     "OwnGeneration",
+    "SeedTick",
     "WriteMembers",
     "pack_marks",
     "unpack_marks",
@@ -79,6 +82,23 @@ class BeginGossip(Message, frozen=True):
     marks: bytes
 
 
+KeyRow = tuple[str, int, tuple[str, ...], tuple[tuple[str, int], ...]]
+"""What was seen of a member's keys: node id; when it said what it holds, and what; key ids with their last use."""
+
+
+@message("mesh.events")
+class HeardEvents(Message, frozen=True):
+    """What was heard by events. beats: node id and wall time in ms of processes that are known by heartbeats only."""
+
+    beats: tuple[tuple[str, int], ...]
+    keys: tuple[KeyRow, ...]
+
+
+@message("gossip.seed_tick")
+class SeedTick(Message, frozen=True):
+    """Look at the file of seeds, and look host names up again."""
+
+
 @message("mesh.up")
 class GossipUp(Message, frozen=True):
     """The socket is bound, and others reach it at this address: a generation to speak as is asked for."""
@@ -129,6 +149,8 @@ class WriteMembers(Message, frozen=True):
     row may say something else, to be put right; those of nodes of other roots count as heard now when they are alive
     and older than ``refresh_ms``. silent_ms: a node of this root whose heartbeat is older is not put right to ALIVE.
     heard: as in ``MeshCheckpoint``. counters: amounts to add, by name.
+    beats, keys: as in ``HeardEvents``; patience: the settings that such members are judged by, in the order of
+    ``relaymesh.core.mesh.silence.Patience``.
     """
 
     observer: str
@@ -142,6 +164,9 @@ class WriteMembers(Message, frozen=True):
     pruned: tuple[str, ...]
     marks: bytes
     counters: tuple[tuple[str, int], ...]
+    beats: tuple[tuple[str, int], ...] = ()
+    keys: tuple[KeyRow, ...] = ()
+    patience: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 def pack_marks(marks: Iterable[tuple[int, int, int]]) -> bytes:

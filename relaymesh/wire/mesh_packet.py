@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import msgpack
 
+from relaymesh.core.mesh.event import EVENT_BYTES_MAX, HOPS_MAX
 from relaymesh.core.mesh.guard import Gate
 from relaymesh.core.mesh.member import BUCKETS, NODE_ID_BYTES_MAX, Member, State
 from relaymesh.core.mesh.opinion import GENERATION_MAX, VERSION_MAX
@@ -29,7 +30,17 @@ from relaymesh.core.mesh.packet import ACCUSERS_MAX, Extra, Kind, Packet, Update
 from relaymesh.core.mesh.window import Freshness, Windows
 from relaymesh.wire.mesh_key import MAC_BYTES, KeyRing
 
-__all__ = ["DATAGRAM_BYTES_MAX", "UPDATES_MAX", "Opener", "Refusal", "Sealer", "pack_address", "sender_hash"]
+__all__ = [
+    "DATAGRAM_BYTES_MAX",
+    "UPDATES_MAX",
+    "Opener",
+    "Refusal",
+    "Sealer",
+    "key_id_of",
+    "pack_address",
+    "sender_hash",
+    "unpack_address",
+]
 
 DATAGRAM_BYTES_MAX: Final = 1_400
 UPDATES_MAX: Final = 64
@@ -74,19 +85,25 @@ def pack_address(address: str) -> bytes:
     ip = ipaddress.ip_address(host.strip("[]"))
     number = int(port)
     packed = ip.packed + number.to_bytes(2, "big")
-    if _unpack_address(packed) != address:
-        raise ValueError(f"{address!r} is not written as {_unpack_address(packed)!r}")
+    if unpack_address(packed) != address:
+        raise ValueError(f"{address!r} is not written as {unpack_address(packed)!r}")
     return packed
 
 
 @lru_cache(maxsize=8192)
-def _unpack_address(packed: bytes) -> str:
+def unpack_address(packed: bytes) -> str:
+    """Return what ``pack_address`` packed. Raises ValueError for what is none."""
     port = int.from_bytes(packed[-2:], "big")
     if len(packed) == 6 and port:
         return f"{ipaddress.IPv4Address(packed[:4])}:{port}"
     if len(packed) == 18 and port:
         return f"[{ipaddress.IPv6Address(packed[:16])}]:{port}"
     raise _MalformedError("address")
+
+
+def key_id_of(data: bytes) -> bytes:
+    """Return which key a datagram that was opened is sealed with."""
+    return data[4:8]
 
 
 class Sealer:
@@ -152,11 +169,14 @@ class Opener:
             return Refusal.UNKNOWN_KEY
         if not hmac.compare_digest(key.code(memoryview(data)[:-MAC_BYTES]), data[-MAC_BYTES:]):
             return Refusal.WRONG_CODE
-        freshness = self.windows.take(int.from_bytes(hashed, "big"), generation, sequence)
-        if freshness is Freshness.REPLAYED:
-            return Refusal.REPLAYED
-        if freshness is Freshness.FORMER and kind is not Kind.PING:
-            return Refusal.FORMER
+        if (
+            kind is not Kind.EVENT
+        ):  # an event has an id of its own, by which it is taken once (relaymesh.core.mesh.event)
+            freshness = self.windows.take(int.from_bytes(hashed, "big"), generation, sequence)
+            if freshness is Freshness.REPLAYED:
+                return Refusal.REPLAYED
+            if freshness is Freshness.FORMER and kind is not Kind.PING:
+                return Refusal.FORMER
         try:
             packet = _parse(self._to, kind, generation, data[_HEADER.size : -MAC_BYTES], len(data))
             if sender_hash(self._label, packet.sender.node_id) != hashed:
@@ -184,6 +204,8 @@ def _pack_extra(kind: Kind, extra: Extra) -> Any:
         return b"".join(part.to_bytes(8, "big") for part in extra)
     if kind is Kind.STALE:
         return [extra[0], pack_address(extra[1]), extra[2]]
+    if kind is Kind.EVENT:
+        return [extra[0], extra[1]]
     return [extra[0], int(extra[1])]
 
 
@@ -194,7 +216,7 @@ def _parse(to: str, kind: Kind, generation: int, body: bytes, size: int) -> Pack
         use_list=False,
         strict_map_key=True,
         max_str_len=NODE_ID_BYTES_MAX,
-        max_bin_len=_PAD_BYTES_MAX,
+        max_bin_len=EVENT_BYTES_MAX if kind is Kind.EVENT else _PAD_BYTES_MAX,
         max_array_len=max(UPDATES_MAX, _BODY_FIELDS_MAX),
         max_map_len=0,
         max_ext_len=0,
@@ -226,7 +248,7 @@ def _member(node_id: Any, address: Any, generation: Any, version: Any, state: An
         raise _MalformedError("version")
     if type(state) is not int or state not in _STATES or type(address) is not bytes:
         raise _MalformedError("state")
-    return Member(node_id, _unpack_address(address), generation, version, _STATES[state])
+    return Member(node_id, unpack_address(address), generation, version, _STATES[state])
 
 
 def _update(fields: Any) -> Update:
@@ -266,6 +288,11 @@ def _extra(kind: Kind, extra: Any) -> Extra:
             return (known.generation, known.address, int(known.state))
     elif kind is Kind.ACK:
         return None if extra is None else _eight(extra)
+    elif kind is Kind.EVENT:
+        if type(extra) is tuple and len(extra) == 2 and type(extra[0]) is int and type(extra[1]) is bytes:
+            hops_left, event = extra
+            if 0 < hops_left <= HOPS_MAX and 0 < len(event) <= EVENT_BYTES_MAX:
+                return (hops_left, event)
     elif extra is None:
         return None
     elif kind in (Kind.PING, Kind.CHALLENGE) and type(extra) is bytes and extra:

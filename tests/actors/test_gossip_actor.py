@@ -34,6 +34,7 @@ from relaymesh.wire.mesh_packet import Opener, Refusal, Sealer
 from tests.actors.fakes import PATIENCE_S, ManualTimers, eventually
 
 LABEL = "test"
+NOON = 1_700_000_000_000
 
 
 def ring(secret: str) -> KeyRing:
@@ -70,6 +71,9 @@ class Bench:
 
     def leaving(self) -> bool:
         return self.leaves
+
+    def now_ms(self) -> int:
+        return NOON + self.timers.now_ns() // MS
 
     # What the test does.
 

@@ -31,6 +31,13 @@ _SUFFIXES = {"NS": 1, "MS": 1e6, "S": 1e9, "MIB": 1024**2, "mib": 1024**2, "ms":
 # Not limits that anybody meets: how much is shown to a person, and bounds inside one computation.
 NOT_LIMITS = {
     "relaymesh.core.workflow:_CYCLE_SHOWN_MAX",
+    "relaymesh.core.mesh.key_seen:_KEYS_MAX",
+    "relaymesh.core.mesh.seed:_HOST_CHARS_MAX",
+    "relaymesh.wire.mesh_event:_NUMBER_MAX",
+    "relaymesh.wire.mesh_event:_INSTANT_MS_MAX",
+    "relaymesh.store.key_seen_row:_MEMBERS_MAX",
+    "relaymesh.net.zeroconf_discovery:_NODE_CHARS_MAX",
+    "relaymesh.cli.gossip:_SECRET_BYTES_MAX",
     "relaymesh.core.workflow:_AGENTS_SHOWN_MAX",
     "relaymesh.core.nearest:_CANDIDATES_MAX",
     "relaymesh.core.nearest:_SHOWN_CHARS_MAX",

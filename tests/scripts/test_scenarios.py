@@ -21,6 +21,7 @@ SMALL: dict[str, list[str]] = {
     "v2_prune_smoke": [],
     "v2_mesh_summary_smoke": [],
     "v2_worker_pause_smoke": [],
+    "v2_gossip_signing_smoke": ["--rounds", "3", "--window-ms", "500"],
     "v2_benchmark_phase_a": ["--tasks", "40", "--input-size", "48", "--max-seconds", "120"],
     "v2_upgrade_rollback_phase_c": ["-Tasks", "24", "-MoreTasks", "12"],
 }

@@ -76,6 +76,15 @@ def test_the_view_has_the_keys_of_the_reference_and_not_the_secret(root: Path) -
     assert view["gossipPacketSigningEnabled"] is True
 
 
+def test_the_view_says_that_packets_are_signed_by_the_keys_of_the_root_too(root: Path) -> None:
+    assert reload(root).settings["gossipPacketSigningEnabled"] is False
+
+    (root / "security").mkdir(exist_ok=True)
+    (root / "security" / "gossip-keys.json").write_text("{}")
+
+    assert reload(root).settings["gossipPacketSigningEnabled"] is True
+
+
 def test_without_a_file_it_says_defaults_and_audits_nothing(root: Path) -> None:
     outcome = reload(root)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relaymesh.core.mesh.event import HOPS_MAX
 from relaymesh.core.mesh.member import BUCKETS, Member, State
 from relaymesh.core.mesh.packet import Kind, Packet, Update, base_bytes, extra_bytes, update_bytes
 from relaymesh.core.mesh.swim import Membership
@@ -37,6 +38,7 @@ EXTRAS = {
     Kind.PING_REQ: st.tuples(node_ids, addresses),
     Kind.SYNC: numbers.map(lambda number: (number,) * BUCKETS),
     Kind.RECORDS: st.tuples(st.integers(0, (1 << 32) - 1), st.booleans()),
+    Kind.EVENT: st.tuples(st.integers(1, HOPS_MAX), st.binary(min_size=1, max_size=400)),
     Kind.STALE: st.tuples(st.integers(0, (1 << 63) - 1), addresses, st.integers(0, 3)),
 }
 

@@ -18,6 +18,8 @@ swim.py        the machine that puts these together
 window.py      which packets were seen before        guard.py   what is dropped before it is parsed
 hint.py        where somebody may be found, unproven      label.py      which mesh a node belongs to
 placement.py   who of several nodes does one thing   liveness.py  whether this node may work
-silence.py     who is there, by heartbeats alone: for commands that gossip once, and as a ceiling of verdicts
+event.py       news over several hops                  tick.py    a process that says it is there, listens, and ends
+seed.py        where to look first, as it is written   key_seen.py  who holds and uses which key
 local.py       whether the worker of a node may take steps
+silence.py     the same by heartbeats alone: for commands that gossip once, and as ceilings of the machine's verdicts
 """

@@ -6,6 +6,7 @@
     CHALLENGE ──▶ ECHO       prove that you are where you say
     SYNC ──▶ RECORDS         digests of 32 parts of the view; the members of those that differ
     STALE                    a later generation of your id is known here
+    EVENT                    news about the mesh as a whole, passed on over several hops (event.py)
 
 Sizes are exact, so the core can pack datagrams without encoding them; ``relaymesh.wire.mesh`` is held to them by tests.
 """
@@ -49,6 +50,7 @@ class Kind(IntEnum):
     RECORDS = 9
     STALE = 10
     RELAYED = 11
+    EVENT = 12
 
 
 class Update(NamedTuple):
@@ -69,7 +71,7 @@ class Packet(NamedTuple):
     digest: of the sender's view, 0 when it does not tell.
     extra: PING and CHALLENGE: bytes of padding, or None. ACK: a challenge, or None. PING_REQ: (id, address) of the
         member to ask. SYNC: the digests of the parts. RECORDS: (mask of parts that are wanted in return, more follow).
-        STALE: (generation, address, state) that is known here.
+        STALE: (generation, address, state) that is known here. EVENT: (hops left, the event as bytes).
     size: bytes of the whole datagram.
     """
 
@@ -119,6 +121,8 @@ def extra_bytes(kind: Kind, extra: Extra) -> int:
         return 8 * len(extra) + (1 if 8 * len(extra) < 256 else 2)
     if kind is Kind.RECORDS:
         return int_bytes(extra[0]) + 1
+    if kind is Kind.EVENT:
+        return int_bytes(extra[0]) + len(extra[1]) + (2 if len(extra[1]) < 256 else 3)
     assert kind is Kind.STALE
     return int_bytes(extra[0]) + address_bytes(extra[1]) + 1
 
