@@ -206,12 +206,16 @@ def conflict_records(conflicts: Iterable[Conflict], *, actor: str, cluster_epoch
     """Return two records for each refused write of a fenced owner: that it was, and who owns the step instead.
 
     The owner that the step has wins (``running_owner_wins``). A step that has none is nobody's: who was refused lost it
-    and does not get it back (``nobody_owns``).
+    and does not get it back (``nobody_owns``). A refused claim is one record more, that of the claim: it names the
+    message that it would have taken, or that another has taken.
     """
     records = []
     for found in conflicts:
         step, trace_id = f"step/{found.step_id}", trace_of(found.task_id) if found.task_id else None
-        message = {"msg_id": f"msg_{found.step_id}.{found.expected_epoch}", "cluster_epoch": cluster_epoch}
+        epoch = found.expected_epoch
+        if epoch is None:  # a claim: it expects none, and gives the step the next one
+            epoch = (found.actual_epoch or 0) + (found.actual_status == "PENDING")
+        message = {"msg_id": f"msg_{found.step_id}.{epoch}", "cluster_epoch": cluster_epoch}
         refused = {
             **message,
             "lease_epoch": found.expected_epoch,
@@ -232,6 +236,10 @@ def conflict_records(conflicts: Iterable[Conflict], *, actor: str, cluster_epoch
         ):
             who = found.worker_id or actor if action == "lease.conflict" else actor
             records.append(Record(action, who, step, result, details, found.task_id, found.step_id, trace_id))
+        if found.event_type == "claim_conflict":
+            records.append(
+                Record("worker.claim", actor, step, "stale", message, found.task_id, found.step_id, trace_id)
+            )
     return records
 
 

@@ -164,6 +164,8 @@ def test_only_the_newest_migration_can_be_taken_back_and_one_that_is_not_there_i
     assert MIGRATIONS[-1].version in str(caught.value)
     with pytest.raises(UnknownMigrationError):
         roll_back(tmp_path / "root", "20990101_001_none")
+    with pytest.raises(NotReversibleError):  # a name that others know for a part of the first one
+        roll_back(tmp_path / "root", "20260226_001_namespace_and_principal")
 
     unpack(1, tmp_path / "other")
     outcome = roll_back(tmp_path / "other", MIGRATIONS[-1].version)
