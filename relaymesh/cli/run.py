@@ -358,7 +358,7 @@ def _gossip(bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_
 def _node_id(node_id: str, worker_id: str) -> str | None:
     """Return the node id to ask for; one that is there but blank falls back to the worker id.
 
-    None when nobody chose one: then a second node takes the next free one, where a chosen one that is in use is refused.
+    None when nobody chose one: a second node then takes the next free one; a chosen one that is in use is refused.
     """
     source = click.get_current_context().get_parameter_source("node_id")
     return None if source is click.core.ParameterSource.DEFAULT else node_id.strip() or worker_id

@@ -481,7 +481,7 @@ MIGRATIONS = (
 INCLUDED: Final[Mapping[str, Mapping[str, str]]] = {
     "20260101_001_base": {
         "20260226_001_namespace_and_principal": "each row has its namespace, each task the principal that submitted it",
-        "20260226_002_audit_integrity_cursor": "nothing in the database; the audit log keeps its cursor in audit/audit.lock",
+        "20260226_002_audit_integrity_cursor": "nothing in the database: audit/audit.lock keeps the cursor",
     }
 }
 """Names of schema changes that others know, which a migration of ours has had from the beginning -> where they are."""
