@@ -138,9 +138,11 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
     from relaymesh.auth.file import auth_problem
     from relaymesh.store.health import check
 
-    min_free_bytes, problems = 0, []
+    min_free_bytes, keep_ms, problems = 0, 0, []
     try:
-        min_free_bytes = settings().min_free_disk_bytes
+        kept = settings()
+        min_free_bytes = kept.min_free_disk_bytes
+        keep_ms = min((age for age in (kept.done_retention_ms, kept.dead_retention_ms) if age), default=now_ms)
     except RootError as error:
         problems.append(str(error))
     for load in (load_script_file, load_retry_file):  # a broken one keeps submits out, and nodes from starting
@@ -152,7 +154,10 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
     if auth is not None:
         problems.append(auth)
     found = check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
-    return _with_mesh(_with_inbox(found, root, now_ms), root, now_ms) if found.db_ok else found
+    if not found.db_ok:
+        return found
+    found = _with_notes(found, root, now_ms, newer_than_ms=max(0, now_ms - keep_ms))
+    return _with_mesh(found, root, now_ms)
 
 
 def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
@@ -169,25 +174,31 @@ def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
     return msgspec.structs.replace(found, notes=(*found.notes, *notes)) if notes else found
 
 
-def _with_inbox(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
-    """Add whether files wait for the admission gate: no fault of the root, so it stays as well as it is."""
+def _with_notes(found: HealthOutcome, root: Path, now_ms: int, *, newer_than_ms: int) -> HealthOutcome:
+    """Add what somebody should know and no restart mends, so that the root stays as well as it is.
+
+    That files wait for the admission gate, and that commits were lost before (``newer_than_ms``: as for that).
+    """
     from relaymesh.inbox_gate import files_waiting, why_shut
     from relaymesh.store.database import Database
+    from relaymesh.store.lost_commit import lost_commits
 
     files = sum(files_waiting(root).values())
-    if not files:
-        return found
-    shut = None
+    shut, lost = None, ""
     with contextlib.suppress(RelayMeshError):
         store = Database.open(root, now_ms=now_ms, create=False)
         try:
             with store.snapshot():
-                shut = why_shut(store.conn, root, now_ms=now_ms)
+                lost = lost_commits(store.conn, root / "audit" / "audit.log", newer_than_ms=newer_than_ms)
+                shut = why_shut(store.conn, root, now_ms=now_ms) if files else None
         finally:
             store.close()
-    notes = (f"{files} files wait in the inbox: {shut.sentence}",) if shut is not None else ()
+    notes = (f"{files} files wait in the inbox: {shut.sentence}" if shut is not None else "", lost)
     return msgspec.structs.replace(
-        found, inbox_files=files, inbox_gate=shut.code if shut is not None else "", notes=notes
+        found,
+        inbox_files=files,
+        inbox_gate=shut.code if shut is not None else "",
+        notes=tuple(note for note in notes if note),
     )
 
 

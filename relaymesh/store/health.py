@@ -22,6 +22,7 @@ from relaymesh.node_view import HealthOutcome
 from relaymesh.store.audit_key import anchor_audit_key
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.error import KeyringError
+from relaymesh.store.own_folder import is_own_folder
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.reseal import ring_of
 from relaymesh.store.root import DATABASE, refuse_emptied
@@ -39,6 +40,8 @@ _FOLDERS = {
     "payload": ("payload",),
     "audit": ("audit",),
 }
+_OTHERS = ("run", "security")
+"""Folders that a node cannot do without, and that the answer has no member for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
     file_problems: why files that an operator wrote cannot be used.
     """
     folders = {name: all(_usable(root / path) for path in paths) for name, paths in _FOLDERS.items()}
+    folders["inbox"] &= not _linked(root)
     closed = os.path.lexists(root) and not os.access(root, os.X_OK)
     database = _Database() if closed else _database(root, now_ms)
     free_bytes = free_disk_bytes(root)
@@ -67,6 +71,9 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
         problems = [f"the data root {root} cannot be entered: run this as the user of its nodes"]
     else:
         problems = [_folder_problem(root, name) for name, usable in folders.items() if not usable]
+        problems += [
+            _trouble(root, name) for name in _OTHERS if os.path.lexists(root / name) and not _usable(root / name)
+        ]
         problems += _keys(root / "security")
         problems += [database.problem] if database.problem else []
         problems += file_problems
@@ -100,9 +107,28 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
 
 
 def _folder_problem(root: Path, name: str) -> str:
-    if all(os.path.isdir(root / path) for path in _FOLDERS[name]):
-        return f"the folder {name} cannot be written: check its owner and its mode"
-    return f"the folder {name} is missing: `relaymesh init` makes what is missing"
+    if name == "inbox" and (linked := _linked(root)):
+        return (
+            f"the folder {linked} is a link, and nothing is taken from where it leads: put a folder in its place"
+            " (remove the link, then `relaymesh init`)"
+        )
+    return next((_trouble(root, path) for path in (name, *_FOLDERS[name]) if not _usable(root / path)), "")
+
+
+def _trouble(root: Path, path: str) -> str:
+    if os.path.isdir(root / path):
+        return f"the folder {path} cannot be written: check its owner and its mode"
+    if os.path.lexists(root / path):
+        return f"{path} is no folder: move it away, then `relaymesh init` makes the folder"
+    return f"the folder {path} is missing: `relaymesh init` makes what is missing"
+
+
+def _linked(root: Path) -> str:
+    """Return the first folder of the inbox that is a link, "" when none is; files are never taken through one."""
+    for path in ("inbox", *_FOLDERS["inbox"]):
+        if os.path.isdir(root / path) and not is_own_folder(root / path):
+            return path
+    return ""
 
 
 def _keys(security: Path) -> Iterator[str]:
@@ -156,7 +182,8 @@ def _database(root: Path, now_ms: int) -> _Database:
                     (answer,) = store.conn.execute("PRAGMA quick_check(1)").fetchone()
             keyring = _keyring(store)
             if answer != "ok":
-                return _Database(problem=f"the database is damaged ({answer}): restore a snapshot")
+                # SQLite says in a first line which of its databases it is about: there is one.
+                return _Database(problem=f"the database is damaged ({answer.splitlines()[-1]}): restore a snapshot")
             with store.snapshot():
                 stalled = stalled_ms(store.conn, root / "run", now_ms=now_ms)
             reads = True
