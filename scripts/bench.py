@@ -8,6 +8,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py backlog                          cost of a claim with a million finished and delayed tasks
     scripts/bench.py limits                           throughput with limits and rates against the same without
     scripts/bench.py features                         throughput with audit, metrics, retention, limits against bare
+    scripts/bench.py encryption                       throughput with payloadEncryption against the same without
     scripts/bench.py blocked                          a claim while 100,000 steps wait behind 1,000 used up keys
     scripts/bench.py history                          ten million finished tasks: claims, looks, and their removal
     scripts/bench.py dag                              a fan-out and a join
@@ -92,6 +93,16 @@ def features(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         rounds=options.rounds or (1 if options.quick else 5),
         durability=options.durability,
     )
+
+
+def encryption(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import encryption
+    from bench.throughput import Load
+
+    load = Load(
+        tasks=options.tasks or (300 if options.quick else 20_000), agent=options.agent, durability=options.durability
+    )
+    yield encryption.run(folder, load=load, rounds=options.rounds or (1 if options.quick else 5))
 
 
 def blocked(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
@@ -206,6 +217,7 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         (backlog, {"finished": 100_000, "delayed": 100_000, "turns": 100}),
         (limits, {"tasks": 10_000, "rounds": 3}),
         (features, {"tasks": 10_000, "rounds": 3}),
+        (encryption, {"tasks": 10_000, "rounds": 3}),
         (blocked, {"behind": 20, "turns": 100}),
         (history, {"finished": 100_000, "turns": 100, "looks": 10, "purged": 10_000}),
         (dag, {"rounds": 3}),
@@ -258,6 +270,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--rounds", **rounds)
     one = command("features", features)
     one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
+    one.add_argument("--rounds", **rounds)
+    one = command("encryption", encryption)
+    one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
+    one.add_argument("--agent", choices=("echo", "process-echo"), default="echo", help="[default: echo]")
     one.add_argument("--rounds", **rounds)
     one = command("blocked", blocked)
     one.add_argument("--behind", type=int, help="steps of each of 1,000 keys  [default: 100]")

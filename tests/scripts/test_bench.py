@@ -88,6 +88,14 @@ def test_limits_prints_the_rates_with_and_without_them(tmp_path: Path) -> None:
     assert set(result["ratio"]) == set(result["ratio_keyed"]) == SPREAD
 
 
+def test_encryption_prints_the_rates_with_and_without_it(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "encryption")
+
+    check_common(result, "encryption")
+    assert set(result["tasks_per_s"]) == set(result["node_cpu_ms_per_task"]) == {"off", "on"}
+    assert set(result["ratio"]) == SPREAD
+
+
 def test_blocked_prints_the_cost_of_a_claim_behind_few_and_many_blocked_steps(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "blocked")
 
@@ -186,7 +194,7 @@ def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
 
     assert {result["benchmark"] for result in results} == {
         "throughput", "latency", "backlog", "blocked", "history", "limits", "dag", "inbox", "idle", "cli", "audit",
-        "peers",
+        "peers", "encryption",
     }  # fmt: skip
 
 
