@@ -108,7 +108,7 @@ def run_pieces(work: Purge, sleep: Sleep = time.sleep) -> None:
         rows = work.piece(pace.rows)
         if rows is None:
             return
-        pace = next_pace(pace, rows=rows, took_ns=work.worked_ns)
+        pace = next_pace(pace, rows=rows, took_ns=work.held_ns)
         sleep(pause_ns(work.worked_ns) / 1e9)
 
 
