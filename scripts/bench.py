@@ -11,6 +11,7 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py encryption                       throughput with payloadEncryption against the same without
     scripts/bench.py blocked                          a claim while 100,000 steps wait behind 1,000 used up keys
     scripts/bench.py history                          ten million finished tasks: claims, looks, and their removal
+    scripts/bench.py crowd                            looks at a million open and a million dead-lettered tasks
     scripts/bench.py dag                              a fan-out and a join
     scripts/bench.py inbox                            files dropped at once, from a lane to a stored task
     scripts/bench.py idle                             CPU and memory of a node that has nothing to do
@@ -129,6 +130,13 @@ def history(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     )
 
 
+def crowd(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import crowd
+
+    many = 300 if options.quick else 1_000_000
+    yield crowd.run(folder, dead=options.dead or many, waiting=options.waiting or many, durability=options.durability)
+
+
 def dag(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     from bench import dag
 
@@ -220,6 +228,7 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         (encryption, {"tasks": 10_000, "rounds": 3}),
         (blocked, {"behind": 20, "turns": 100}),
         (history, {"finished": 100_000, "turns": 100, "looks": 10, "purged": 10_000}),
+        (crowd, {"dead": 50_000, "waiting": 50_000}),
         (dag, {"rounds": 3}),
         (inbox, {"rounds": 1, "singles": 20}),
         (idle, {"seconds": 5.0}),
@@ -283,6 +292,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
     one.add_argument("--looks", type=int, help="calls of each command  [default: 30]")
     one.add_argument("--purged", type=int, help="tasks removed at the end  [default: 1000000]")
+    one = command("crowd", crowd)
+    one.add_argument("--dead", type=int, help="dead-lettered tasks  [default: 1000000]")
+    one.add_argument("--waiting", type=int, help="tasks that are ready  [default: 1000000]")
     one = command("dag", dag)
     one.add_argument("--width", type=int, help="steps between submit and join  [default: 1000]")
     one.add_argument("--rounds", **rounds)
