@@ -28,7 +28,6 @@ from relaymesh.node_view import (
     StatsOutcome,
 )
 from relaymesh.store import admin
-from relaymesh.store.stats import stats as counts_and_ages
 
 if TYPE_CHECKING:
     from relaymesh.settings import Settings
@@ -76,6 +75,8 @@ def read_stats(store: Database, settings: Settings, *, now_ms: Callable[[], int]
 
 
 def _counts(store: Database, settings: Settings, now_ms: int) -> StatsOutcome:
+    from relaymesh.store.stats import stats as counts_and_ages  # a probe of health need not load it
+
     return counts_and_ages(
         store.conn,
         store.root,

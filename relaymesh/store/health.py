@@ -20,13 +20,14 @@ from relaymesh.core.stall import STALL_MS
 from relaymesh.errors import RelayMeshError
 from relaymesh.node_view import HealthOutcome
 from relaymesh.store.audit_key import anchor_audit_key
+from relaymesh.store.counter import add_counter
+from relaymesh.store.database import Database
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.error import KeyringError
 from relaymesh.store.own_folder import is_own_folder
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.reseal import ring_of
 from relaymesh.store.root import DATABASE, refuse_emptied
-from relaymesh.store.store import Store
 
 __all__ = ["check"]
 
@@ -150,7 +151,7 @@ def _keys(security: Path) -> Iterator[str]:
             yield f"security/{name} is open to others than its owner (mode {mode & 0o777:o}): set it to 600"
 
 
-def _keyring(store: Store) -> str:
+def _keyring(store: Database) -> str:
     """Return what is wrong with the keys that texts are encrypted with, "" when nothing is."""
     try:
         ring_of(store)
@@ -174,7 +175,7 @@ def _database(root: Path, now_ms: int) -> _Database:
         return _Database(problem="the database cannot be written: check the owner and the mode of its file")
     reads, stalled = False, 0
     try:
-        store = Store.open(root, now_ms=now_ms, create=False)
+        store = Database.open(root, now_ms=now_ms, create=False)
         try:
             with store.reading():
                 answer = "ok"
@@ -189,7 +190,7 @@ def _database(root: Path, now_ms: int) -> _Database:
             reads = True
             key_problem = _key_identity(store, now_ms)
             with store.write():  # the write lock can be had, and the disk takes a write
-                store.add_counter("health_checks", 1)
+                add_counter(store.conn, "health_checks", 1)
             wrong = "; ".join(filter(None, (keyring, key_problem)))
             return _Database(reads=True, writes=True, stalled_ms=stalled, problem=wrong)
         finally:
@@ -198,7 +199,7 @@ def _database(root: Path, now_ms: int) -> _Database:
         return _Database(reads=reads, stalled_ms=stalled, problem=str(error))
 
 
-def _key_identity(store: Store, now_ms: int) -> str:
+def _key_identity(store: Database, now_ms: int) -> str:
     try:
         return anchor_audit_key(store, now_ms=now_ms)
     except (AuditKeyError, OSError, ValueError):
