@@ -2,8 +2,8 @@
 
 Each look is taken in a process of its own, which has nothing in memory of the database: the first call of a command and
 the second one. Python's start and the import of modules are left out, for they do not depend on what is in the root
-(``cli`` measures them): the same is asked of an empty root before. First on a root on which nobody has counted, then after a node has, whose
-processor time for that is told too.
+(``cli`` measures them): the same is asked of an empty root before. First on a root on which nobody has counted, then
+after a node has, whose processor time for that is told too.
 """
 
 from __future__ import annotations
