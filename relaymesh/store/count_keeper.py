@@ -59,7 +59,7 @@ class CountKeeper:
                 more = count.piece()
                 if not more:
                     # As of the end: what the pieces found first is the oldest of it.
-                    keep_counts(self._reads.path, count.counts(now_ms, lanes=waiting(self._reads.conn)))
+                    keep_counts(self._reads.path, count.counts(now_ms, lanes=waiting(self._reads.conn, -1)))
         except BaseException:
             self.stop()
             raise

@@ -1,6 +1,6 @@
 """Count the tasks, steps and messages of a root by state, piece by piece.
 
-What is open and what did not succeed is walked over in the order of its last change; what succeeded is all rows less
+What is open and what did not succeed is walked over in the order of its index; what succeeded is all rows less
 those (relaymesh.store.row_count). A piece takes some 10 µs a task and is sized like one of a clean-up, so whoever
 counts can leave off: a node counts in the background, between its other reads, a command for as long as it may keep
 somebody waiting. What moves while the pieces are counted may be told of twice or not at all; within one read
@@ -17,18 +17,27 @@ from collections.abc import Iterator
 from typing import Final
 
 from relaymesh.core.retention import Pace, next_pace
+from relaymesh.store.claim import ready_groups
 from relaymesh.store.count_cache import Counts
 from relaymesh.store.row_count import attempts_by_outcome, row_counts, total
 from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
 
 __all__ = ["WAITING_MAX", "Recount", "waiting"]
 
-WAITING_MAX: Final = 200_000
-"""Ready steps of one kind that a command counts, some 20 ms."""
+WAITING_MAX: Final = 500_000
+"""Ready steps of one agent and priority that a command counts, some 25 ms."""
+_READY_OF: Final = tuple(
+    f"SELECT count(*) FROM (SELECT 1 FROM steps INDEXED BY {index} WHERE {ready} AND agent_id=? AND priority=? LIMIT ?)"
+    for index, ready in (("steps_ready", PLAIN_READY), ("steps_keyed", KEYED_READY))
+)
 _OPEN: Final = """
 SELECT updated_at_ms, id, task_id, status FROM tasks INDEXED BY tasks_open
-WHERE finished_at_ms IS NULL AND (updated_at_ms, id)>(?,?) ORDER BY updated_at_ms, id LIMIT ?
+WHERE finished_at_ms IS NULL AND {behind} LIMIT ?3
 """
+# In the order in which the index has them, or each page would sort all that there are.
+_BY_ID: Final = _OPEN.format(behind="id>?2 ORDER BY id")
+_BY_CHANGE: Final = _OPEN.format(behind="(updated_at_ms, id)>(?1, ?2) ORDER BY updated_at_ms, id")
+_ORDER: Final = "SELECT count(*) FROM pragma_index_info('tasks_open') WHERE name='updated_at_ms'"
 _ENDED: Final = f"""
 SELECT updated_at_ms, id, task_id, status FROM tasks INDEXED BY tasks_rare
 WHERE {RARE} AND status=? AND (updated_at_ms, id)>(?,?) AND finished_at_ms IS NOT NULL
@@ -101,7 +110,9 @@ class Recount:
         )
 
     def _pages(self) -> Iterator[list[tuple[int, int, str, str]]]:
-        for query, words in ((_OPEN, ((),)), (_ENDED, (("DEAD_LETTER",), ("CANCELLED",)))):
+        (by_change,) = self._conn.execute(_ORDER).fetchone()
+        of_open = _BY_CHANGE if by_change else _BY_ID
+        for query, words in ((of_open, ((),)), (_ENDED, (("DEAD_LETTER",), ("CANCELLED",)))):
             for word in words:
                 at: tuple[int, int] = (-1, 0)
                 while page := self._conn.execute(query, (*word, *at, self._pace.rows)).fetchall():
@@ -143,23 +154,16 @@ class Recount:
         return {state: count for state, count in states.items() if count > 0}
 
 
-def waiting(conn: sqlite3.Connection, limit: int = -1) -> dict[str, int]:
-    """Return how many steps are ready, by priority. limit: at most so many of those with and without a key; -1 is all.
+def waiting(conn: sqlite3.Connection, limit: int = WAITING_MAX) -> dict[str, int]:
+    """Return how many steps are ready, by priority. limit: how many are counted at most, of each agent and priority.
 
-    Those of agents whose names come last in order are left out first.
+    Pair by pair, for that is answered by the index alone, some 50 ns a step; grouped, all would be sorted first.
     """
     lanes: Counter[str] = Counter()
-    for index, ready in (("steps_ready", PLAIN_READY), ("steps_keyed", KEYED_READY)):
-        lanes.update(
-            dict(
-                conn.execute(
-                    f"SELECT priority, count(*) FROM (SELECT priority FROM steps INDEXED BY {index} WHERE {ready}"
-                    " LIMIT ?) GROUP BY priority",
-                    (limit,),
-                ).fetchall()
-            )
-        )
-    return dict(lanes)
+    for agent_id, priority in dict.fromkeys(ready_groups(conn)):
+        for query in _READY_OF:
+            lanes[priority] += conn.execute(query, (agent_id, priority, limit)).fetchone()[0]
+    return {priority: count for priority, count in lanes.items() if count}
 
 
 def _ids(page: list[tuple[int, int, str, str]]) -> str:

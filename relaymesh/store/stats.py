@@ -114,8 +114,8 @@ def _counts(conn: sqlite3.Connection, database: Path, now_ms: int, patience_ns: 
             break
     if not count.done and kept is not None:
         return kept
-    lanes = waiting(conn, WAITING_MAX)
-    counts = count.counts(now_ms, lanes=lanes, lanes_whole=sum(lanes.values()) < WAITING_MAX)
+    lanes = waiting(conn)
+    counts = count.counts(now_ms, lanes=lanes, lanes_whole=all(n < WAITING_MAX for n in lanes.values()))
     if large and not counts.at_least:
         keep_counts(database, counts)
     return counts

@@ -11,6 +11,7 @@ import pytest
 from relaymesh.node_view import StatsOutcome
 from relaymesh.store.count_cache import COUNTED_ANEW_MAX, age_ms_max, kept_counts
 from relaymesh.store.count_keeper import CountKeeper
+from relaymesh.store.recount import Recount
 from relaymesh.store.root import DATABASE
 from relaymesh.store.stats import GROWTH_MAX, dead_letter_growth_1h, stats
 from relaymesh.store.task_page import LOOKED_AT_MAX, task_page
@@ -135,6 +136,26 @@ def test_a_root_with_little_in_it_is_not_counted_by_nodes(bench: Bench) -> None:
     fill(bench, COUNTED_ANEW_MAX, "PENDING")
 
     assert not CountKeeper(bench.store).begin(NOON)
+
+
+@pytest.mark.parametrize("columns", ["id", "updated_at_ms"])
+def test_no_page_sorts_what_the_index_has_in_order(bench: Bench, columns: str) -> None:
+    fill(bench, 10, "PENDING")
+    conn = bench.store.conn
+    conn.execute("DROP INDEX tasks_open")
+    conn.execute(f"CREATE INDEX tasks_open ON tasks({columns}) WHERE finished_at_ms IS NULL")
+    statements: list[str] = []
+    conn.set_trace_callback(statements.append)
+
+    count = Recount(conn)
+    while count.piece():
+        pass
+
+    conn.set_trace_callback(None)
+    (walk, *_) = [one for one in statements if "INDEXED BY tasks_open" in one]
+    plan = [row[-1] for row in conn.execute(f"EXPLAIN QUERY PLAN {walk}")]
+    assert len(plan) == 1 and "tasks_open" in plan[0]
+    assert count.counts(NOON, lanes={}).tasks == {"PENDING": 10}
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING", "RETRYING", "DEAD_LETTER", "CANCELLED", "SUCCESS"])
