@@ -18,9 +18,9 @@ from relaymesh.store.recount import WAITING_MAX, Recount, waiting
 from relaymesh.store.root import DATABASE
 from relaymesh.store.schema import RARE
 
-__all__ = ["GROWTH_MAX", "PATIENCE_NS", "dead_letter_growth_1h", "queue_lag_ms", "stats", "waiting"]
+__all__ = ["GROWTH_MAX", "PATIENCE_NS", "dead_letter_growth_1h", "queue_lag_ms", "ready_now", "stats"]
 
-PATIENCE_NS = 60_000_000
+PATIENCE_NS = 40_000_000
 """How long a command counts where there is very much to count."""
 GROWTH_MAX = 50_000
 """An alert is about thousands; more are not counted."""
@@ -119,6 +119,15 @@ def _counts(conn: sqlite3.Connection, database: Path, now_ms: int, patience_ns: 
     if large and not counts.at_least:
         keep_counts(database, counts)
     return counts
+
+
+def ready_now(conn: sqlite3.Connection, database: Path, now_ms: int) -> dict[str, int]:
+    """Return how many steps are ready, by priority: of this moment, or where that is very much, as last counted."""
+    lanes = waiting(conn)
+    if all(n < WAITING_MAX for n in lanes.values()):
+        return lanes
+    kept = kept_counts(database, now_ms)
+    return lanes if kept is None else {name: max(n, kept.lanes.get(name, 0)) for name, n in lanes.items()}
 
 
 def dead_letter_growth_1h(conn: sqlite3.Connection, now_ms: int) -> int:
