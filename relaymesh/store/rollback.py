@@ -63,18 +63,17 @@ def applied_migrations(root: Path, limit: int) -> list[SchemaMigrationRow]:
             " ORDER BY applied_at_ms DESC, version DESC LIMIT ?",
             (limit,),
         ).fetchall()
-    found = [
-        SchemaMigrationRow(
+    found: list[SchemaMigrationRow] = []
+    for version, description, checksum, at_ms, success in rows:
+        row = SchemaMigrationRow(
             version=version, description=description, checksum=checksum, applied_at_ms=at_ms, success=bool(success)
         )
-        for version, description, checksum, at_ms, success in rows
-    ]
-    found += [
-        structs.replace(row, version=version, description=f"part of {row.version}: {what}")
-        for row in found
-        for version, what in INCLUDED.get(row.version, {}).items()
-    ]
-    return sorted(found, key=lambda row: (row.applied_at_ms, row.version), reverse=True)[:limit]
+        found.append(row)
+        found += [
+            structs.replace(row, version=part, description=f"part of {version}: {what}")
+            for part, what in INCLUDED.get(version, {}).items()
+        ]
+    return found[:limit]
 
 
 def roll_back(root: Path, version: str, migrations: Sequence[Migration] = MIGRATIONS) -> RollbackOutcome:
