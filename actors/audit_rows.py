@@ -24,6 +24,7 @@ from relaymesh.audit.event import (
     used_up_record,
 )
 from relaymesh.audit.member import MemberRound, held_back_record, pause_record
+from relaymesh.audit.trail import spans_wanted
 from relaymesh.core.mask import field_names
 from relaymesh.node_view import MaintenanceOutcome
 from relaymesh.store.admin import cluster_epoch
@@ -73,6 +74,7 @@ class AuditRowsOf:
         self._node_id = node_id
         self._actor = actor
         self._masked = field_names(masked_fields)
+        self._spans = spans_wanted()
         self._traces: dict[str, str] = {}
         self._former_died = False
         self.begin(0)
@@ -221,6 +223,7 @@ class AuditRowsOf:
         """Return what makes the rows of this transaction, in whatever thread."""
         namespace, actor, now_ms, masked = self._namespace, self._actor, self._now_ms, self._masked
         submitted, finished, records, fired = self._submitted, self._finished, self._records, self._fired
+        spans = self._spans
         traces: dict[str, str] = {}
         if self._traces:
             tokens = {step.lease.lease_token for steps, _ in finished for step in steps}
@@ -233,10 +236,21 @@ class AuditRowsOf:
             for message, results in submitted:
                 bodies += submit_bodies(message.tasks, results, namespace=namespace, actor=message.actor, now_ms=now_ms)
             for steps, result in finished:
-                bodies += ended_bodies(
+                ended = ended_bodies(
                     steps, result, traces, actor=actor, namespace=namespace, now_ms=now_ms, masked=masked
                 )
+                bodies += _timed(steps, ended) if spans else ended
             bodies += [body_of(record, namespace=namespace, now_ms=now_ms, masked=masked) for record in records]
             return bodies
 
         return make
+
+
+def _timed(steps: Sequence[FinishedStep], bodies: Sequence[str]) -> list[str]:
+    """Return the rows of attempts with the times of these, for their spans."""
+    from relaymesh.audit.span_file import timed
+
+    return [
+        timed(body, step.report.started_at_ms, step.report.finished_at_ms)
+        for step, body in zip(steps, bodies, strict=True)
+    ]

@@ -3,7 +3,8 @@
 Every 5 s it writes the node's report into ``run/`` (relaymesh/wire/node_report.py), and takes one reading of each alert
 rule. The rules and the machine behind them are in ``relaymesh.core``; the state is shared by all nodes of the root, so
 the store is asked to write it over the version that was read, and only whose write was taken tells of the change.
-Once per UTC hour it writes the report of lease conflicts, unless another node has.
+Once per UTC hour it writes the report of lease conflicts, unless another node has. Where very much is open or did not
+succeed it keeps that counted, piece by piece, so that nobody who asks has to wait for it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from relaymesh.core.slo import Levels
 from relaymesh.errors import RelayMeshError
 from relaymesh.ownership import hourly_report
 from relaymesh.store.alert import ALERT_LOG, Alerts, append_changes, encode_states, load_alerts
+from relaymesh.store.count_keeper import CountKeeper
 from relaymesh.store.counter import REPLICATION_LAG_MS, counters
 from relaymesh.store.database import Database
 from relaymesh.store.disk import free_disk_bytes
@@ -32,7 +34,7 @@ from relaymesh.store.node_report import remove_report, write_report
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.stats import dead_letter_growth_1h, queue_lag_ms
 from relaymesh.wire.node_report import NodeReport
-from relaymesh.wire.store import ObserveTick, WriteAlerts
+from relaymesh.wire.store import CountOn, ObserveTick, WriteAlerts
 
 __all__ = ["ObserverActor", "ObserverNeeds"]
 
@@ -63,7 +65,7 @@ class _Order:
 class ObserverActor(Actor):
     """See the module."""
 
-    takes = ObserveTick
+    takes = ObserveTick | CountOn
 
     def __init__(self, facts: NodeFacts, needs: ObserverNeeds, timers: Timers, store: Address) -> None:
         super().__init__()
@@ -81,12 +83,15 @@ class ObserverActor(Actor):
         facts = self._facts
         self._audit = AuditTrail(facts.root, facts.namespace, masked_fields=facts.masked_fields)
         self._reads = Database.open(facts.root, namespace=facts.namespace, now_ms=self._needs.now_ms())
+        self._counts = CountKeeper(self._reads)
         self._timers.after(FIRST_NS, self.address, ObserveTick(), key="first")
         self._timers.every(TICK_NS, self.address, ObserveTick(), key="tick")
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "first")
         self._timers.cancel(self.address, "tick")
+        self._timers.cancel(self.address, "count")
+        self._counts.stop()
         self._told()
         remove_report(self._facts.root / "run", self._facts.node_id)
         self._reads.close()
@@ -106,6 +111,10 @@ class ObserverActor(Actor):
                 except RelayMeshError as error:
                     log.warning("the alerts could not be looked at (%s): %s", error.code, error)
                 self._report_conflicts()
+                if not self._counts.counts:
+                    self._count(begins=True)
+            case CountOn():
+                self._count()
             case _:
                 assert_never(message)
 
@@ -117,6 +126,19 @@ class ObserverActor(Actor):
             if not self._complained:  # a full disk stays full for many ticks
                 log.warning("the report of this node cannot be written: %s", error)
             self._complained = True
+
+    def _count(self, *, begins: bool = False) -> None:
+        """Do a piece of counting what is too much to be counted by who asks (relaymesh.store.count_cache)."""
+        now_ms = self._needs.now_ms()
+        try:
+            if begins and not self._counts.begin(now_ms):
+                return
+            pause_ns = self._counts.piece(now_ms) if self._counts.counts else None
+        except (RelayMeshError, OSError) as error:
+            log.info("tasks and steps could not be counted: %s", error)  # the next tick begins anew
+            return
+        if pause_ns is not None:
+            self._timers.after(pause_ns, self.address, CountOn(), key="count")
 
     def _report_conflicts(self) -> None:
         now_ms = self._needs.now_ms()

@@ -134,7 +134,7 @@ class RetentionActor(Actor):
             self._round_over()
             return
         worked_ns = self._round.worked_ns
-        self._pace = next_pace(self._pace, rows=rows, took_ns=worked_ns)
+        self._pace = next_pace(self._pace, rows=rows, took_ns=self._round.held_ns)
         self._timers.after(pause_ns(worked_ns), self.address, RetentionPiece(), key="piece")
 
     def _look_at_key(self) -> None:

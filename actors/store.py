@@ -492,6 +492,7 @@ class StoreActor(Actor):
         )
         self._audit.took_over(requeued)
         self._standing.registered(self._store)
+        self._store.claims_as = facts.node_id
         self._generation = done.generation = generation
         done.ready = done.due_changed = True
         done.requeued = requeued.reclaimed
@@ -569,6 +570,7 @@ class StoreActor(Actor):
             )
         if claim.forced_low:
             self._store.add_counter(LOW_STARVATION, claim.forced_low)
+        self._audit.conflicts |= claim.fenced
         done.claim = claim
 
     def _answer_submits(self, done: Done, batch: Batch, results: list[tuple[str, bool]]) -> None:
@@ -609,6 +611,9 @@ class StoreActor(Actor):
     def _tell_claimed(self, claim: Claim, asked_at_ns: int) -> None:
         # With slots to spare it took all that was ready for them; another slot, or news, is told apart.
         self._maybe_ready = len(claim.rows) >= min(self._demand.limit, self._claim_max)
+        if claim.fenced:
+            self._generation = 0  # no claim is made any more: the node ends
+            self._needs.lost_generation()
         self._held = claim.held
         self._wait_for_room(claim.due_in_ms)
         if not claim.rows:

@@ -227,7 +227,8 @@ def _reading(trail: AuditTrail, read: Callable[[Place], T]) -> T:
     except AuditKeyError:
         raise
     except (OSError, EOFError, zlib.error) as error:
-        raise AuditUnreadableError(str(place.log), getattr(error, "strerror", None) or str(error)) from error
+        path = getattr(error, "filename", None) or place.log
+        raise AuditUnreadableError(str(path), getattr(error, "strerror", None) or str(error)) from error
 
 
 def _record(trail: AuditTrail, action: str, actor: str, *, result: str = "ok", details: Mapping[str, object]) -> None:

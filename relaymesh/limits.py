@@ -227,7 +227,7 @@ def _require_node(store: Store, node_id: str) -> None:
 def queue_status(store: Database, *, now_ms: Clock) -> QueueStatus:
     """Return what is paused, and what waits and runs now."""
     from relaymesh.store.node_row import live_nodes
-    from relaymesh.store.stats import waiting
+    from relaymesh.store.stats import ready_now
 
     with store.snapshot():
         rules = load_rules(store.conn)
@@ -243,7 +243,7 @@ def queue_status(store: Database, *, now_ms: Clock) -> QueueStatus:
         nodes = [node.node_id for node in live_nodes(store.conn, store.root / "run", now_ms=now_ms())]
         return QueueStatus(
             paused=(PauseScope.OVERALL, "") in rules.pauses,
-            waiting=waiting(store.conn),
+            waiting=ready_now(store.conn, store.path, now_ms()),
             running=sum(running.values()),
             pauses=_pauses(rules, reasons),
             nodes={node: running.get(node, 0) for node in sorted({*nodes, *running} - {""})},

@@ -162,17 +162,18 @@ def run_once(options: NodeOptions, builder: Builder | None = None) -> WorkerOutc
     Raises:
         RelayMeshError: the root or the options cannot be used.
     """
+    from relaymesh.node_view import WorkerOutcome
     from relaymesh.once import outcome_of, poll
 
-    nothing = poll(options)
-    if nothing is not None:
-        return nothing
+    seen = poll(options)
+    if isinstance(seen, WorkerOutcome):
+        return seen
     node = start(replace(options, one_step=True, concurrency=1, threads=1), builder)
     try:
         node.wait()
     finally:
         node.stop(0)
-    return outcome_of(options, node.claimed, node.paused_reason)
+    return outcome_of(options, node.claimed, seen, node.paused_reason)
 
 
 def benchmark(

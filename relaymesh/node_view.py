@@ -67,7 +67,7 @@ class StatsOutcome(View, frozen=True, kw_only=True):
 
     The two fields ending in ``1h`` carry their JSON name because the camel rule would print ``1H``.
     counts_age_ms: how old the numbers of tasks, steps and messages are; 0 but for very many that are open or did not
-    succeed.
+    succeed. counts_at_least: there are at least so many; nobody had counted them, and that would have taken too long.
     """
 
     task_status: dict[str, int]
@@ -117,6 +117,7 @@ class StatsOutcome(View, frozen=True, kw_only=True):
     slo_alert_fire_total: int = 0
     submit_rejected_total: int = 0
     counts_age_ms: int = 0
+    counts_at_least: bool = False
     namespace: str = "default"
 
 

@@ -29,7 +29,6 @@ from relaymesh.node_view import (
 )
 from relaymesh.store import admin
 from relaymesh.store.root import signs_gossip
-from relaymesh.store.stats import stats as counts_and_ages
 
 if TYPE_CHECKING:
     from relaymesh.settings import Settings
@@ -77,6 +76,8 @@ def read_stats(store: Database, settings: Settings, *, now_ms: Callable[[], int]
 
 
 def _counts(store: Database, settings: Settings, now_ms: int) -> StatsOutcome:
+    from relaymesh.store.stats import stats as counts_and_ages  # a probe of health need not load it
+
     return counts_and_ages(
         store.conn,
         store.root,
@@ -139,10 +140,12 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
     from relaymesh.auth.file import auth_problem
     from relaymesh.store.health import check
 
-    min_free_bytes, pauses, problems = 0, True, []
+    min_free_bytes, keep_ms, pauses, problems = 0, 0, True, []
     try:
-        min_free_bytes = settings().min_free_disk_bytes
-        pauses = settings().pause_worker_when_local_not_alive
+        kept = settings()
+        min_free_bytes = kept.min_free_disk_bytes
+        pauses = kept.pause_worker_when_local_not_alive
+        keep_ms = min((age for age in (kept.done_retention_ms, kept.dead_retention_ms) if age), default=now_ms)
     except RootError as error:
         problems.append(str(error))
     for load in (load_script_file, load_retry_file):  # a broken one keeps submits out, and nodes from starting
@@ -154,7 +157,10 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
     if auth is not None:
         problems.append(auth)
     found = check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
-    return _with_mesh(_with_notes(found, root, now_ms, pauses), root, now_ms) if found.db_ok else found
+    if not found.db_ok:
+        return found
+    found = _with_notes(found, root, now_ms, newer_than_ms=max(0, now_ms - keep_ms), pauses=pauses)
+    return _with_mesh(found, root, now_ms)
 
 
 def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
@@ -171,32 +177,38 @@ def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
     return msgspec.structs.replace(found, notes=(*found.notes, *notes)) if notes else found
 
 
-def _with_notes(found: HealthOutcome, root: Path, now_ms: int, pauses: bool) -> HealthOutcome:
-    """Add whether files wait for the admission gate, and workers that are paused because of their own node.
+def _with_notes(found: HealthOutcome, root: Path, now_ms: int, *, newer_than_ms: int, pauses: bool) -> HealthOutcome:
+    """Add what somebody should know and no restart mends, so that the root stays as well as it is.
 
-    No faults of the root, so it stays as well as it is.
+    That files wait for the admission gate, that commits were lost before (``newer_than_ms``: as for that), and that
+    workers are paused because of their own node.
     """
     from relaymesh.inbox_gate import files_waiting, why_shut
     from relaymesh.store.database import Database
+    from relaymesh.store.lost_commit import lost_commits
     from relaymesh.store.paused import pauses as pauses_of
 
     files = sum(files_waiting(root).values())
-    shut, notes = None, []
+    shut, lost, held = None, "", {}
     with contextlib.suppress(RelayMeshError):
         store = Database.open(root, now_ms=now_ms, create=False)
         try:
             with store.snapshot():
-                if files:
-                    shut = why_shut(store.conn, root, now_ms=now_ms)
-                if pauses:
-                    held = pauses_of(store.conn, root / "run", now_ms=now_ms)
-                    notes = [f"the worker of {node_id} is paused: {why}" for node_id, why in sorted(held.items())]
+                lost = lost_commits(store.conn, root / "audit" / "audit.log", newer_than_ms=newer_than_ms)
+                shut = why_shut(store.conn, root, now_ms=now_ms) if files else None
+                held = pauses_of(store.conn, root / "run", now_ms=now_ms) if pauses else {}
         finally:
             store.close()
-    if shut is not None:
-        notes.insert(0, f"{files} files wait in the inbox: {shut.sentence}")
+    notes = [
+        f"{files} files wait in the inbox: {shut.sentence}" if shut is not None else "",
+        lost,
+        *(f"the worker of {node_id} is paused: {why}" for node_id, why in sorted(held.items())),
+    ]
     return msgspec.structs.replace(
-        found, inbox_files=files, inbox_gate=shut.code if shut is not None else "", notes=tuple(notes)
+        found,
+        inbox_files=files,
+        inbox_gate=shut.code if shut is not None else "",
+        notes=tuple(note for note in notes if note),
     )
 
 

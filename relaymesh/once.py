@@ -14,6 +14,9 @@ from relaymesh.client import Client
 from relaymesh.core.percentile import percentiles
 from relaymesh.node_view import BenchmarkRunOutcome, WorkerOutcome
 from relaymesh.settings import load_settings
+from relaymesh.store.admin import cluster_epoch
+from relaymesh.store.conflict import conflicts_at
+from relaymesh.store.refused_claim import SeenStep, first_ready, record_taken
 from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
 
@@ -48,8 +51,8 @@ def _open(options: NodeOptions) -> Store:
     return Store.open(root, namespace=namespace, now_ms=_now_ms())
 
 
-def poll(options: NodeOptions) -> WorkerOutcome | None:
-    """Return why a poll would take nothing now, or None when there is a step to run."""
+def poll(options: NodeOptions) -> WorkerOutcome | SeenStep | None:
+    """Return why a poll would take nothing now, or a step that is ready; None when those that are have keys."""
     from relaymesh.agents.registry import load_registry
 
     store = _open(options)
@@ -76,9 +79,11 @@ def poll(options: NodeOptions) -> WorkerOutcome | None:
                         fired, namespace=store.namespace, actor="runtime", now_ms=_now_ms(), masked=trail.masked_names()
                     )
                 )
-        if not store.has_ready(lambda agent: agent in agents):
+        groups = [group for group in store.ready_groups() if group[0] in agents]
+        if not groups:
             return idle("nothing is ready for the agents of this process")
-        return None
+        with store.reading():
+            return first_ready(store.conn, groups)
     finally:
         store.close()
 
@@ -116,18 +121,52 @@ def idle(message: str) -> WorkerOutcome:
     return WorkerOutcome(processed=False, task_id=None, msg_id=None, message=message)
 
 
-def outcome_of(options: NodeOptions, claimed: tuple[str, str, int] | None, paused_reason: str = "") -> WorkerOutcome:
-    """Return what became of the step that a poll took. paused_reason: why the node took none."""
-    if claimed is None:
-        return idle(f"paused: {paused_reason}" if paused_reason else "another process was faster")
-    _, step_id, lease_epoch = claimed
+def outcome_of(
+    options: NodeOptions,
+    claimed: tuple[str, str, int] | None,
+    seen: SeenStep | None = None,
+    paused_reason: str = "",
+) -> WorkerOutcome:
+    """Return what became of the step that a poll took.
+
+    seen: the one that it went for. paused_reason: why the node took none.
+    """
+    if claimed is None and paused_reason:
+        return idle(f"paused: {paused_reason}")
     store = _open(options)
     try:
+        if claimed is None:
+            return _taken_by_another(store, options, seen)
+        _, step_id, lease_epoch = claimed
         (row_id,) = store.conn.execute("SELECT id FROM steps WHERE step_id=?", (step_id,)).fetchone()
         (outcome,) = outcomes(lambda sql, values: store.conn.execute(sql, values).fetchall(), [(row_id, lease_epoch)])
     finally:
         store.close()
     return outcome
+
+
+def _taken_by_another(store: Store, options: NodeOptions, seen: SeenStep | None) -> WorkerOutcome:
+    """The node claimed nothing: record that the step which it went for has moved, if it has."""
+    if seen is None:
+        return idle("nothing was left to take: another process was faster, or a limit holds what waits")
+    now_ms = _now_ms()
+    with store.write():
+        moved = record_taken(store.conn, seen, node_id=options.node_id or "node-local", now_ms=now_ms)
+        found = conflicts_at(store.conn, now_ms) if moved else []
+        epoch = cluster_epoch(store.conn)
+    if moved is None:
+        return idle("nothing was left to take: the step that was ready is gone, or held by a limit or a pause")
+    from relaymesh.audit import AuditTrail
+    from relaymesh.audit.event import conflict_records
+
+    ours = [conflict for conflict in found if conflict.step_id == seen.step_id]
+    AuditTrail(store.root, store.namespace).record_many(
+        conflict_records(ours, actor=options.worker_id, cluster_epoch=epoch)
+    )
+    msg_id = f"msg_{seen.step_id}.{seen.lease_epoch + 1}"
+    return WorkerOutcome(
+        processed=True, task_id=seen.task_id, msg_id=msg_id, message=f"the step was already taken: {moved}"
+    )
 
 
 def outcomes(

@@ -20,6 +20,7 @@ __all__ = [
 class ScheduleView(View, frozen=True, kw_only=True):
     """One schedule. Ticks are instants in ms; ``passed_over`` counts how often ticks were passed over.
 
+    budget: what each run may spend, kind to amount, beside what a workflow file says.
     kind: ``cron``, ``interval`` or ``once``. agent: None for a workflow. input_sha256: of the input or workflow file.
     state: ``ACTIVE``, ``PAUSED`` or ``ENDED``; a schedule that could not be fired is paused, ``last_error`` says why.
     """
@@ -43,6 +44,7 @@ class ScheduleView(View, frozen=True, kw_only=True):
     workflow: bool
     priority: str | None
     labels: dict[str, str]
+    budget: dict[str, str]
     input_bytes: int
     input_sha256: str
     made: int

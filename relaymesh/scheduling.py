@@ -19,7 +19,15 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from relaymesh.argument import agent_id_of, check_text, check_text_or_none, check_time, check_whole_number, labels_of
+from relaymesh.argument import (
+    agent_id_of,
+    budget_of,
+    check_text,
+    check_text_or_none,
+    check_time,
+    check_whole_number,
+    labels_of,
+)
 from relaymesh.core.cron import normalize_cron
 from relaymesh.core.label import LabelError, normalize_labels
 from relaymesh.core.limit import INSTANT_MS_MAX
@@ -30,6 +38,7 @@ from relaymesh.errors import InputError
 from relaymesh.schedule_view import BackfillOutcome, NextTick, ScheduleChange, ScheduleDetail, ScheduleRun, ScheduleView
 from relaymesh.store import schedule as rows
 from relaymesh.store.schedule import ScheduleRow
+from relaymesh.store.schedule_budget import schedule_budget, schedule_budgets, store_schedule_budget
 from relaymesh.store.schedule_fire import LABELS, make_ticks, tick_text, trigger
 from relaymesh.store.zone import zone_of
 
@@ -103,6 +112,7 @@ class Schedules:
         missed_max: int = 10,
         jitter_ms: int = 0,
         overlap: str = "allow",
+        budget: Mapping[str, int | float | str] | None = None,
     ) -> ScheduleView:
         """Store a schedule; its first tick is the first one after now.
 
@@ -111,10 +121,11 @@ class Schedules:
         agent, input: what each tick submits; or workflow.
         missed: ``skip``, ``latest`` or ``all`` (at most ``missed_max``, 1 to 100). overlap: ``allow``, ``skip`` or
             ``queue``. jitter_ms: a run starts up to this much after its tick, by default at once; 24 hours at most.
+        budget: what each run may spend in all; beats that of a workflow file, kind by kind.
 
         Raises:
             BadCronError, UnknownZoneError, BadScheduleError, ScheduleExistsError, UnknownAgentError, WorkflowError,
-            InputError: nothing was stored.
+            BadBudgetError, InputError: nothing was stored.
         """
         client = self._client
         check_text("name", name)
@@ -135,6 +146,7 @@ class Schedules:
             raise BadScheduleError("the number of missed ticks", f"is {missed_max}: write 1 to {MISSED_MAX}")
         if not 0 <= jitter_ms <= JITTER_MS_MAX:
             raise BadScheduleError("the jitter", f"is {jitter_ms} ms: write 0 to {JITTER_MS_MAX:,}, which is a day")
+        amounts = _budget(budget)
         agent_id, payload = self._target(agent, input, workflow, priority)
         row = ScheduleRow(
             schedule_id="sch_" + client._ids.task()[4:],
@@ -173,6 +185,7 @@ class Schedules:
         row = replace(row, payload=kept, next_tick_ms=row.calendar().after(now_ms))
         with store.write():
             rows.insert_schedule(store.conn, row)
+            store_schedule_budget(store.conn, row.schedule_id, amounts, now_ms=now_ms)
         client._wake()
         self._record(
             "create",
@@ -188,11 +201,12 @@ class Schedules:
             missed_max=missed_max,
             jitter_ms=jitter_ms,
             overlap=row.overlap,
+            budget=_amounts(amounts),
             input_bytes=trace["bytes"],
             input_sha256=trace.get("sha256"),
             input_keyed_hash=trace.get("keyed_hash"),
         )
-        return _view(row, store.payloads.text)
+        return _view(row, store.payloads.text, amounts)
 
     def pause(self, name: str) -> ScheduleChange:
         """Make no more ticks until ``resume``; what runs goes on.
@@ -315,7 +329,8 @@ class Schedules:
         store = self._client._readable()
         with store.reading():
             found = rows.list_schedules(store.conn, state=state, limit=limit, after=after)
-        return [_view(row, store.payloads.text) for row in found]
+            budgets = schedule_budgets(store.conn, [row.schedule_id for row in found])
+        return [_view(row, store.payloads.text, budgets.get(row.schedule_id, ())) for row in found]
 
     def show(self, name: str, *, runs: int = 10) -> ScheduleDetail:
         """Return one schedule with the ticks that were made last.
@@ -328,6 +343,7 @@ class Schedules:
         with store.snapshot():
             row = rows.read_schedule(store.conn, name)
             ticks = rows.recent_ticks(store.conn, row.schedule_id, runs)
+            budget = schedule_budget(store.conn, row.schedule_id)
             status = dict(
                 store.conn.execute(
                     "SELECT task_id, status FROM tasks WHERE task_id IN (SELECT value FROM json_each(?))",
@@ -335,7 +351,7 @@ class Schedules:
                 ).fetchall()
             )
         return ScheduleDetail(
-            schedule=_view(row, store.payloads.text),
+            schedule=_view(row, store.payloads.text, budget),
             runs=tuple(
                 ScheduleRun(
                     tick=tick_text(tick_ms),
@@ -482,7 +498,28 @@ def _check_span(row: ScheduleRow, from_ms: int, to_ms: int, now_ms: int) -> None
         )
 
 
-def _view(row: ScheduleRow, read_text: ReadText) -> ScheduleView:
+def _budget(amounts: Mapping[str, int | float | str] | None) -> tuple[tuple[str, int], ...]:
+    """Return what each run may spend, ``(kind, micros)`` sorted."""
+    if not amounts:
+        return ()
+    from relaymesh.core.budget_text import BudgetTextError, budgets_of
+    from relaymesh.submission import BadBudgetError
+
+    try:
+        return budgets_of(budget_of(amounts))
+    except BudgetTextError as error:
+        raise BadBudgetError(str(error)) from None
+
+
+def _amounts(budget: Sequence[tuple[str, int]]) -> dict[str, str]:
+    if not budget:
+        return {}
+    from relaymesh.core.budget_text import amount_text
+
+    return {kind: amount_text(micros) for kind, micros in budget}
+
+
+def _view(row: ScheduleRow, read_text: ReadText, budget: Sequence[tuple[str, int]]) -> ScheduleView:
     payload = (read_text("schedule", row.schedule_id, row.payload, None) or "").encode()
     next_ms = row.next_tick_ms if row.state == "ACTIVE" else None
     return ScheduleView(
@@ -505,6 +542,7 @@ def _view(row: ScheduleRow, read_text: ReadText) -> ScheduleView:
         workflow=row.agent_id is None,
         priority=row.priority,
         labels=dict(row.own_labels()),
+        budget=_amounts(budget),
         input_bytes=len(payload),
         input_sha256=hashlib.sha256(payload).hexdigest(),
         made=row.made,

@@ -14,10 +14,13 @@ from relaymesh.rule_view import PauseView
 from relaymesh.status_view import StatusHealth, StatusOutcome
 from relaymesh.store import standing as rows
 from relaymesh.store.admin import cluster_epoch
+from relaymesh.store.count_cache import kept_counts
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.node_row import live_nodes
 from relaymesh.store.paused import pauses as pauses_of
 from relaymesh.store.progress import stalled_ms
+from relaymesh.store.recount import WAITING_MAX
+from relaymesh.store.stats import ready_now
 from relaymesh.store.throttle import load_rules
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ def standing(store: Database, settings: Settings, *, now_ms: Callable[[], int]) 
         rules = load_rules(conn)
         nodes = live_nodes(conn, run, now_ms=at_ms)
         seen = rows.window(conn, now_ms=at_ms)
-        running_total, retrying_total, dead_total = rows.totals(conn)
+        running_total, retrying_total, dead_total = _totals(store, at_ms)
         pauses = tuple(
             PauseView(scope=scope, name=name, since_ms=since_ms, reason=reason)
             for scope, name, since_ms, reason in conn.execute(
@@ -61,7 +64,7 @@ def standing(store: Database, settings: Settings, *, now_ms: Callable[[], int]) 
             pauses=pauses,
             members=rows.members(conn, run, rules, now_ms=at_ms),
             members_total=int(conn.execute("SELECT count(*) FROM mesh_nodes").fetchone()[0]),
-            lanes=rows.lanes(conn, seen, rules),
+            lanes=rows.lanes(ready_now(conn, store.path, at_ms), seen, rules),
             pools=rows.pools(conn, nodes),
             running=rows.running(conn, now_ms=at_ms),
             running_total=running_total,
@@ -72,6 +75,19 @@ def standing(store: Database, settings: Settings, *, now_ms: Callable[[], int]) 
             alerts=firing,
             health=_health(store, conn, settings, at_ms),
         )
+
+
+def _totals(store: Database, now_ms: int) -> tuple[int, int, int]:
+    """Return how many steps run, retry, and are dead-lettered: very many of them as they were counted last."""
+    found = rows.totals(store.conn, limit=WAITING_MAX)
+    kept = kept_counts(store.path, now_ms) if max(found) >= WAITING_MAX else None
+    if kept is None:
+        return found
+    running, retrying, dead = (
+        max(count, kept.steps.get(status, 0)) if count >= WAITING_MAX else count
+        for count, status in zip(found, ("RUNNING", "RETRYING", "DEAD_LETTER"), strict=True)
+    )
+    return running, retrying, dead
 
 
 def _health(store: Database, conn: sqlite3.Connection, settings: Settings, at_ms: int) -> StatusHealth:

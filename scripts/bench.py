@@ -8,8 +8,10 @@ budget that they are held against. docs/performance.md says what each of them do
     scripts/bench.py backlog                          cost of a claim with a million finished and delayed tasks
     scripts/bench.py limits                           throughput with limits and rates against the same without
     scripts/bench.py features                         throughput with audit, metrics, retention, limits against bare
+    scripts/bench.py encryption                       throughput with payloadEncryption against the same without
     scripts/bench.py blocked                          a claim while 100,000 steps wait behind 1,000 used up keys
     scripts/bench.py history                          ten million finished tasks: claims, looks, and their removal
+    scripts/bench.py crowd                            looks at a million open and a million dead-lettered tasks
     scripts/bench.py dag                              a fan-out and a join
     scripts/bench.py inbox                            files dropped at once, from a lane to a stored task
     scripts/bench.py takeover                         a killed owner's step runs again, on real processes
@@ -95,6 +97,16 @@ def features(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     )
 
 
+def encryption(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import encryption
+    from bench.throughput import Load
+
+    load = Load(
+        tasks=options.tasks or (300 if options.quick else 20_000), agent=options.agent, durability=options.durability
+    )
+    yield encryption.run(folder, load=load, rounds=options.rounds or (1 if options.quick else 5))
+
+
 def blocked(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
     from bench import blocked
 
@@ -117,6 +129,13 @@ def history(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         purged=options.purged or (500 if options.quick else 1_000_000),
         durability=options.durability,
     )
+
+
+def crowd(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
+    from bench import crowd
+
+    many = 300 if options.quick else 1_000_000
+    yield crowd.run(folder, dead=options.dead or many, waiting=options.waiting or many, durability=options.durability)
 
 
 def dag(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
@@ -215,8 +234,10 @@ def everything(folder: Path, options: argparse.Namespace) -> Iterator[Result]:
         (backlog, {"finished": 100_000, "delayed": 100_000, "turns": 100}),
         (limits, {"tasks": 10_000, "rounds": 3}),
         (features, {"tasks": 10_000, "rounds": 3}),
+        (encryption, {"tasks": 10_000, "rounds": 3}),
         (blocked, {"behind": 20, "turns": 100}),
         (history, {"finished": 100_000, "turns": 100, "looks": 10, "purged": 10_000}),
+        (crowd, {"dead": 50_000, "waiting": 50_000}),
         (dag, {"rounds": 3}),
         (inbox, {"rounds": 1, "singles": 20}),
         (idle, {"seconds": 5.0}),
@@ -268,6 +289,10 @@ def _parser() -> argparse.ArgumentParser:
     one = command("features", features)
     one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
     one.add_argument("--rounds", **rounds)
+    one = command("encryption", encryption)
+    one.add_argument("--tasks", type=int, help="tasks a round  [default: 20000]")
+    one.add_argument("--agent", choices=("echo", "process-echo"), default="echo", help="[default: echo]")
+    one.add_argument("--rounds", **rounds)
     one = command("blocked", blocked)
     one.add_argument("--behind", type=int, help="steps of each of 1,000 keys  [default: 100]")
     one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
@@ -276,6 +301,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--turns", type=int, help="claims of each store  [default: 300]")
     one.add_argument("--looks", type=int, help="calls of each command  [default: 30]")
     one.add_argument("--purged", type=int, help="tasks removed at the end  [default: 1000000]")
+    one = command("crowd", crowd)
+    one.add_argument("--dead", type=int, help="dead-lettered tasks  [default: 1000000]")
+    one.add_argument("--waiting", type=int, help="tasks that are ready  [default: 1000000]")
     one = command("dag", dag)
     one.add_argument("--width", type=int, help="steps between submit and join  [default: 1000]")
     one.add_argument("--rounds", **rounds)

@@ -6,7 +6,10 @@ under it, a row may be told of twice or not at all in that instant, so it looks 
 
 from __future__ import annotations
 
+import errno
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +62,7 @@ def newest(place: Place, wanted: Filter, limit: int) -> list[str]:
     """Return rows that match, newest first, without line ends; at most ``limit``.
 
     Raises:
-        OSError: the log cannot be read.
+        OSError: the log cannot be read; its file name says which part.
     """
     for _ in range(3):
         before = _current(place)
@@ -173,8 +176,9 @@ def _candidates(place: Place, number: int, wanted: Filter) -> Iterator[bytes]:
     if found is None:
         yield from reversed(list(_chunks(place, number)))
         return
-    for position in _positions(place, number, found, wanted):
-        yield read_block(place.packed(number), found.blocks[position])
+    with _naming(place.packed(number)):
+        for position in _positions(place, number, found, wanted):
+            yield read_block(place.packed(number), found.blocks[position])
 
 
 def _positions(place: Place, number: int, index: Index, wanted: Filter) -> list[int]:
@@ -195,7 +199,17 @@ def _positions(place: Place, number: int, index: Index, wanted: Filter) -> list[
     ]
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which segment is damaged, instead of what the decompressor says about it."""
+    try:
+        yield
+    except (EOFError, zlib.error) as error:
+        raise OSError(errno.EIO, f"it is damaged, {error}", str(path)) from error
+
+
 def _chunks(place: Place, number: int) -> Iterator[bytes]:
     """Yield a whole segment, oldest rows first, a block's worth at a time."""
-    for lines in read_lines(place, number):
-        yield b"".join(lines)
+    with _naming(place.packed(number)):
+        for lines in read_lines(place, number):
+            yield b"".join(lines)

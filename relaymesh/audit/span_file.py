@@ -4,6 +4,10 @@ Written with the environment variable ``RELAYMESH_SPAN_FILE=1``, by whoever hold
 lines are whole and in its order. A file of ``FILE_BYTES_MAX`` becomes ``otel-spans.1.jsonl``, and so on; the oldest of
 ``FILES_MAX`` goes. It is a copy for other programs: what cannot be written is given up and told to the log.
 
+The span of an attempt that ended with a report lasts from its start to its end, by the clock of the machine that ran
+it. Of everything else, an attempt that ended with its worker process included, a row knows one instant, and so does its
+span.
+
 Source: OpenTelemetry Protocol 1.0, JSON encoding.
 """
 
@@ -17,7 +21,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["FILES_MAX", "FILE_BYTES_MAX", "SpanFile", "span_line"]
+__all__ = ["FILES_MAX", "FILE_BYTES_MAX", "SpanFile", "span_line", "timed"]
 
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 FILES_MAX: Final = 4
@@ -42,6 +46,24 @@ _FAILED: Final = frozenset(
 _ATTRIBUTES: Final = ("actor", "resource", "result", "task_id", "step_id", "principal_id")
 
 
+class TimedBody(str):
+    """The body of a row about an attempt, with when that ran: wall time in ms. Made only where spans are written."""
+
+    __slots__ = ("began_ms", "ended_ms")
+
+    began_ms: int
+    ended_ms: int
+
+
+def timed(body: str, began_ms: int, ended_ms: int) -> str:
+    """Return a body whose span lasts as long as the attempt did; one whose times are not known as it is."""
+    if not 0 < began_ms <= ended_ms:
+        return body
+    made = TimedBody(body)
+    made.began_ms, made.ended_ms = began_ms, ended_ms
+    return made
+
+
 class SpanFile:
     """The span files of one root. The caller holds the lock of the audit log."""
 
@@ -55,7 +77,7 @@ class SpanFile:
         Raises:
             OSError: some of them may not be there.
         """
-        data = "".join(span_line(json.loads(body + '"}')) for body in bodies).encode()
+        data = "".join(_line_of(body) for body in bodies).encode()
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"{_NAME}.jsonl"
         try:
@@ -79,9 +101,17 @@ class SpanFile:
                 os.replace(source, target)
 
 
-def span_line(row: Mapping[str, Any]) -> str:
-    """Return the line of one row. A row without trace or span gets ids that follow from it."""
-    at_ns = str(round(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000) * 1_000_000)
+def _line_of(body: str) -> str:
+    row = json.loads(body + '"}')
+    return span_line(row, body.began_ms, body.ended_ms) if isinstance(body, TimedBody) else span_line(row)
+
+
+def span_line(row: Mapping[str, Any], began_ms: int | None = None, ended_ms: int | None = None) -> str:
+    """Return the line of one row. A row without trace or span gets ids that follow from it.
+
+    began_ms, ended_ms: of what the row is about, wall time; without them the span begins and ends with the row.
+    """
+    at_ms = round(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000)
     seed = json.dumps([row["timestamp"], row["action"], row["resource"], row["result"], row["task_id"]]).encode()
     attributes = [_attribute(f"relaymesh.{name}", row[name]) for name in _ATTRIBUTES if row.get(name) not in (None, "")]
     span = {
@@ -89,8 +119,8 @@ def span_line(row: Mapping[str, Any]) -> str:
         "spanId": row["span_id"] or blake2b(seed, digest_size=8).hexdigest(),
         "name": row["action"],
         "kind": 1,
-        "startTimeUnixNano": at_ns,
-        "endTimeUnixNano": at_ns,
+        "startTimeUnixNano": str((at_ms if began_ms is None else began_ms) * 1_000_000),
+        "endTimeUnixNano": str((at_ms if ended_ms is None else ended_ms) * 1_000_000),
         "status": {"code": 2} if row["result"] in _FAILED else {},
         "attributes": attributes,
     }

@@ -33,7 +33,7 @@ from relaymesh.wire.audit import Record, body_of, chain, instant
 if TYPE_CHECKING:
     from logging import Logger
 
-__all__ = ["SEAL_MS", "SEAL_ROWS", "SEGMENT_AGE_MS", "SEGMENT_BYTES", "SYNC_MS", "AuditTrail"]
+__all__ = ["SEAL_MS", "SEAL_ROWS", "SEGMENT_AGE_MS", "SEGMENT_BYTES", "SYNC_MS", "AuditTrail", "spans_wanted"]
 
 SEAL_ROWS = 1_000
 """A row is sealed at least so often: that many in a row without a seal are a fault."""
@@ -52,6 +52,11 @@ _NOTHING: Mapping[str, object] = {}
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def spans_wanted() -> bool:
+    """Return whether the environment asks for rows as spans, too."""
+    return os.environ.get(SPAN_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 class AuditTrail:
@@ -86,7 +91,7 @@ class AuditTrail:
         self._turn = threading.Lock()
         self._complaints = 0
         self._rotated = False
-        self._spans = os.environ.get(SPAN_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
+        self._spans = spans_wanted()
         self._spans_failed = False
 
     def record(

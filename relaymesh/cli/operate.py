@@ -35,7 +35,9 @@ def maintenance(call: Call, node_id: str) -> None:
 @click.option("--out", required=True, metavar="FILE", help="File to write.")
 @pass_call
 def task_export(call: Call, task_id: str, out: str) -> int:
-    """The file holds the task, its steps and its audit rows. The exit status is 1 when nothing was written."""
+    """The file holds the task, its steps, what it spent and its audit rows. The exit status is 1 when nothing was
+    written.
+    """
     with call.client() as client:
         outcome = client.task_export(task_id, os.path.abspath(out))
     call.show(outcome)

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["benchmark_run", "up", "worker"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_NODE_ID: Final = "node-local"
 
 concurrency_option = click.option(
     "--concurrency",
@@ -83,7 +85,9 @@ worker_id_option = click.option(
 )
 free_node_id_option = click.option(
     "--node-id",
-    help="Id of the node, the owner of the steps that it runs.  [default: node-local, or the next free node-local-N]",
+    default=DEFAULT_NODE_ID,
+    help="Id of the node, the owner of the steps that it runs. While a process of this machine has the default, it is"
+    " node-local-2, and so on; an id that was asked for is refused then.",
 )
 
 
@@ -142,7 +146,7 @@ def gossip_options(function: F) -> F:
 @pass_call
 def up(
     call: Call,
-    node_id: str | None,
+    node_id: str,
     worker_id: str,
     concurrency: int | None,
     grace_ms: int,
@@ -222,7 +226,7 @@ def worker(
     call: Call,
     once: bool,
     worker_id: str,
-    node_id: str | None,
+    node_id: str,
     maintenance: bool,
     interval_ms: int,
     settings_reload_ms: int,
@@ -276,7 +280,7 @@ def worker(
             return status
         if maintenance:
             with call.client(agent_sources) as client:
-                call.show(client.maintenance(options.node_id or "node-local"))
+                call.show(client.maintenance(options.node_id or DEFAULT_NODE_ID))
         call.show(call.doors.run_once(options))
     return 0
 
@@ -351,9 +355,13 @@ def _gossip(bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_
     )
 
 
-def _node_id(node_id: str | None, worker_id: str) -> str | None:
-    """Return the node id to ask for; one that is there but blank falls back to the worker id."""
-    return node_id if node_id is None else node_id.strip() or worker_id
+def _node_id(node_id: str, worker_id: str) -> str | None:
+    """Return the node id to ask for; one that is there but blank falls back to the worker id.
+
+    None when nobody chose one: a second node then takes the next free one; a chosen one that is in use is refused.
+    """
+    source = click.get_current_context().get_parameter_source("node_id")
+    return None if source is click.core.ParameterSource.DEFAULT else node_id.strip() or worker_id
 
 
 def _until_ended(running: RunningNode) -> int:

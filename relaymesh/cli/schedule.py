@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import DURATION, INSTANT, Command, WholeNumber, agents_option, split_labels
+from relaymesh.cli.option import DURATION, INSTANT, Command, WholeNumber, agents_option, split_budget, split_labels
 
 if TYPE_CHECKING:
     from relaymesh.schedule_view import ScheduleChange
@@ -63,6 +63,13 @@ relaymesh schedule create report --cron @daily --workflow flow.json --missed all
 @click.option("--missed-max", type=WholeNumber(min=1), default=10, help="With --missed all: at most the newest N.")
 @click.option("--jitter", "jitter_ms", type=DURATION, help="Start up to this long after the tick, to spread the load.")
 @click.option(
+    "--budget",
+    metavar="KIND=AMOUNT",
+    multiple=True,
+    callback=split_budget,
+    help="What each run may spend in all: wall_seconds, cpu_seconds or units:NAME; may be repeated.",
+)
+@click.option(
     "--overlap", default="allow", metavar="allow|skip|queue", help="What becomes of a tick while the last run goes on."
 )
 @agents_option
@@ -82,6 +89,7 @@ def create(
     missed: str,
     missed_max: int,
     jitter_ms: int | None,
+    budget: dict[str, str],
     overlap: str,
     agent_sources: tuple[str, ...],
 ) -> None:
@@ -108,6 +116,7 @@ def create(
                 missed_max=missed_max,
                 jitter_ms=jitter_ms or 0,
                 overlap=overlap,
+                budget=budget,
             )
         )
 

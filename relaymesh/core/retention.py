@@ -1,14 +1,16 @@
 """How much one piece of a clean-up may take, and what is old enough to go.
 
-Whoever removes many rows holds the writer for as long as one transaction takes. So it is done in pieces, and the size
-of the next follows from how long the last one took:
+Whoever removes many rows holds the writer for as long as one transaction takes. So it is done in pieces, which are
+bounded twice. Within a piece nothing more is begun once ``WORK_NS`` have passed, whatever it was sized for: what is
+left then is the commit. And the size of the next follows from how long the last one held the writer, commit included:
 
-    rows' = rows × target / took, at most doubled, never more than ROWS_MAX nor less than ROWS_MIN
+    longer than TARGET_NS     rows' = what would have fitted, at most half, ROWS_MIN at least
+    not longer, and full      rows' = rows + ROWS_STEP, ROWS_MAX at most
+    not longer, not full      rows' = rows: nothing was learnt
 
-A piece that took longer than the target makes the next one smaller at once; a fast one lets it grow slowly, so that a
-stretch of heavy rows behind many light ones meets a piece at most twice as long as the target. A commit costs its trip
-to the disk however few rows it has: below ROWS_MIN a piece gains nothing, and a slow disk would make a clean-up last
-for ever.
+Additive increase, multiplicative decrease (Chiu and Jain 1989): a piece that was too long makes the next one smaller at
+once, and many writers that do so share a disk without falling into step. A commit costs its trip to the disk however
+few rows it has: below ROWS_MIN a piece gains nothing, and a slow disk would make a clean-up last for ever.
 """
 
 from __future__ import annotations
@@ -22,19 +24,26 @@ __all__ = [
     "ROWS_FIRST",
     "ROWS_MAX",
     "ROWS_MIN",
+    "ROWS_STEP",
     "TARGET_NS",
+    "WORK_NS",
     "Ages",
     "Kept",
     "Pace",
     "ages_of",
+    "is_spent",
     "next_pace",
     "pause_ns",
 ]
 
 HOLD_NS_MAX: Final = 50_000_000
 """What a piece must not exceed: 50 ms with the writer held."""
-TARGET_NS: Final = 12_000_000
+TARGET_NS: Final = 18_000_000
 """What a piece is sized for; a commit on a slow disk, and rows twice as heavy, still stay below the bound."""
+WORK_NS: Final = 12_000_000
+"""After so long within a transaction a piece ends: the rest of the target is for its commit."""
+ROWS_STEP: Final = 64
+"""How much a piece may grow beyond the last."""
 ROWS_MIN: Final = 32
 """A few milliseconds of work, also where each row has a long payload."""
 ROWS_FIRST: Final = ROWS_MIN
@@ -110,8 +119,14 @@ def next_pace(pace: Pace, *, rows: int, took_ns: int) -> Pace:
     """Return how much the next piece may take, after one that removed ``rows`` and held the writer for ``took_ns``."""
     if rows <= 0:
         return pace  # nothing was learnt
-    fitting = rows * TARGET_NS // max(1, took_ns)
-    return Pace(max(ROWS_MIN, min(ROWS_MAX, 2 * pace.rows, fitting)))
+    if took_ns > TARGET_NS:
+        return Pace(max(ROWS_MIN, min(pace.rows // 2, rows * TARGET_NS // took_ns)))
+    return Pace(min(ROWS_MAX, pace.rows + ROWS_STEP)) if rows >= pace.rows else pace
+
+
+def is_spent(spent_ns: int) -> bool:
+    """Return whether a piece ends here, that has worked for so long within its transaction."""
+    return spent_ns >= WORK_NS
 
 
 def pause_ns(took_ns: int) -> int:

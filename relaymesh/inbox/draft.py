@@ -96,6 +96,7 @@ class Drafter:
             expires_in_ms=handed.expires_in_ms,
             labels=handed.labels,
             traceparent=handed.traceparent,
+            budget=handed.budget,
         )
         payload = payload_of(request)
         return new_task(request, payload, now_ms=self._needs.now_ms(), ids=_Ticket(held.ticket), files=self._payloads)
@@ -115,6 +116,7 @@ class Drafter:
             expires_in_ms=handed.expires_in_ms,
             labels=handed.labels,
             traceparent=handed.traceparent,
+            budget=handed.budget,
         )
 
     def _known(self, agent: str) -> frozenset[str]:

@@ -77,6 +77,8 @@ def metrics_text(conn: sqlite3.Connection, root: Path, stats: StatsOutcome, *, n
     samples = of_root(stats)
     samples["relaymesh_queue_stalled_seconds"] = [Sample((), stalled_ms(conn, root / "run", now_ms=now_ms) / 1000)]
     samples["relaymesh_counts_age_seconds"] = [Sample((), stats.counts_age_ms / 1000)]
+    if stats.counts_at_least:  # half a count would be taken for a whole one; a running node brings one soon
+        samples |= {f"relaymesh_{what}_total": [] for what in ("tasks", "steps", "messages")}
     samples["relaymesh_alert_active"] = _alerts(conn)
     samples["relaymesh_schedules_active"] = [Sample((), active_schedules(conn))]
     samples["relaymesh_schedule_ticks_total"] = [Sample((word,), n) for word, n in tick_counts(conn).items()]

@@ -51,7 +51,7 @@ class SettingsError(RootError):
 
     def __str__(self) -> str:
         if self.unreadable:  # what it says may well be right
-            return f"the settings file {self.path} cannot be read ({self.cause}): let this user read it"
+            return f"the settings file {self.path} cannot be read ({self.cause}): let this user read it as a file"
         return f"the settings file {self.path} is not valid ({self.cause}): mend or remove it"
 
 

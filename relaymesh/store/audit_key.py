@@ -15,7 +15,6 @@ from relaymesh.audit.key import fingerprint
 from relaymesh.audit.place import Place
 from relaymesh.audit.read import Filter, newest
 from relaymesh.store.database import Database
-from relaymesh.store.store import Store
 
 __all__ = ["KEY_ACTION", "accept_audit_key", "anchor_audit_key", "audit_key_problem"]
 
@@ -54,7 +53,7 @@ def audit_key_problem(place: Place, database: Database | None) -> str:
     )
 
 
-def anchor_audit_key(store: Store, *, now_ms: int) -> str:
+def anchor_audit_key(store: Database, *, now_ms: int) -> str:
     """Remember the fingerprint if none is, and nothing is wrong; return what is, as ``audit_key_problem``."""
     place = Place(store.root)
     problem = audit_key_problem(place, store)
@@ -72,7 +71,7 @@ def anchor_audit_key(store: Store, *, now_ms: int) -> str:
     return problem
 
 
-def accept_audit_key(store: Store, *, now_ms: int) -> tuple[str | None, str | None]:
+def accept_audit_key(store: Database, *, now_ms: int) -> tuple[str | None, str | None]:
     """Take the key that is there for the right one; return the former fingerprint and this one."""
     found = fingerprint(Place(store.root).security)
     with store.write():

@@ -12,6 +12,7 @@ from relaymesh.core.budget import Budget, BudgetScope, Purse, settled, window_of
 from relaymesh.core.limit import BUDGETS_MAX, BUDGETS_PER_OWNER_MAX
 from relaymesh.store.budget import Row
 from relaymesh.store.control import TooManyRulesError, tell_rules
+from relaymesh.store.schedule_budget import SCOPE
 from relaymesh.wire.store import NewTask
 
 __all__ = ["budget_rows", "count_budgets", "forget_task_budgets", "remove_budget", "set_budget", "store_task_budgets"]
@@ -82,8 +83,8 @@ def budget_rows(
 ) -> list[Row]:
     """Return budgets by scope, name and kind; a read, for people."""
     found = conn.execute(
-        f"SELECT {_COLUMNS} FROM budgets WHERE (?1 IS NULL OR scope=?1) AND (?2 IS NULL OR name=?2)"
-        " ORDER BY scope, name, kind LIMIT ?3",
+        f"SELECT {_COLUMNS} FROM budgets WHERE scope<>'{SCOPE}' AND (?1 IS NULL OR scope=?1)"
+        " AND (?2 IS NULL OR name=?2) ORDER BY scope, name, kind LIMIT ?3",
         (scope, name, limit),
     ).fetchall()
     return [
@@ -102,7 +103,7 @@ def count_budgets(conn: sqlite3.Connection, *, now_ms: int) -> dict[str, tuple[i
         scope: (there, used_up)
         for scope, there, used_up in conn.execute(
             "SELECT scope, count(*), coalesce(sum(CASE WHEN period_ms IS NOT NULL AND window_ms < ?1 - ?1 % period_ms"
-            " THEN amount=0 ELSE spent>=amount END), 0) FROM budgets GROUP BY scope",
+            f" THEN amount=0 ELSE spent>=amount END), 0) FROM budgets WHERE scope<>'{SCOPE}' GROUP BY scope",
             (now_ms,),
         )
     }

@@ -129,7 +129,7 @@ class Claim:
     """What a claim took, the dispatch state after it, and how many picks were LOW only after a long run of HIGH.
 
     held: a limit may have left something behind, so the end of any step may make room for it. due_in_ms: when a rate
-    gives room by itself, or None.
+    gives room by itself, or None. fenced: the claim was refused, because a later generation of the node is entered.
     """
 
     rows: tuple[ClaimedRow, ...]
@@ -137,6 +137,7 @@ class Claim:
     forced_low: int
     held: bool = False
     due_in_ms: int | None = None
+    fenced: bool = False
 
 
 def ready_groups(conn: sqlite3.Connection) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.durable import remove_tree
 from relaymesh.store.lease_report import drop_reports
 from relaymesh.store.log_file import log_bytes
+from relaymesh.store.own_folder import is_own_folder
 from relaymesh.store.purge import Purge, Purged
 from relaymesh.store.store import Store
 from relaymesh.store.sweep import sweep
@@ -107,7 +108,7 @@ def run_pieces(work: Purge, sleep: Sleep = time.sleep) -> None:
         rows = work.piece(pace.rows)
         if rows is None:
             return
-        pace = next_pace(pace, rows=rows, took_ns=work.worked_ns)
+        pace = next_pace(pace, rows=rows, took_ns=work.held_ns)
         sleep(pause_ns(work.worked_ns) / 1e9)
 
 
@@ -189,7 +190,7 @@ def _outcome(purged: Purged, days: set[str], dead: int, retry: int, files_are_me
 def purge_files(root: Path, done_before: str, before_s: float, *, remove: bool = True) -> tuple[set[str], int, int]:
     """Remove old day folders and message files, with the copies of their envelopes; return days, dead and retried."""
     days = set()
-    for folder in _entries(root / "done"):
+    for folder in _entries_of(root / "done"):
         if _DAY.fullmatch(folder.name) and folder.name < done_before and folder.is_dir(follow_symlinks=False):
             days.add(folder.name)
             if remove:
@@ -199,7 +200,7 @@ def purge_files(root: Path, done_before: str, before_s: float, *, remove: bool =
     counts = []
     for lane in ("dead", "retry"):
         count = 0
-        for file in _entries(root / lane):
+        for file in _entries_of(root / lane):
             try:
                 old = file.is_file(follow_symlinks=False) and file.stat(follow_symlinks=False).st_mtime < before_s
                 if old and remove:
@@ -210,6 +211,11 @@ def purge_files(root: Path, done_before: str, before_s: float, *, remove: bool =
             count += old
         counts.append(count)
     return days, counts[0], counts[1]
+
+
+def _entries_of(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """As ``_entries``; nothing of a link that stands in the place of a folder of the root."""
+    return _entries(folder) if is_own_folder(folder) else iter(())
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -1,8 +1,9 @@
-"""Counts of a root with very much that is open or did not succeed, kept for a while.
+"""Counts of a root with very much that is open or did not succeed, kept so that nobody has to wait for them.
 
 Such rows are counted one by one, some 10 µs each: nothing for thousands, many seconds for millions. So where there are
-more than ``COUNTED_ANEW_MAX``, what was counted is written down, and believed for twenty times as long as it took (10 s
-to 5 min). Whoever counts anew next pays once; in between every process answers from the file.
+more than ``COUNTED_ANEW_MAX``, a node counts them in the background and writes down what it found, and every process
+answers from the file. What was counted is fresh for fifty times as long as it took (10 s to 10 min): that a node spends
+2 % of a processor on it is the most.
 
     run/counts.json     written by rename, read by anybody; one that is damaged, of another database, or from the future
                         of a clock that was set back, is none
@@ -23,10 +24,11 @@ from relaymesh.store.schema import RARE
 
 __all__ = ["COUNTED_ANEW_MAX", "Counts", "age_ms_max", "is_large", "keep_counts", "kept_counts"]
 
-COUNTED_ANEW_MAX: Final = 20_000
+COUNTED_ANEW_MAX: Final = 5_000
 """Tasks that are open, and tasks that did not succeed: up to so many of each are counted at every call."""
 _AGE_MS_MIN: Final = 10_000
-_AGE_MS_MAX: Final = 300_000
+_AGE_MS_MAX: Final = 600_000
+_TIMES: Final = 50
 _BYTES_MAX: Final = 65_536
 _FILE: Final = Path("run", "counts.json")
 
@@ -35,7 +37,10 @@ _RARE = f"SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_rare WHERE 
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was counted. at_ms: wall time of the moment that it is true for; took_ms: how long it took."""
+    """What was counted. at_ms: wall time of the moment that it is true for; took_ms: how long it took.
+
+    at_least: not everything was counted; such counts are not kept.
+    """
 
     tasks: dict[str, int]
     steps: dict[str, int]
@@ -43,6 +48,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     lanes: dict[str, int]
     at_ms: int
     took_ms: int
+    at_least: bool = False
     database: int = 0
 
 
@@ -56,17 +62,16 @@ def is_large(conn: sqlite3.Connection) -> bool:
 
 
 def age_ms_max(took_ms: int) -> int:
-    """Return for how long a count is believed that took so long."""
-    return min(max(20 * took_ms, _AGE_MS_MIN), _AGE_MS_MAX)
+    """Return for how long a count is fresh that took so long."""
+    return min(max(_TIMES * took_ms, _AGE_MS_MIN), _AGE_MS_MAX)
 
 
 def kept_counts(database: Path, now_ms: int) -> Counts | None:
-    """Return what was last counted of a root, if it is to be believed still. database: its file."""
+    """Return what was last counted of a root, however long ago. database: its file."""
     try:
         with open(database.parent / _FILE, "rb") as file:
             counts = _DECODER.decode(file.read(_BYTES_MAX))
-        fresh = 0 <= now_ms - counts.at_ms <= age_ms_max(counts.took_ms)
-        return counts if fresh and counts.database == _identity(database) else None
+        return counts if counts.at_ms <= now_ms and counts.database == _identity(database) else None
     except (OSError, ValueError):
         return None
 

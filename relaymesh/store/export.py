@@ -14,6 +14,7 @@ import msgspec
 from relaymesh.errors import InputError
 from relaymesh.store import read
 from relaymesh.store.database import Database
+from relaymesh.store.spending import spending_of_task
 from relaymesh.view import DeadExportOutcome, TaskExportOutcome
 
 __all__ = ["OutputFileError", "export_dead", "export_task", "file_at", "write_whole"]
@@ -35,7 +36,9 @@ class OutputFileError(InputError):
 def export_task(
     store: Database, task_id: str, out: Path, *, audit_rows: Callable[[], Sequence[str]] = tuple, now_ms: int
 ) -> TaskExportOutcome:
-    """Write one task, its steps and its audit rows, as they stand, to ``out``. audit_rows: asked if there is the task.
+    """Write one task, its steps, what it spent and its audit rows, as they stand, to ``out``.
+
+    audit_rows: asked if there is the task.
 
     Raises:
         OutputFileError: it cannot be written; what was there is left as it was.
@@ -44,6 +47,7 @@ def export_task(
     with store.snapshot():
         task = read.task_view(store.conn, task_id, store.payloads.text)
         workflow = read.workflow_detail(store.conn, task_id)
+        spending = spending_of_task(store.conn, task_id)
     if task is None or workflow is None:
         return TaskExportOutcome(task_id=task_id, exported=False, step_count=0, audit_events=0, output="task not found")
     instant = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -51,6 +55,7 @@ def export_task(
     document = {
         "task": msgspec.to_builtins(task),
         "workflow": msgspec.to_builtins(workflow),
+        "spending": spending,
         "audit_events": events,
         "exported_at": instant,
     }

@@ -20,12 +20,14 @@ from relaymesh.core.stall import STALL_MS
 from relaymesh.errors import RelayMeshError
 from relaymesh.node_view import HealthOutcome
 from relaymesh.store.audit_key import anchor_audit_key
+from relaymesh.store.counter import add_counter
+from relaymesh.store.database import Database
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.error import KeyringError
+from relaymesh.store.own_folder import is_own_folder
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.reseal import ring_of
 from relaymesh.store.root import DATABASE, GOSSIP_KEYS, refuse_emptied
-from relaymesh.store.store import Store
 
 __all__ = ["check"]
 
@@ -39,6 +41,8 @@ _FOLDERS = {
     "payload": ("payload",),
     "audit": ("audit",),
 }
+_OTHERS = ("run", "security")
+"""Folders that a node cannot do without, and that the answer has no member for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
     file_problems: why files that an operator wrote cannot be used.
     """
     folders = {name: all(_usable(root / path) for path in paths) for name, paths in _FOLDERS.items()}
+    folders["inbox"] &= not _linked(root)
     closed = os.path.lexists(root) and not os.access(root, os.X_OK)
     database = _Database() if closed else _database(root, now_ms)
     free_bytes = free_disk_bytes(root)
@@ -67,6 +72,9 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
         problems = [f"the data root {root} cannot be entered: run this as the user of its nodes"]
     else:
         problems = [_folder_problem(root, name) for name, usable in folders.items() if not usable]
+        problems += [
+            _trouble(root, name) for name in _OTHERS if os.path.lexists(root / name) and not _usable(root / name)
+        ]
         problems += _keys(root / "security")
         problems += [database.problem] if database.problem else []
         problems += file_problems
@@ -100,9 +108,28 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
 
 
 def _folder_problem(root: Path, name: str) -> str:
-    if all(os.path.isdir(root / path) for path in _FOLDERS[name]):
-        return f"the folder {name} cannot be written: check its owner and its mode"
-    return f"the folder {name} is missing: `relaymesh init` makes what is missing"
+    if name == "inbox" and (linked := _linked(root)):
+        return (
+            f"the folder {linked} is a link, and nothing is taken from where it leads: put a folder in its place"
+            " (remove the link, then `relaymesh init`)"
+        )
+    return next((_trouble(root, path) for path in (name, *_FOLDERS[name]) if not _usable(root / path)), "")
+
+
+def _trouble(root: Path, path: str) -> str:
+    if os.path.isdir(root / path):
+        return f"the folder {path} cannot be written: check its owner and its mode"
+    if os.path.lexists(root / path):
+        return f"{path} is no folder: move it away, then `relaymesh init` makes the folder"
+    return f"the folder {path} is missing: `relaymesh init` makes what is missing"
+
+
+def _linked(root: Path) -> str:
+    """Return the first folder of the inbox that is a link, "" when none is; files are never taken through one."""
+    for path in ("inbox", *_FOLDERS["inbox"]):
+        if os.path.isdir(root / path) and not is_own_folder(root / path):
+            return path
+    return ""
 
 
 def _keys(security: Path) -> Iterator[str]:
@@ -131,7 +158,7 @@ def _keys(security: Path) -> Iterator[str]:
             yield f"security/{name} is open to others than its owner (mode {mode & 0o777:o}): set it to 600"
 
 
-def _keyring(store: Store) -> str:
+def _keyring(store: Database) -> str:
     """Return what is wrong with the keys that texts are encrypted with, "" when nothing is."""
     try:
         ring_of(store)
@@ -155,7 +182,7 @@ def _database(root: Path, now_ms: int) -> _Database:
         return _Database(problem="the database cannot be written: check the owner and the mode of its file")
     reads, stalled = False, 0
     try:
-        store = Store.open(root, now_ms=now_ms, create=False)
+        store = Database.open(root, now_ms=now_ms, create=False)
         try:
             with store.reading():
                 answer = "ok"
@@ -163,13 +190,14 @@ def _database(root: Path, now_ms: int) -> _Database:
                     (answer,) = store.conn.execute("PRAGMA quick_check(1)").fetchone()
             keyring = _keyring(store)
             if answer != "ok":
-                return _Database(problem=f"the database is damaged ({answer}): restore a snapshot")
+                # SQLite says in a first line which of its databases it is about: there is one.
+                return _Database(problem=f"the database is damaged ({answer.splitlines()[-1]}): restore a snapshot")
             with store.snapshot():
                 stalled = stalled_ms(store.conn, root / "run", now_ms=now_ms)
             reads = True
             key_problem = _key_identity(store, now_ms)
             with store.write():  # the write lock can be had, and the disk takes a write
-                store.add_counter("health_checks", 1)
+                add_counter(store.conn, "health_checks", 1)
             wrong = "; ".join(filter(None, (keyring, key_problem)))
             return _Database(reads=True, writes=True, stalled_ms=stalled, problem=wrong)
         finally:
@@ -178,7 +206,7 @@ def _database(root: Path, now_ms: int) -> _Database:
         return _Database(reads=reads, stalled_ms=stalled, problem=str(error))
 
 
-def _key_identity(store: Store, now_ms: int) -> str:
+def _key_identity(store: Database, now_ms: int) -> str:
     try:
         return anchor_audit_key(store, now_ms=now_ms)
     except (AuditKeyError, OSError, ValueError):

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from relaymesh.core.ident import is_task_id
 from relaymesh.core.inbox import FILE_BYTES_MAX, LANES, Held, Kind, Lane, is_being_written, may_be_unfinished
+from relaymesh.store.own_folder import is_own_folder
 
 __all__ = ["LIST_MAX", "Content", "FileOps", "InboxFiles", "Sight", "Unreadable"]
 
@@ -114,23 +115,28 @@ class InboxFiles:
         self._ops = ops or FileOps()
         # Text, not Path: making one costs more than the rename of the file that it names.
         self._root = os.fspath(root)
-        self._lanes: dict[Lane, str] = {lane: os.path.join(self._root, "inbox", lane) for lane in LANES}
+        self._inbox = os.path.join(self._root, "inbox")
+        self._lanes: dict[Lane, str] = {lane: os.path.join(self._inbox, lane) for lane in LANES}
         self._processing = os.path.join(self._root, "processing")
         self._own = os.path.join(self._processing, self.owner)
         self._made: set[str] = set()
 
     # -- lanes -------------------------------------------------------------------------------------------------------
 
+    # A lane that is a link, or lies below one, is none: what is there was not handed in, and would be moved away.
+
     def changed_ns(self, lane: Lane) -> int:
         """Return the instant of the last change of a lane, 0 when it is not there."""
         try:
-            return os.stat(self._lanes[lane]).st_mtime_ns
+            return os.stat(self._lanes[lane]).st_mtime_ns if self._is_ours(lane) else 0
         except OSError:
             return 0
 
     def list_lane(self, lane: Lane) -> tuple[list[Sight], bool]:
         """Return the entries of a lane by name, those that are being written left out, and whether that is all."""
         found: list[Sight] = []
+        if not self._is_ours(lane):
+            return [], True
         try:
             with os.scandir(self._lanes[lane]) as entries:
                 for entry in entries:
@@ -144,11 +150,16 @@ class InboxFiles:
 
     def waiting(self, lane: Lane, files_max: int = LIST_MAX) -> int:
         """Return how many entries of a lane wait to be taken, counted no further than ``files_max``."""
+        if not self._is_ours(lane):
+            return 0
         try:
             with os.scandir(self._lanes[lane]) as entries:
                 return sum(1 for _ in islice((one for one in entries if not is_being_written(one.name)), files_max))
         except OSError:
             return 0
+
+    def _is_ours(self, lane: Lane) -> bool:
+        return is_own_folder(self._inbox) and is_own_folder(self._lanes[lane])
 
     def take(self, sight: Sight, held: Held) -> bool:
         """Take an entry; False when it is not there any more.

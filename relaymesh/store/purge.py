@@ -4,25 +4,28 @@
          ──▶ lease conflicts
 
 Each call of ``Purge.piece`` reads which rows come next, outside of any transaction, and removes at most ``rows`` of
-them in one write transaction that looks at each of them again. A task with more rows than fit goes in several pieces;
-until its last one it is marked in ``cluster_state``, so that nobody replays half of it and the next purge begins with
-it.
+them in one write transaction that looks at each of them again. What will be touched is read before, so that the writer
+is not held while the disk is asked for it; and a transaction that has worked for ``WORK_NS`` ends, whatever is left
+(relaymesh.core.retention). A task with more rows than fit goes in several pieces; until its last one it is marked in
+``cluster_state``, so that nobody replays half of it and the next purge begins with it.
 
 Payload files are not touched here: ``relaymesh.store.sweep`` removes those that no row names any more.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from relaymesh.core.retention import Ages
+from relaymesh.core.retention import Ages, is_spent
 from relaymesh.store.admin import forget_keys_from, purging
 from relaymesh.store.budget_rows import forget_task_budgets
+from relaymesh.store.connection import keen
 from relaymesh.store.store import Store
 
 __all__ = ["Purge", "Purged", "local_day"]
@@ -42,8 +45,28 @@ INSERT INTO cluster_state(state_key, state_value, version, updated_at_ms) VALUES
 ON CONFLICT(state_key) DO UPDATE SET state_value=excluded.state_value, version=version+1,
     updated_at_ms=excluded.updated_at_ms
 """
+_KEYS_TOUCHED = """
+SELECT count(*) FROM tasks k INDEXED BY tasks_live_key WHERE k.key_live=1 AND k.idempotency_key IN (
+    SELECT idempotency_key FROM tasks INDEXED BY tasks_updated
+    WHERE (updated_at_ms, id)>(?,?) AND updated_at_ms<? ORDER BY updated_at_ms, id LIMIT ?)
+"""
+_IDS = "(SELECT value FROM json_each(?))"
+# Texts are read to their ends, for a long one lies in pages of its own, which are let go one by one.
+_TOUCHED = (
+    f"SELECT total(length(result_payload)) FROM tasks WHERE task_id IN {_IDS}",
+    "SELECT total(length(s.payload)), total(length(s.result_payload)), count(d.step_id) FROM steps s"
+    f" LEFT JOIN step_dependencies d ON d.depends_on_step_id=s.step_id WHERE s.task_id IN {_IDS}",
+    f"SELECT count(a.error) FROM steps s JOIN attempts a ON a.step_id=s.step_id WHERE s.task_id IN {_IDS}",
+    "SELECT total(length(l.text)) FROM (SELECT step_id FROM steps"
+    f" WHERE task_id IN {_IDS}) s JOIN attempt_logs l ON l.step_id=s.step_id LIMIT 4096",
+)
 _READ_MAX = 512
+_AT_ONCE = 64
+"""Rows of one statement: between two the time is looked at."""
+_Drop = Callable[[str, int], tuple[int, bool]]
 _DONE = "SUCCESS"
+PIECES_PER_COPY = 4
+"""After so many pieces what they have written to the log is copied into the database."""
 
 
 @dataclass(slots=True)
@@ -97,10 +120,14 @@ class Purge:
         self._day_of = day_of or local_day
         self.purged = Purged()
         self.worked_ns = 0
-        """How long the last piece took, its wait for other writers left out: pieces are sized by that."""
-        self._waited_ns = 0
+        """How long the last piece took, its wait for other writers left out: so long they are left alone then."""
+        self.held_ns = 0
+        """How long the last piece held the writer, its commit included: pieces are sized by that."""
+        self._waited_ns = self._began_ns = self._pieces = 0
         self._stages = list(_Stage)
         self._at = (-1, 0)
+        # The log is copied between the pieces (``_checkpoint``), not within their commits.
+        store.conn.execute("PRAGMA wal_autocheckpoint=0")
 
     def piece(self, rows: int) -> int | None:
         """Remove at most about ``rows`` rows; return how many rows were looked at or removed, None at the end.
@@ -110,17 +137,25 @@ class Purge:
         Raises:
             StoreError, RootError: nothing of this piece was removed; call it again.
         """
-        began_ns, self._waited_ns = time.monotonic_ns(), 0
+        began_ns, self._waited_ns, self.held_ns = time.monotonic_ns(), 0, 0
         try:
             while self._stages:
                 done = self._step(self._stages[0], max(1, rows))
                 if done is not None:
+                    self._checkpoint()
                     return done
                 self._stages.pop(0)
                 self._at = (-1, 0)
             return None
         finally:
             self.worked_ns = time.monotonic_ns() - began_ns - self._waited_ns
+
+    def _checkpoint(self) -> None:
+        """Now and then copy the log into the database; nobody who writes waits for that."""
+        self._pieces += 1
+        if self._pieces % PIECES_PER_COPY == 0:
+            with self._store.reading():
+                self._store.conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def count(self) -> Purged:
         """Return what a round would remove, without removing it: reads in pieces, and holds no writer."""
@@ -138,9 +173,15 @@ class Purge:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         asked_ns = time.monotonic_ns()
-        with self._store.write():
-            self._waited_ns += time.monotonic_ns() - asked_ns
-            yield
+        with keen(self._store.conn):
+            with self._store.write():
+                self._began_ns = time.monotonic_ns()
+                self._waited_ns += self._began_ns - asked_ns
+                yield
+            self.held_ns = time.monotonic_ns() - self._began_ns
+
+    def _spent(self) -> bool:
+        return is_spent(time.monotonic_ns() - self._began_ns)
 
     # -- stages: each does one piece and returns its size, or None when nothing is left of it
 
@@ -162,8 +203,14 @@ class Purge:
 
     def _keys(self, rows: int) -> int | None:
         assert self._ages.keys_before_ms is not None
+        conn, before_ms, seen, forgotten = self._store.conn, self._ages.keys_before_ms, 0, 0
+        self._warm_keys(before_ms, rows)
         with self._writing():
-            seen, forgotten = forget_keys_from(self._store.conn, before_ms=self._ages.keys_before_ms, limit=rows)
+            while True:
+                some, gone = forget_keys_from(conn, before_ms=before_ms, limit=min(rows - seen, _AT_ONCE))
+                seen, forgotten = seen + some, forgotten + gone
+                if not some or seen >= rows or self._spent():
+                    break
         self.purged.keys += forgotten
         return seen or None
 
@@ -182,11 +229,12 @@ class Purge:
         left, looked = rows, 0
         old = [task for task in page if self._goes(task, key_live=bool(task.key_live))]
         if old:
+            self._warm(task.task_id for task in old)
             with self._writing():
                 if purging(store.conn) is not None:
                     return 1  # another process has begun with a large task meanwhile: that one comes first
                 for task in old:
-                    if left <= 0:
+                    if left <= 0 or (looked and self._spent()):
                         break
                     left -= self._remove_if_old(task, left)
                     self._at, looked = (task.updated_at_ms, task.row_id), looked + 1
@@ -204,9 +252,12 @@ class Purge:
         return 1 if unchanged is None else self._remove(task.task_id, rows)
 
     def _remove(self, task_id: str, rows: int) -> int:
-        """Remove up to ``rows`` rows of a task that was decided on, the task itself last; return how many."""
-        conn, purged, left = self._store.conn, self.purged, rows
-        while left > 0:
+        """Remove up to ``rows`` rows of a task that was decided on, the task itself last; return how many.
+
+        It ends earlier when the time of the piece is spent, one step at least having gone.
+        """
+        conn, purged, left, over = self._store.conn, self.purged, rows, False
+        while left > 0 and not over:
             steps = conn.execute(
                 "SELECT id, step_id, status, waiting_on, payload_path<>'' OR result_path IS NOT NULL FROM steps"
                 " WHERE task_id=? LIMIT ?",
@@ -226,9 +277,10 @@ class Purge:
                 conn.execute("DELETE FROM cluster_state WHERE state_key='purging'")
                 return rows - left + 1
             for row_id, step_id, status, waiting_on, names_files in steps:
-                lines = self._drop_logs_of(step_id, left)
+                lines, whole = self._drop_logs_of(step_id, left)
                 left -= lines
-                if left <= 0 and lines:
+                if not whole:
+                    over = True
                     break
                 failed, other = self._drop_attempts_of(step_id)
                 conn.execute("DELETE FROM attempt_spending WHERE step_id=?", (step_id,))  # as few as its attempts
@@ -242,20 +294,28 @@ class Purge:
                 purged.steps += 1
                 purged.named_payloads += names_files
                 purged.dead_messages += status == "DEAD_LETTER" or (status == "CANCELLED" and not waiting_on)
-                if left <= 0:
+                over = self._spent()
+                if left <= 0 or over:
                     break
         conn.execute(_PURGING, (task_id, self._now_ms()))
         return rows - left
 
-    def _drop_logs_of(self, step_id: str, rows: int) -> int:
-        """Remove the first ``rows`` log lines of a step."""
-        lines = self._store.conn.execute(
-            "DELETE FROM attempt_logs WHERE step_id=?1 AND (lease_epoch, line) IN (SELECT lease_epoch, line"
-            " FROM attempt_logs WHERE step_id=?1 ORDER BY lease_epoch, line LIMIT ?2)",
-            (step_id, rows),
-        ).rowcount
-        self.purged.log_lines += lines
-        return lines
+    def _drop_logs_of(self, step_id: str, rows: int) -> tuple[int, bool]:
+        """Remove the first ``rows`` log lines of a step; return how many, and whether that were all."""
+        lines = 0
+        while True:
+            limit = min(rows - lines, _AT_ONCE)
+            gone = self._store.conn.execute(
+                "DELETE FROM attempt_logs WHERE step_id=?1 AND (lease_epoch, line) IN (SELECT lease_epoch, line"
+                " FROM attempt_logs WHERE step_id=?1 ORDER BY lease_epoch, line LIMIT ?2)",
+                (step_id, limit),
+            ).rowcount
+            lines += gone
+            self.purged.log_lines += gone
+            if gone < limit:
+                return lines, True
+            if lines >= rows or self._spent():
+                return lines, False
 
     def _drop_attempts_of(self, step_id: str) -> tuple[int, int]:
         """Remove the attempts of a step: a handful, for the retry policy bounds them; return failed and other ones."""
@@ -266,49 +326,87 @@ class Purge:
 
     # Parts of tasks that stay.
 
-    def _parts(self, state_key: str, before_ms: int | None, rows: int, drop: Callable[[str, int], int]) -> int | None:
+    def _parts(self, state_key: str, before_ms: int | None, rows: int, drop: _Drop) -> int | None:
         """Go over the ended tasks in the order of their last change, from where the last round stopped."""
         if before_ms is None:
             return None
         conn = self._store.conn
+        at = self._walked(state_key)
+        page = self._page(at, before_ms, min(rows, _READ_MAX))
+        if not page:
+            return None
+        self._warm(task.task_id for task in page)
         with self._writing():
-            row = conn.execute("SELECT state_value FROM cluster_state WHERE state_key=?", (state_key,)).fetchone()
-            at = tuple(int(part) for part in row[0].split()) if row is not None else (-1, 0)
-            page = self._page((at[0], at[1]), before_ms, min(rows, _READ_MAX))
+            if self._walked(state_key) != at:
+                return 1  # another process has gone on meanwhile: look again
             left = rows
             for task in page:
                 if task.finished_at_ms is not None:
-                    left -= drop(task.task_id, left)
-                    if left <= 0:
-                        break  # there may be more of it: it comes first in the next piece
+                    count, whole = drop(task.task_id, left)
+                    left -= count
+                    if not whole:
+                        break  # the rest of it comes first in the next piece
                 at = (task.updated_at_ms, task.row_id)
                 left -= 1
-            if page:
-                conn.execute(_WALKED, (state_key, f"{at[0]} {at[1]}", self._now_ms()))
-        return rows - left if page else None
+                if left <= 0 or self._spent():
+                    break
+            conn.execute(_WALKED, (state_key, f"{at[0]} {at[1]}", self._now_ms()))
+        return max(1, rows - left)
 
-    def _drop_result(self, task_id: str, _rows: int) -> int:
-        conn = self._store.conn
-        changed = conn.execute(
-            "UPDATE steps SET result_payload=NULL, result_path=NULL WHERE task_id=?"
-            " AND (result_payload IS NOT NULL OR result_path IS NOT NULL)",
-            (task_id,),
-        ).rowcount
-        conn.execute("UPDATE tasks SET result_payload=NULL WHERE task_id=?", (task_id,))
-        return changed
+    def _walked(self, state_key: str) -> tuple[int, int]:
+        """Return the last task that was gone over."""
+        row = self._store.conn.execute(
+            "SELECT state_value FROM cluster_state WHERE state_key=?", (state_key,)
+        ).fetchone()
+        if row is None:
+            return -1, 0
+        at_ms, row_id = (int(part) for part in row[0].split())
+        return at_ms, row_id
 
-    def _drop_messages(self, task_id: str, _rows: int) -> int:
-        steps = self._store.conn.execute("SELECT step_id FROM steps WHERE task_id=?", (task_id,)).fetchall()
-        return sum(sum(self._drop_attempts_of(step_id)) for (step_id,) in steps)
+    # Each returns how many rows it changed, and whether nothing of the task is left to do.
 
-    def _drop_logs(self, task_id: str, rows: int) -> int:
-        steps = self._store.conn.execute("SELECT step_id FROM steps WHERE task_id=?", (task_id,)).fetchall()
-        dropped = 0
-        for (step_id,) in steps:
-            dropped += self._drop_logs_of(step_id, max(1, rows - dropped))
-            if dropped >= rows:
+    def _drop_result(self, task_id: str, rows: int) -> tuple[int, bool]:
+        conn, changed = self._store.conn, 0
+        while True:
+            limit = max(1, min(rows - changed, _AT_ONCE))
+            some = conn.execute(
+                "UPDATE steps SET result_payload=NULL, result_path=NULL WHERE id IN (SELECT id FROM steps"
+                " WHERE task_id=? AND (result_payload IS NOT NULL OR result_path IS NOT NULL) LIMIT ?)",
+                (task_id, limit),
+            ).rowcount
+            changed += some
+            if some < limit:
                 break
-        return dropped
+            if changed >= rows or self._spent():
+                return changed, False
+        conn.execute("UPDATE tasks SET result_payload=NULL WHERE task_id=?", (task_id,))
+        return changed, True
+
+    def _drop_messages(self, task_id: str, rows: int) -> tuple[int, bool]:
+        dropped = 0
+        for step_id in self._steps_with("attempts", task_id, rows):
+            dropped += sum(self._drop_attempts_of(step_id))
+            if dropped >= rows or self._spent():
+                return dropped, False
+        return dropped, True
+
+    def _drop_logs(self, task_id: str, rows: int) -> tuple[int, bool]:
+        dropped = 0
+        for step_id in self._steps_with("attempt_logs", task_id, rows):
+            count, whole = self._drop_logs_of(step_id, max(1, rows - dropped))
+            dropped += count
+            if not whole or dropped >= rows or self._spent():
+                return dropped, False
+        return dropped, True
+
+    def _steps_with(self, table: str, task_id: str, rows: int) -> list[str]:
+        """Return steps of a task that have rows in a table, as many as a piece may need."""
+        found = self._store.conn.execute(
+            f"SELECT s.step_id FROM steps s WHERE s.task_id=? AND EXISTS (SELECT 1 FROM {table} x"
+            " WHERE x.step_id=s.step_id) LIMIT ?",
+            (task_id, rows),
+        ).fetchall()
+        return [step_id for (step_id,) in found]
 
     def _conflicts(self, rows: int) -> int | None:
         with self._writing():
@@ -319,6 +417,18 @@ class Purge:
             ).rowcount
         self.purged.conflicts += gone
         return gone or None
+
+    # What will be touched, read before the writer is held: the disk may take long to find it.
+
+    def _warm(self, task_ids: Iterable[str]) -> None:
+        ids = json.dumps(list(task_ids))
+        for query in _TOUCHED:
+            with self._store.reading():
+                self._store.conn.execute(query, (ids,)).fetchall()
+
+    def _warm_keys(self, before_ms: int, rows: int) -> None:
+        with self._store.reading():
+            self._store.conn.execute(_KEYS_TOUCHED, (*self._walked("keys_forgotten"), before_ms, rows)).fetchall()
 
     # What is old.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from relaymesh.store.counter import PAYLOAD_RESEALED
 from relaymesh.store.error import KeyringError, SealError
@@ -23,7 +23,10 @@ from relaymesh.store.keyring import Keyring, load_keyring, rotate_keyring
 from relaymesh.store.payload import PayloadMissingError
 from relaymesh.store.seal import KEYRING, PayloadKeyringMissingError, check_keyring, has_sealed
 from relaymesh.store.sealed_row import TABLES, Table, Text, key_of, table_named
-from relaymesh.store.store import Store
+
+if TYPE_CHECKING:
+    from relaymesh.store.database import Database
+    from relaymesh.store.store import Store
 
 __all__ = ["Reseal", "pending", "ring_of", "rotate"]
 
@@ -61,7 +64,7 @@ class _Change(NamedTuple):
     path: str | None
 
 
-def ring_of(store: Store) -> Keyring | None:
+def ring_of(store: Database) -> Keyring | None:
     """Return the keyring of a root, None when it has none yet and needs none.
 
     Raises:

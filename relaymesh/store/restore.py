@@ -150,6 +150,7 @@ def _finish(root: Path) -> None:
     """Finish a swap, if one is pending, and say so in the audit log that came in, which it belongs to."""
 
     def tell(swap: Swap) -> None:
+        create_layout(root)  # a snapshot has no folder in which there was nothing
         note = dict(swap.note)
         AuditTrail(root, str(note.pop("namespace", "default"))).record(
             "snapshot.import", actor="cli", resource="runtime/snapshot", result="ok", details=note

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec import structs
+
 from relaymesh.errors import InputError
 from relaymesh.outcome import RollbackOutcome, SchemaMigrationRow
 from relaymesh.store.connection import connect, write_transaction
@@ -15,7 +17,7 @@ from relaymesh.store.migration import schema_number, statements_of
 from relaymesh.store.presence import living_nodes
 from relaymesh.store.restore import RootInUseError
 from relaymesh.store.root import DATABASE, has_database
-from relaymesh.store.schema import MIGRATIONS, Migration
+from relaymesh.store.schema import INCLUDED, MIGRATIONS, Migration
 
 __all__ = ["NotReversibleError", "UnknownMigrationError", "applied_migrations", "roll_back"]
 
@@ -61,12 +63,17 @@ def applied_migrations(root: Path, limit: int) -> list[SchemaMigrationRow]:
             " ORDER BY applied_at_ms DESC, version DESC LIMIT ?",
             (limit,),
         ).fetchall()
-    return [
-        SchemaMigrationRow(
+    found: list[SchemaMigrationRow] = []
+    for version, description, checksum, at_ms, success in rows:
+        row = SchemaMigrationRow(
             version=version, description=description, checksum=checksum, applied_at_ms=at_ms, success=bool(success)
         )
-        for version, description, checksum, at_ms, success in rows
-    ]
+        found.append(row)
+        found += [
+            structs.replace(row, version=part, description=f"part of {version}: {what}")
+            for part, what in INCLUDED.get(version, {}).items()
+        ]
+    return found[:limit]
 
 
 def roll_back(root: Path, version: str, migrations: Sequence[Migration] = MIGRATIONS) -> RollbackOutcome:
@@ -79,6 +86,8 @@ def roll_back(root: Path, version: str, migrations: Sequence[Migration] = MIGRAT
         RootMissingError, RootError, StoreError
     """
     migration = next((known for known in migrations if known.version == version), None)
+    if any(version in parts for parts in INCLUDED.values()):
+        raise NotReversibleError(version)
     if migration is None:
         raise UnknownMigrationError(version)
     with _opened(root, read_only=False) as conn:

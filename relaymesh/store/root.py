@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from relaymesh.core.namespace import namespace_fault, normalize_namespace
 from relaymesh.errors import RootError, UsageError
 from relaymesh.store.error import DatabaseGoneError, RootReadOnlyError
+from relaymesh.store.own_folder import is_own_folder
 
 __all__ = [
     "DATABASE",
@@ -18,6 +20,7 @@ __all__ = [
     "IMPORTS",
     "REPLACED",
     "NamespaceError",
+    "RootFolderError",
     "RootIsFileError",
     "create_layout",
     "has_database",
@@ -74,6 +77,19 @@ class RootIsFileError(RootError):
         return f"{self.path} is a file, and a data root is a folder: choose another --root"
 
 
+class RootFolderError(RootError):
+    """In the place of a folder of the root there is something else."""
+
+    code = "root_folder"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} is no folder, and the data root needs one there: move it away and try again"
+
+
 class NamespaceError(UsageError):
     """A namespace cannot have this name."""
 
@@ -113,7 +129,7 @@ def create_layout(root: Path) -> None:
     nothing, all of them have the access list of the folder above.
 
     Raises:
-        RootIsFileError: a file is in the way.
+        RootIsFileError, RootFolderError: a file is in the way.
         RootReadOnlyError: they cannot be created.
     """
     refuse_file(root)
@@ -124,12 +140,14 @@ def create_layout(root: Path) -> None:
             (root / "security").mkdir(mode=0o700)  # the one mode that Windows knows as well: for its owner alone
         for folder in _FOLDERS:
             _make_folder(root / folder)
-        for lane in _LANES:
+        for lane in _LANES if is_own_folder(root / "inbox") else ():  # none in a folder that a link leads to
             _make_folder(root / lane, _LANE_MODE, shared=True)
         (root / "security").chmod(0o700)
         (root / "run").chmod(0o700)
     except OSError as error:
-        raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error
+        # Who may write but does not own a folder cannot set its mode: then it is that folder that has to be named.
+        path = error.filename if error.errno == errno.EPERM and error.filename else root
+        raise RootReadOnlyError(str(path), error.strerror or type(error).__name__) from error
 
 
 def _make_folder(path: Path, mode: int = 0, *, shared: bool = False) -> None:
@@ -140,6 +158,8 @@ def _make_folder(path: Path, mode: int = 0, *, shared: bool = False) -> None:
     try:
         path.mkdir()
     except FileExistsError:
+        if not path.is_dir():
+            raise RootFolderError(str(path)) from None
         return  # another process was faster, and it sets the mode
     if sys.platform != "win32":
         path.chmod(mode if shared else (stat.S_IMODE(path.stat().st_mode) & ~0o022) | mode)

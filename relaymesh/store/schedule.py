@@ -18,6 +18,7 @@ from relaymesh.core.cron import Cron
 from relaymesh.core.nearest import did_you_mean, quoted
 from relaymesh.core.schedule import Calendar, Interval, Missed, Once, Overlap
 from relaymesh.errors import InputError
+from relaymesh.store.schedule_budget import forget_schedule_budget
 from relaymesh.store.zone import zone_of
 
 __all__ = [
@@ -233,4 +234,5 @@ def delete_schedule(conn: sqlite3.Connection, row: ScheduleRow) -> bool:
     """Take a schedule away with the memory of its ticks; its tasks stay. Return whether it was there."""
     gone = conn.execute("DELETE FROM schedules WHERE schedule_id=?", (row.schedule_id,)).rowcount
     conn.execute("DELETE FROM schedule_ticks WHERE schedule_id=?", (row.schedule_id,))
+    forget_schedule_budget(conn, row.schedule_id)
     return gone == 1

@@ -22,6 +22,7 @@ from relaymesh.store.draft import draft_task, draft_workflow
 from relaymesh.store.error import KeyringError, SealError
 from relaymesh.store.payload import PayloadFiles
 from relaymesh.store.schedule import COLUMNS, TICKS_KEPT, ScheduleRow, pause_schedule
+from relaymesh.store.schedule_budget import schedule_budget
 from relaymesh.wire.store import NewTask
 
 __all__ = ["DUE_MAX", "LABELS", "TICKS_PER_LOOK", "Fired", "Press", "fire_due", "make_ticks", "tick_text", "trigger"]
@@ -238,11 +239,20 @@ def _draft(press: Press, schedule: ScheduleRow, kind: str, tick_ms: int) -> NewT
     labels = {**schedule.own_labels(), "schedule": schedule.name, "tick": tick_text(tick_ms)}
     key = f"schedule/{schedule.schedule_id}/{kind}/{tick_ms}"
     payload = press.files.text("schedule", schedule.schedule_id, schedule.payload, None) or ""
+    budget = schedule_budget(press.conn, schedule.schedule_id)
     if schedule.agent_id is None:
         from relaymesh.core.workflow import parse
 
         plan = parse(payload, priority=schedule.priority)
-        return draft_workflow(press.ids, press.files, plan, key=key, not_before_ms=not_before_ms, labels=labels)
+        return draft_workflow(
+            press.ids,
+            press.files,
+            plan,
+            key=key,
+            not_before_ms=not_before_ms,
+            labels=labels,
+            budget=tuple(sorted({**dict(plan.budget), **dict(budget)}.items())),
+        )
     return draft_task(
         press.ids,
         press.files,
@@ -252,6 +262,7 @@ def _draft(press: Press, schedule: ScheduleRow, kind: str, tick_ms: int) -> NewT
         key=key,
         not_before_ms=not_before_ms,
         labels=labels,
+        budget=budget,
     )
 
 

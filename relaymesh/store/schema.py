@@ -14,12 +14,13 @@ Finished rows are in no index that the queue reads, so history costs the queue n
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from relaymesh.store.row_count import DOWN as _COUNT_DOWN
 from relaymesh.store.row_count import UP as _COUNT_UP
 
-__all__ = ["KEYED_READY", "MIGRATIONS", "PLAIN_READY", "RARE", "READY", "SCHEMA_VERSION", "Migration"]
+__all__ = ["INCLUDED", "KEYED_READY", "MIGRATIONS", "PLAIN_READY", "RARE", "READY", "SCHEMA_VERSION", "Migration"]
 
 # The text must be the same in the index and in each query, or SQLite does not use the index.
 READY = "status='PENDING' AND waiting_on=0 AND delayed=0"
@@ -477,4 +478,11 @@ MIGRATIONS = (
         _NO_MESH,
     ),
 )
+INCLUDED: Final[Mapping[str, Mapping[str, str]]] = {
+    "20260101_001_base": {
+        "20260226_001_namespace_and_principal": "each row has its namespace, each task the principal that submitted it",
+        "20260226_002_audit_integrity_cursor": "nothing in the database: audit/audit.lock keeps the cursor",
+    }
+}
+"""Names of schema changes that others know, which a migration of ours has had from the beginning -> where they are."""
 SCHEMA_VERSION = MIGRATIONS[-1].number

@@ -120,9 +120,11 @@ def export_snapshot(database: Database, out: Path, *, now_ms: int) -> SnapshotEx
             leaving = tuple(name for name in (COPY, MANIFEST) if os.path.lexists(out / name))
             begin(work, Swap(leaving=leaving, arriving=(COPY, MANIFEST), aside=f"{_WORK}/old"))
             finish(out, work)
+    except RootCorruptError as error:  # found in the copy, but the damage is where it was copied from
+        raise RootCorruptError(str(database.path), error.cause) from error
     except sqlite3.Error as error:
         told = translate(error, str(out / COPY / DATABASE))
-        if isinstance(told, RootCorruptError):  # found in the copy, but the damage is where it was copied from
+        if isinstance(told, RootCorruptError):
             told = RootCorruptError(str(database.path), told.cause)
         raise told from error
     except (OSError, ValueError) as error:
@@ -246,6 +248,10 @@ def _copy_database(database: Database, target: Path) -> Image:
             database.conn.backup(image, pages=STEP_PAGES, progress=_breathe)
         # One file, and no log beside it that could be lost.
         image.execute("PRAGMA journal_mode=DELETE").fetchone()
+        # A copy of a damaged database must not take the place of an older one that is whole.
+        (answer,) = image.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise RootCorruptError(str(target), str(answer).splitlines()[-1])
     finally:
         image.close()
     with open(target, "rb+") as file:

@@ -26,7 +26,6 @@ from relaymesh.status_view import (
 )
 from relaymesh.store.node_row import NodeRow
 from relaymesh.store.presence import host_name, is_alive
-from relaymesh.store.stats import waiting
 
 __all__ = ["Window", "lanes", "members", "pools", "running", "totals", "trouble", "window"]
 
@@ -67,9 +66,8 @@ def window(conn: sqlite3.Connection, *, now_ms: int) -> Window:
     return Window(latencies, ended * 1000 / span_ms)
 
 
-def lanes(conn: sqlite3.Connection, seen: Window, rules: Rules) -> tuple[StatusLane, ...]:
-    """Return the three priorities, the most urgent first."""
-    waits = waiting(conn)
+def lanes(waits: Mapping[str, int], seen: Window, rules: Rules) -> tuple[StatusLane, ...]:
+    """Return the three priorities, the most urgent first. waits: how many steps of each are ready."""
     overall = (PauseScope.OVERALL, "") in rules.pauses
     return tuple(
         _lane(
@@ -176,14 +174,20 @@ def running(conn: sqlite3.Connection, *, now_ms: int) -> tuple[StatusRunning, ..
     )
 
 
-def totals(conn: sqlite3.Connection) -> tuple[int, int, int]:
-    """Return how many steps run, wait for their retry, and are dead letters; each is answered by an index alone."""
-    row = conn.execute(
-        "SELECT (SELECT count(*) FROM steps INDEXED BY steps_running WHERE status='RUNNING'),"
-        " (SELECT count(*) FROM steps INDEXED BY steps_retrying WHERE status='RETRYING'),"
-        " (SELECT count(*) FROM steps INDEXED BY steps_dead WHERE status='DEAD_LETTER')"
-    ).fetchone()
-    return int(row[0]), int(row[1]), int(row[2])
+def totals(conn: sqlite3.Connection, limit: int) -> tuple[int, int, int]:
+    """Return how many steps run, wait for their retry, and are dead letters; each is answered by an index alone.
+
+    limit: no more of each are counted.
+    """
+    running, retrying, dead = (
+        int(conn.execute(f"SELECT count(*) FROM (SELECT 1 FROM steps {those} LIMIT ?)", (limit,)).fetchone()[0])
+        for those in (
+            "INDEXED BY steps_running WHERE status='RUNNING'",
+            "INDEXED BY steps_retrying WHERE status='RETRYING'",
+            "INDEXED BY steps_dead WHERE status='DEAD_LETTER'",
+        )
+    )
+    return running, retrying, dead
 
 
 def trouble(conn: sqlite3.Connection, *, now_ms: int) -> tuple[StatusTrouble, ...]:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import Counter
 from pathlib import Path
 
 from relaymesh.core.disk import short_of_disk
 from relaymesh.node_view import StatsOutcome
 from relaymesh.store.admin import cluster_epoch
-from relaymesh.store.count_cache import Counts, is_large, keep_counts, kept_counts
+from relaymesh.store.count_cache import Counts, age_ms_max, is_large, keep_counts, kept_counts
 from relaymesh.store.counter import OF_STATS, conflicts_by_type, counters
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.latency import latencies
 from relaymesh.store.member import summary
 from relaymesh.store.progress import oldest_ready_ms
+from relaymesh.store.recount import WAITING_MAX, Recount, waiting
 from relaymesh.store.root import DATABASE
-from relaymesh.store.row_count import attempts_by_outcome, row_counts, total
-from relaymesh.store.schema import KEYED_READY, PLAIN_READY, RARE
+from relaymesh.store.schema import RARE
 
-__all__ = ["GROWTH_MAX", "dead_letter_growth_1h", "queue_lag_ms", "stats", "waiting"]
+__all__ = ["GROWTH_MAX", "PATIENCE_NS", "dead_letter_growth_1h", "queue_lag_ms", "ready_now", "stats"]
 
-_WAITING = f"SELECT priority, count(*) FROM steps INDEXED BY steps_ready WHERE {PLAIN_READY} GROUP BY priority"
-_WAITING_KEYED = f"SELECT priority, count(*) FROM steps INDEXED BY steps_keyed WHERE {KEYED_READY} GROUP BY priority"
+PATIENCE_NS = 40_000_000
+"""How long a command counts where there is very much to count."""
 GROWTH_MAX = 50_000
 """An alert is about thousands; more are not counted."""
 _HOUR_MS = 3_600_000
@@ -37,9 +36,13 @@ def stats(
     now_ms: int,
     min_free_disk_bytes: int = 0,
     gossip_signing: bool = False,
+    patience_ns: int = PATIENCE_NS,
 ) -> StatsOutcome:
-    """Return the counts of one scoped root. min_free_disk_bytes: the setting, 0 when nobody cares."""
-    counts = _counts(conn, root / DATABASE, now_ms)
+    """Return the counts of one scoped root. min_free_disk_bytes: the setting, 0 when nobody cares.
+
+    patience_ns: how long it may count where there is very much to count.
+    """
+    counts = _counts(conn, root / DATABASE, now_ms, patience_ns)
     task_status, step_status, messages, lanes = counts.tasks, counts.steps, counts.messages, counts.lanes
     p95, p99 = latencies(conn)
     counted = counters(conn)
@@ -80,38 +83,43 @@ def stats(
         disk_pressure=int(short_of_disk(free_bytes, min_free_disk_bytes)),
         namespace=namespace,
         counts_age_ms=max(0, now_ms - counts.at_ms),
+        counts_at_least=counts.at_least,
         **{field: counted.get(name, 0) for field, name in OF_STATS.items()},
     )
 
 
-def _counts(conn: sqlite3.Connection, database: Path, now_ms: int) -> Counts:
-    """Return how many rows there are by state: of this moment, or where that is very much, of a while ago."""
+def _counts(conn: sqlite3.Connection, database: Path, now_ms: int, patience_ns: int) -> Counts:
+    """Return how many rows there are by state: of this moment, or where that is very much, what a node keeps counted.
+
+    Where nobody has counted lately it counts for ``patience_ns``; what cannot be counted in that time is answered by an
+    older count, and if there is none either by what there is at least.
+    """
     large = is_large(conn)
     kept = kept_counts(database, now_ms) if large else None
-    if kept is not None:
+    # Twice as long as a node lets them be, so that nobody counts beside it.
+    if kept is not None and now_ms - kept.at_ms <= 2 * age_ms_max(kept.took_ms):
         return kept
-    began_ns = time.monotonic_ns()
-    rows = row_counts(conn)
-    lanes, steps = waiting(conn), _step_counts(conn, rows)
-    counts = Counts(
-        tasks=_task_counts(conn, rows),
-        steps=steps,
-        messages=_message_states(conn, attempts_by_outcome(rows), steps, lanes),
-        lanes=lanes,
-        at_ms=now_ms,
-        took_ms=(time.monotonic_ns() - began_ns) // 1_000_000,
-    )
-    if large:
+    until_ns = time.monotonic_ns() + patience_ns
+    count = Recount(conn)
+    while count.piece():
+        if large and time.monotonic_ns() >= until_ns:
+            break
+    if not count.done and kept is not None:
+        return kept
+    lanes = waiting(conn)
+    counts = count.counts(now_ms, lanes=lanes, lanes_whole=all(n < WAITING_MAX for n in lanes.values()))
+    if large and not counts.at_least:
         keep_counts(database, counts)
     return counts
 
 
-def waiting(conn: sqlite3.Connection) -> dict[str, int]:
-    """Return how many steps are ready, by priority."""
-    lanes: Counter[str] = Counter()
-    for query in (_WAITING, _WAITING_KEYED):
-        lanes.update(dict(conn.execute(query).fetchall()))
-    return dict(lanes)
+def ready_now(conn: sqlite3.Connection, database: Path, now_ms: int) -> dict[str, int]:
+    """Return how many steps are ready, by priority: of this moment, or where that is very much, as last counted."""
+    lanes = waiting(conn)
+    if all(n < WAITING_MAX for n in lanes.values()):
+        return lanes
+    kept = kept_counts(database, now_ms)
+    return lanes if kept is None else {name: max(n, kept.lanes.get(name, 0)) for name, n in lanes.items()}
 
 
 def dead_letter_growth_1h(conn: sqlite3.Connection, now_ms: int) -> int:
@@ -122,61 +130,6 @@ def dead_letter_growth_1h(conn: sqlite3.Connection, now_ms: int) -> int:
 
 def _count(conn: sqlite3.Connection, what: str, *values: object) -> int:
     return int(conn.execute(f"SELECT count(*) FROM {what}", values).fetchone()[0])
-
-
-def _task_counts(conn: sqlite3.Connection, rows: dict[str, int]) -> dict[str, int]:
-    """Count tasks per status: what is open or rare by its index, the rest, which is history, by subtraction."""
-    counts: dict[str, int] = dict(
-        conn.execute(
-            "SELECT status, count(*) FROM tasks INDEXED BY tasks_open WHERE finished_at_ms IS NULL GROUP BY status"
-        ).fetchall()
-    )
-    # Of these the index alone answers, without a look at the rows.
-    counts.update(conn.execute(f"SELECT status, count(*) FROM tasks WHERE {RARE} GROUP BY status").fetchall())
-    counts["SUCCESS"] = counts.get("SUCCESS", 0) + total(conn, "tasks", rows) - sum(counts.values())
-    return {status: count for status, count in counts.items() if count}
-
-
-def _step_counts(conn: sqlite3.Connection, rows: dict[str, int]) -> dict[str, int]:
-    """Count steps per status: those of tasks that are open or did not succeed one by one, the rest by subtraction."""
-    counts: dict[str, int] = dict(
-        conn.execute(
-            "SELECT s.status, count(*) FROM ("
-            " SELECT task_id FROM tasks INDEXED BY tasks_open WHERE finished_at_ms IS NULL"
-            f" UNION SELECT task_id FROM tasks WHERE {RARE}"
-            ") t JOIN steps s ON s.task_id=t.task_id GROUP BY s.status"
-        ).fetchall()
-    )
-    counts["SUCCESS"] = counts.get("SUCCESS", 0) + total(conn, "steps", rows) - sum(counts.values())
-    return {status: count for status, count in counts.items() if count}
-
-
-def _message_states(
-    conn: sqlite3.Connection, attempts: dict[str, int], step_status: dict[str, int], lanes: dict[str, int]
-) -> dict[str, int]:
-    """Count what the view ``messages`` shows, without reading it: only steps that did not succeed are looked at."""
-    failed = attempts.pop("failed", 0)
-    # The last attempt of an ended step is the step's own message; a cancel has made all the earlier ones DEAD.
-    own_failed, own_other, made_dead = conn.execute(
-        "SELECT coalesce(sum(own AND failed), 0), coalesce(sum(own AND NOT failed), 0),"
-        " coalesce(sum(failed AND NOT own AND cancelled), 0) FROM ("
-        " SELECT a.lease_epoch=s.lease_epoch AS own, a.outcome='failed' AS failed, s.status='CANCELLED' AS cancelled"
-        f" FROM (SELECT task_id FROM tasks WHERE {RARE}) t JOIN steps s ON s.task_id=t.task_id"
-        " JOIN attempts a ON a.step_id=s.step_id WHERE s.status IN ('DEAD_LETTER','CANCELLED'))"
-    ).fetchone()
-    (never_sent,) = conn.execute(
-        f"SELECT count(*) FROM (SELECT task_id FROM tasks WHERE {RARE}) t JOIN steps s ON s.task_id=t.task_id"
-        " WHERE s.status='CANCELLED' AND (s.waiting_on<>0 OR s.delayed<>0)"
-    ).fetchone()
-    ended = step_status.get("DEAD_LETTER", 0) + step_status.get("CANCELLED", 0) - never_sent
-    states = {
-        "QUEUED": sum(lanes.values()),
-        "PROCESSING": step_status.get("RUNNING", 0),
-        "DONE": step_status.get("SUCCESS", 0),
-        "FAILED": failed - own_failed - made_dead,
-        "DEAD": ended + sum(attempts.values()) - own_other + made_dead,
-    }
-    return {state: count for state, count in states.items() if count}
 
 
 def queue_lag_ms(conn: sqlite3.Connection, now_ms: int) -> int:

@@ -27,7 +27,7 @@ from relaymesh.core.throttle import Limit, LimitScope, PauseScope, Rules
 from relaymesh.core.workflow_error import StepInputError
 from relaymesh.errors import RootError
 from relaymesh.store import admin, control, recover, schedule_due
-from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, claim, ready_groups
+from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, choose, claim, ready_groups
 from relaymesh.store.clock import save_clock
 from relaymesh.store.connection import BUSY_TIMEOUT_MS
 from relaymesh.store.counter import BUDGET_CUT, BUDGET_USED_UP, DEAD_OWNER_RECLAIMED, add_counter
@@ -58,19 +58,26 @@ COUNTED_AT_ONCE = 16
 """Results of one commit that are counted in it."""
 PolicyOf = Callable[[str], RetryPolicy]
 
-_STATE = f"SELECT state_key, state_value FROM cluster_state WHERE state_key IN ('cluster_epoch', '{RULES_STATE}')"
+_STATE = f"""
+SELECT state_key, state_value FROM cluster_state WHERE state_key IN ('cluster_epoch', '{RULES_STATE}')
+UNION ALL SELECT 'generation', generation FROM mesh_nodes WHERE node_id=?
+"""
 
 
 class Store(Database):
     """A database that tasks are submitted to, claimed from and committed to."""
 
-    # Read once in each write transaction, and true until it ends: the cluster epoch, and the number of the rules.
+    claims_as = ""
+    """The node that claims through this store: a claim is refused when a later generation of it has been entered."""
+    # Read once in each write transaction, and true until it ends: the cluster epoch, the generation that is entered for
+    # the node, and the number of the rules.
     _state_of = -1
     _state_version = (-1, -1)
     remembers_state = False
     """They stay true until another connection commits: so on one where only the methods of this class change them. It
     costs less to ask whether one did than to read them, in the thread that everybody waits for."""
     _epoch_read = 0
+    _generation_read = 0
     _rules_read = ""
     _latencies_kept = -1
     counts_later = False
@@ -165,8 +172,9 @@ class Store(Database):
                 self._state_of = self.transactions
                 return
             self._state_version = version
-        state = dict(self.conn.execute(_STATE).fetchall())
+        state = dict(self.conn.execute(_STATE, (self.claims_as,)).fetchall())
         self._epoch_read = int(state["cluster_epoch"])
+        self._generation_read = state.get("generation", 0)
         version = state.get(RULES_STATE, "")
         if version != self._rules_read:
             self._rules, self._rules_read = load_rules(self.conn), version
@@ -246,7 +254,15 @@ class Store(Database):
     ) -> Claim:
         """Claim ready steps for free slots. groups: what ``ready_groups`` said a moment ago, if it was asked."""
         claimant = Claimant(node_id, generation, token, self._epoch())
+        if self._generation_read > generation:
+            return self._refuse_claim(slots, state, claimant, now_ms)
         return claim(self.conn, slots, state, claimant, now_ms, groups, self._throttle(node_id, now_ms))
+
+    def _refuse_claim(self, slots: Slots, state: Fairness, claimant: Claimant, now_ms: int) -> Claim:
+        from relaymesh.store.refused_claim import refuse
+
+        choice = choose(self.conn, slots, state, throttle=self._throttle(claimant.node_id, now_ms))
+        return refuse(self.conn, choice.planned.picks, state, claimant, now_ms)
 
     def submit_and_claim(
         self,
@@ -266,6 +282,8 @@ class Store(Database):
         """
         self._expect_keys(tasks, now_ms)
         claimant = Claimant(node_id, generation, token, self._epoch())
+        if self._generation_read > generation:
+            return self._insert(tasks, now_ms), self._refuse_claim(slots, state, claimant, now_ms)
         return submit_and_claim(
             self.conn,
             tasks,

@@ -39,6 +39,7 @@ class _Handed(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_
     expires_in_ms: int | None = None
     labels: dict[str, str] = {}
     traceparent: str | None = None
+    budget: dict[str, int | float | str] = {}
 
 
 class HandedTask(_Handed, frozen=True, kw_only=True):

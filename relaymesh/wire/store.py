@@ -13,6 +13,7 @@ __all__ = [
     "CancelGrants",
     "Claimed",
     "Committed",
+    "CountOn",
     "CutSteps",
     "Demand",
     "DrainOver",
@@ -548,6 +549,11 @@ class WriteAlerts(Message, frozen=True):
 @message("observe.tick")
 class ObserveTick(Message, frozen=True):
     """Write the node's report, and look at the alerts."""
+
+
+@message("observe.count_on")
+class CountOn(Message, frozen=True):
+    """Do the next piece of counting what is too much to be counted by who asks."""
 
 
 @message("retention.begin")

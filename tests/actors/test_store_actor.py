@@ -301,6 +301,23 @@ def test_a_later_generation_of_another_process_ends_the_node(desk: Desk) -> None
     assert desk.needs.lost == 1
 
 
+def test_a_claim_that_a_later_generation_refuses_ends_the_node_at_once(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    other = Store.open(desk.root, now_ms=desk.needs.now_ms())
+    with other.write():
+        other.register_node("node-1", pid=2, host="here", agents="{}", now_ms=desk.needs.now_ms())
+    other.close()
+    desk.submit("a")
+
+    desk.tell(demand())
+    desk.submit("b")
+
+    assert desk.needs.lost == 1
+    assert desk.claimed() == []
+    assert desk.rows("SELECT event_type, worker_id FROM lease_conflicts") == [("claim_conflict", "node-1")]
+
+
 def test_nothing_is_claimed_before_the_node_has_a_generation(desk: Desk) -> None:
     desk.launch()
     desk.submit("a")

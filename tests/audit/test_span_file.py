@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from actors.address import Address
+from actors.audit import AuditDesk
+from actors.audit_rows import AuditRowsOf
 from relaymesh.audit import AuditTrail
-from relaymesh.audit.span_file import FILES_MAX, SpanFile
+from relaymesh.audit.span_file import FILES_MAX, SpanFile, timed
 from relaymesh.audit.trail import SPAN_VARIABLE
 from relaymesh.client import Client
 from relaymesh.store.root import create_layout
 from relaymesh.wire.audit import Record, body_of
+from relaymesh.wire.store import FinishedStep
+from tests.store.bench import NOON, Bench, report_of
 
 
 @pytest.fixture
@@ -70,6 +75,37 @@ def test_each_row_is_a_span_in_the_shape_of_otlp(root: Path, monkeypatch: pytest
     line = json.loads((root / "trace" / "otel-spans.jsonl").read_text().splitlines()[0])["resourceSpans"][0]
     assert [one["value"]["stringValue"] for one in line["resource"]["attributes"]] == ["relaymesh", "blue", "blue"]
     assert line["scopeSpans"][0]["scope"] == {"name": "relaymesh-audit", "version": "v1"}
+
+
+def test_the_span_of_an_attempt_lasts_as_long_as_the_attempt(root: Path) -> None:
+    body = body_of(Record("step.execute", "w", "step/s", "step_completed"), namespace="default", now_ms=5_000)
+
+    SpanFile(root).append([timed(body, 1_000, 4_250), timed(body, 0, 0), timed(body, 9, 8)])
+
+    lasted, unknown, wrong = ((one["startTimeUnixNano"], one["endTimeUnixNano"]) for one in spans(root))
+    assert lasted == ("1000000000", "4250000000")
+    assert unknown == wrong == ("5000000000", "5000000000")
+
+
+def test_the_attempts_of_a_node_have_their_own_times(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SPAN_VARIABLE, "1")
+    desk, trail = AuditDesk(Address("audit")), AuditTrail(root)
+    rows = AuditRowsOf(desk, "default", "n1", "w")
+    bench = Bench(root / "other")
+    bench.one("echo")
+    (lease,) = bench.claim()
+    report = report_of(lease, started_at_ms=NOON - 700, finished_at_ms=NOON - 40)
+
+    rows.begin(NOON)
+    rows.finished([FinishedStep(lease, report, "w")], bench.finish((lease, report)))
+    rows.hand_in()
+    trail.append(desk.take()[0])
+    bench.close()
+
+    (span,) = spans(root)
+    assert (span["name"], span["startTimeUnixNano"]) == ("step.execute", f"{NOON - 700}000000")
+    assert span["endTimeUnixNano"] == f"{NOON - 40}000000"
+    assert trail.place.log.read_text().count("step.execute") == 1
 
 
 def test_processes_that_write_at_once_leave_whole_lines_one_for_each_row(root: Path) -> None:

@@ -132,6 +132,14 @@ def test_a_node_can_be_kept_out_of_every_mesh(terminal, words: list[str]) -> Non
     assert options.gossip is None
 
 
+def test_the_default_id_that_somebody_asks_for_is_asked_for(terminal) -> None:
+    terminal.answers(start=FakeNode())
+
+    terminal.run("up", "--node-id", "node-local")
+
+    assert terminal.doors.started[0].node_id == "node-local"
+
+
 @pytest.mark.parametrize(("signals", "told"), [(1, ["drain"]), (2, ["drain", "kill"])])
 def test_a_signal_drains_the_node_and_a_second_one_ends_it(terminal, signals: int, told: list[str]) -> None:
     node = FakeNode(ends_on=told[-1], signals=signals)

@@ -161,3 +161,59 @@ def test_the_commands_do_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert status == 2 and "give one of --agent, --key and --task" in json.loads(said)["message"]
     status, said = run("submit", "--agent", "echo", "--input", "x", "--budget", "usd=1")
     assert status == 1 and json.loads(said)["code"] == "bad_budget"
+
+
+def test_an_export_says_what_a_task_may_spend_and_what_each_attempt_spent(
+    client: Client, bench: Bench, tmp_path: Path
+) -> None:
+    task_id = client.submit("echo", "x", budget={"units:tokens": 100}).task_id
+    spend(bench, 30)
+
+    client.task_export(task_id, tmp_path / "task.json")
+
+    spending = json.loads((tmp_path / "task.json").read_text())["spending"]
+    assert spending["budget"] == [{"kind": "units:tokens", "amount": "100", "spent": "30", "left": "70"}]
+    assert spending["total"] == {"units:tokens": "30"}
+    ((attempt),) = spending["attempts"]
+    assert (attempt["lease_epoch"], attempt["kind"], attempt["spent"]) == (1, "units:tokens", "30")
+
+
+FLOW = json.dumps(
+    {"steps": [{"id": "a", "agent": "echo", "input": ""}], "budget": {"units:tokens": 5, "wall_seconds": 9}}
+)
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        ({"agent": "echo", "input": "x"}, {"units:tokens": "20"}),
+        ({"workflow": FLOW}, {"units:tokens": "20", "wall_seconds": "9"}),
+    ],
+)
+def test_each_run_of_a_schedule_gets_its_budget(
+    client: Client, bench: Bench, work: dict[str, str], expected: dict[str, str]
+) -> None:
+    made = client.schedules.create("nightly", every_ms=60_000, budget={"units:tokens": 20}, **work)
+    first, second = (client.schedules.trigger("nightly").task_id for _ in range(2))
+
+    assert made.budget == client.schedules.list()[0].budget == {"units:tokens": "20"}
+    assert client.schedules.show("nightly").schedule.budget == {"units:tokens": "20"}
+    assert first is not None and second is not None
+    for task_id in (first, second):
+        assert {row.kind: row.amount for row in client.budgets.list("task", task_id)} == expected
+    assert client.stats().task_status == {"PENDING": 2}
+
+
+def test_the_budget_of_a_schedule_is_a_pattern_and_goes_with_it(client: Client, bench: Bench) -> None:
+    client.schedules.create("nightly", every_ms=60_000, agent="echo", budget={"wall_seconds": 3})
+
+    assert client.budgets.list() == []
+    client.schedules.delete("nightly")
+    assert bench.store.conn.execute("SELECT count(*) FROM budgets").fetchone() == (0,)
+
+
+def test_a_wrong_budget_of_a_schedule_stores_nothing(client: Client) -> None:
+    with pytest.raises(BadBudgetError):
+        client.schedules.create("nightly", every_ms=60_000, agent="echo", budget={"tokens": 3})
+
+    assert client.schedules.list() == []

@@ -161,7 +161,8 @@ def test_a_task_is_exported_whole_or_not_at_all(client: Client, bench: Bench, tm
     assert (outcome.exported, outcome.step_count, outcome.output) == (True, 1, str(tmp_path / "task.json"))
     document = json.loads((tmp_path / "task.json").read_text("utf-8"))
     assert document["task"]["taskId"] == document["workflow"]["task"]["taskId"] == task_id
-    assert set(document) == {"task", "workflow", "audit_events", "exported_at"}
+    assert set(document) == {"task", "workflow", "spending", "audit_events", "exported_at"}
+    assert document["spending"] == {"budget": [], "total": {}, "attempts": []}
     assert (missing.exported, (tmp_path / "none.json").exists()) == (False, False)
     assert "--out" in str(caught.value)
 

@@ -139,6 +139,27 @@ def test_a_file_becomes_a_task_of_its_lane_with_all_that_it_says(desk: Desk) -> 
     assert desk.audit() == [("task.submit", "inbox", "submitted")]
 
 
+def test_a_file_brings_the_budget_of_its_task_and_a_wrapper_beats_its_workflow(desk: Desk) -> None:
+    flow = {"steps": [{"id": "a", "agent": "echo", "input": ""}], "budget": {"wall_seconds": 9, "units:tokens": 5}}
+    desk.drop("a.json", budget={"units:tokens": 1.5})
+    desk.drop("b.json", json.dumps({"workflow": flow, "budget": {"units:tokens": "7"}}).encode())
+
+    desk.take_in()
+
+    found = [
+        (row["idempotency_key"], row["kind"], row["amount"])
+        for row in desk.bench.rows(
+            "SELECT t.idempotency_key, b.kind, b.amount FROM budgets b JOIN tasks t ON t.task_id=b.name"
+            " WHERE b.scope='task' ORDER BY 1, 2"
+        )
+    ]
+    assert found == [
+        ("a.json", "units:tokens", 1_500_000),
+        ("b.json", "units:tokens", 7_000_000),
+        ("b.json", "wall_seconds", 9_000_000),
+    ]
+
+
 def test_lanes_take_turns_and_a_lane_goes_by_name(desk: Desk) -> None:
     for lane, name in itertools.product(("low", "high"), ("2", "1", "3")):
         desk.drop(f"{lane}{name}", lane=lane)
@@ -194,6 +215,7 @@ def test_a_task_that_is_gone_when_its_file_is_looked_at_is_not_made_again(desk: 
         ({"agent": "echo", "input": "x", "priority": "low"}, "priority_conflict"),
         ({"agent": "echo", "input": "x", "atMs": 2**60}, "bad_time"),
         ({"agent": "echo", "input": "x", "labels": {"": "y"}}, "bad_labels"),
+        ({"agent": "echo", "input": "x", "budget": {"tokens": 5}}, "bad_budget"),
         ({"agent": "echo", "input": "x" * 10_485_761}, "payload_too_large"),
         ({"steps": [], "priority": "high"}, "priority_conflict"),
         ({"workflow": {"steps": [{"id": "a", "agent": "echo", "input": "", "priority": "x"}]}}, "bad_priority"),

@@ -21,7 +21,7 @@ from relaymesh.store.presence import take_presence
 from relaymesh.store.restore import RootInUseError
 from relaymesh.store.rollback import NotReversibleError, UnknownMigrationError, roll_back
 from relaymesh.store.root import DATABASE, create_layout
-from relaymesh.store.schema import MIGRATIONS, SCHEMA_VERSION, Migration
+from relaymesh.store.schema import INCLUDED, MIGRATIONS, SCHEMA_VERSION, Migration
 from tests.integration.killing import kill_at_statement
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -71,7 +71,9 @@ def test_an_old_database_opens_and_has_the_schema_of_a_new_one(number: int, tmp_
         versions = [row.version for row in client.schema_migrations()]
 
     assert schema_of(tmp_path / "root") == made_anew(tmp_path / "new", SCHEMA_VERSION)
-    assert versions[::-1] == [migration.version for migration in MIGRATIONS]
+    parts = [name for names in INCLUDED.values() for name in names]
+    assert [version for version in versions[::-1] if version not in parts] == [one.version for one in MIGRATIONS]
+    assert versions[-3:] == [MIGRATIONS[0].version, *parts]
 
 
 @pytest.mark.parametrize("number", RELEASED)
@@ -164,6 +166,8 @@ def test_only_the_newest_migration_can_be_taken_back_and_one_that_is_not_there_i
     assert MIGRATIONS[-1].version in str(caught.value)
     with pytest.raises(UnknownMigrationError):
         roll_back(tmp_path / "root", "20990101_001_none")
+    with pytest.raises(NotReversibleError):  # a name that others know for a part of the first one
+        roll_back(tmp_path / "root", "20260226_001_namespace_and_principal")
 
     unpack(1, tmp_path / "other")
     outcome = roll_back(tmp_path / "other", MIGRATIONS[-1].version)

@@ -99,6 +99,24 @@ def test_limits_prints_the_rates_with_and_without_them(tmp_path: Path) -> None:
     assert set(result["ratio"]) == set(result["ratio_keyed"]) == SPREAD
 
 
+def test_encryption_prints_the_rates_with_and_without_it(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "encryption")
+
+    check_common(result, "encryption")
+    assert set(result["tasks_per_s"]) == set(result["node_cpu_ms_per_task"]) == {"off", "on"}
+    assert set(result["ratio"]) == SPREAD
+
+
+def test_crowd_prints_what_looks_take_before_and_after_a_node_has_counted(tmp_path: Path) -> None:
+    (result,) = bench(tmp_path / "data", "crowd")
+
+    check_common(result, "crowd")
+    for when in ("nobody_has_counted", "a_node_has_counted"):
+        assert set(result[when]) == {"stats", "health", "metrics", "status", "tasks"}
+        assert all(look["first_ms"] > 0 for look in result[when].values())
+    assert (result["settings"]["dead"], result["settings"]["waiting"]) == (300, 300)
+
+
 def test_blocked_prints_the_cost_of_a_claim_behind_few_and_many_blocked_steps(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "blocked")
 
@@ -197,7 +215,7 @@ def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
 
     assert {result["benchmark"] for result in results} == {
         "throughput", "latency", "backlog", "blocked", "history", "limits", "dag", "inbox", "idle", "cli", "audit",
-        "peers",
+        "peers", "encryption", "crowd",
     }  # fmt: skip
 
 

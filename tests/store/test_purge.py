@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from relaymesh.client import Client
-from relaymesh.core.retention import Ages
+from relaymesh.core.retention import WORK_NS, Ages
 from relaymesh.file_lock import Hold, holding
 from relaymesh.store.cleanup import compact, preview, purge
 from relaymesh.store.purge import Purge
@@ -170,6 +170,97 @@ def test_no_piece_removes_more_than_it_was_told(bench: Bench) -> None:
 
     assert before == 0
     assert max(counts) <= 8 + 4  # the rows of one step, or of one task, are the least that goes at once
+
+
+class SteppingClock:
+    """A clock that goes on by so much with each look at it."""
+
+    def __init__(self, step_ns: int) -> None:
+        self.now_ns, self._step_ns = 0, step_ns
+
+    def __call__(self) -> int:
+        self.now_ns += self._step_ns
+        return self.now_ns
+
+
+@pytest.mark.parametrize("step_ns", [WORK_NS, WORK_NS // 3])
+def test_a_piece_ends_when_its_time_is_spent_however_much_it_was_told_to_remove(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step_ns: int
+) -> None:
+    flow = bench.flow(*({"id": f"s{number}"} for number in range(12)))
+    for lease in bench.claim():
+        bench.succeed(lease, log=[LogLine(NOON, "INFO", f"line {n}") for n in range(70)])
+    for _ in range(3):
+        settle(bench, "DEAD_LETTER")
+    monkeypatch.setattr("relaymesh.store.purge.time.monotonic_ns", SteppingClock(step_ns))
+    counts, steps = [], 15
+
+    work = Purge(bench.store, EVERYTHING, now_ms=lambda: NOON)
+    while work.piece(100_000) is not None:
+        now = bench.rows("SELECT count(*) AS n FROM steps")[0]["n"]
+        counts.append(steps - now)
+        steps = now
+
+    assert max(counts) <= 3
+    assert (flow in left(bench), left(bench), orphans(bench)) == (False, set(), [0, 0, 0, 0])
+    assert bench.rows("SELECT * FROM cluster_state WHERE state_key='purging'") == []
+    assert work.purged.log_lines == 12 * 70
+
+
+def test_parts_of_a_large_task_go_in_pieces_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.flow(*({"id": f"s{number}", "agent": "fail" if number % 2 else "echo"} for number in range(150)))
+    for number, lease in enumerate(bench.claim()):
+        log = [LogLine(NOON, "INFO", "said")]
+        bench.succeed(lease, log=log) if number % 2 else bench.fail(lease, retryable=False)
+    settle(bench, "SUCCESS")
+    monkeypatch.setattr("relaymesh.store.purge.time.monotonic_ns", SteppingClock(WORK_NS))
+    ages = Ages(results_before_ms=NOON + DAY, logs_before_ms=NOON + DAY, messages_before_ms=NOON + DAY)
+
+    pieces = len(run(Purge(bench.store, ages, now_ms=lambda: NOON), rows=100_000))
+
+    assert pieces > 100
+    assert len(left(bench)) == 2
+    assert bench.rows("SELECT count(*) AS n FROM steps WHERE result_payload IS NOT NULL") == [{"n": 0}]
+    assert bench.rows("SELECT count(*) AS n FROM attempts") == [{"n": 0}]
+    assert bench.rows("SELECT count(*) AS n FROM attempt_logs") == [{"n": 0}]
+
+
+def test_keys_go_in_pieces_that_end_when_their_time_is_spent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.submit(*(bench.new_task(key=str(number)) for number in range(200)))
+    bench.run_all()
+    monkeypatch.setattr("relaymesh.store.purge.time.monotonic_ns", SteppingClock(WORK_NS))
+    work = Purge(bench.store, Ages(keys_before_ms=NOON + DAY), now_ms=lambda: NOON)
+
+    assert run(work, rows=1_000) == [64, 64, 64, 8]
+    assert work.purged.keys == 200
+
+
+def test_what_a_piece_waits_for_and_what_it_reads_before_does_not_count_as_holding_the_writer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(bench, "SUCCESS")
+    clock = SteppingClock(0)
+    monkeypatch.setattr("relaymesh.store.purge.time.monotonic_ns", clock)
+    work = Purge(bench.store, EVERYTHING, now_ms=lambda: NOON)
+    warm, write = work._warm_keys, bench.store.write
+
+    def slow_read(before_ms: int, rows: int) -> None:
+        warm(before_ms, rows)
+        clock.now_ns += 700
+
+    @contextlib.contextmanager
+    def slow_write() -> Iterator[None]:
+        clock.now_ns += 50
+        with write():
+            yield
+            clock.now_ns += 20
+
+    monkeypatch.setattr(work, "_warm_keys", slow_read)
+    monkeypatch.setattr(bench.store, "write", slow_write)
+
+    work.piece(10)
+
+    assert (work.held_ns, work.worked_ns) == (20, 720)
 
 
 def test_a_task_that_was_replayed_between_the_look_and_the_removal_stays(bench: Bench) -> None:
@@ -391,25 +482,3 @@ def test_the_client_refuses_an_age_below_nought(tmp_path: Path) -> None:
         client.init()
         with pytest.raises(InputError):
             client.purge(done_retention_days=-1)
-
-
-def test_a_piece_is_measured_without_its_wait_for_other_writers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.submit(*(bench.new_task() for _ in range(3)))
-    bench.run_all()
-    work = Purge(bench.store, Ages(keys_before_ms=bench.now_ms + 1), now_ms=lambda: bench.now_ms)
-    clock = [0]
-    monkeypatch.setattr("relaymesh.store.purge.time.monotonic_ns", lambda: clock[0])
-    write = bench.store.write
-
-    @contextlib.contextmanager
-    def write_after_a_wait() -> Iterator[None]:
-        clock[0] += 700  # somebody else has the lock
-        with write():
-            yield
-            clock[0] += 20
-
-    monkeypatch.setattr(bench.store, "write", write_after_a_wait)
-
-    work.piece(10)
-
-    assert work.worked_ns == 20
