@@ -111,7 +111,7 @@ class Lazy(click.Group):
             from relaymesh.core.nearest import did_you_mean, quoted
 
             if name == "help":
-                raise click.UsageError('No such command "help"; write `relaymesh --help`', ctx)
+                raise click.UsageError('No such command "help"', ctx)  # nor one like it: its help page is named anyway
             raise click.UsageError(f"No such command {quoted(name)}{did_you_mean(name, COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
