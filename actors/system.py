@@ -109,6 +109,9 @@ __all__ = ["GRACE_MS", "INTENSITY", "Node", "build"]
 
 log = logging.getLogger("relaymesh.node")
 
+_UNUSABLE_MAX = 20
+"""Entries of the agent files that were not taken, logged one by one; the audit log has more of them."""
+
 GRACE_MS = 5_000 if sys.platform == "win32" else 15_000
 THREAD_SLOTS = 32
 EXIT_GAVE_UP = 70
@@ -203,6 +206,8 @@ class Node:
         self._slots: dict[str, WorkerSlot] = {}
         self.mesh = self._mesh()
         self._trail.record_many(load_records(registry))
+        for entry in registry.unusable[:_UNUSABLE_MAX]:
+            log.warning("%s was not taken: %s", entry.source, entry.reason)
         self._start()
 
     # What relaymesh.node.RunningNode promises.

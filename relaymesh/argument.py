@@ -144,16 +144,16 @@ def check_text_or_none(name: str, value: object) -> None:
         check_text(name, value)
 
 
-def check_whole_number(name: str, value: object) -> None:
-    """Refuse what is no whole number, or below 0.
+def check_whole_number(name: str, value: object, least: int = 0) -> None:
+    """Refuse what is no whole number, or below the least.
 
     Raises:
         InputError
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise InputError(f"{name} is a whole number, and this is of type {_kind(value)}: write it such as {name}=10")
-    if value < 0:
-        raise InputError(f"{name} is {value}: write 0 or more")
+    if value < least:
+        raise InputError(f"{name} is {value}: write {least} or more")
 
 
 def check_time(name: str, value: object) -> None:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from relaymesh.agents.decorate import SPEC_ATTRIBUTE
 from relaymesh.agents.module import import_source
+from relaymesh.argument import check_whole_number, root_of
 from relaymesh.client import Client
-from relaymesh.errors import AgentLoadError
+from relaymesh.errors import AgentLoadError, InputError
 from relaymesh.node import Builder, GossipOptions, NodeOptions, RunningNode, start
 
 if TYPE_CHECKING:
@@ -56,8 +57,16 @@ class Node:
         gossip: GossipOptions | None = None,
         builder: Builder | None = None,
     ) -> None:
+        if isinstance(agents, str) or not isinstance(agents, Sequence):
+            kind = type(agents).__name__
+            raise InputError(
+                f"agents is a list of functions, modules or files, and this is of type {kind}: put it in brackets"
+            )
+        for name, number in (("concurrency", concurrency), ("threads", threads), ("grace_ms", grace_ms)):
+            if number is not None:
+                check_whole_number(name, number, 0 if name == "grace_ms" else 1)
         self._options = NodeOptions(
-            root=Path(root),
+            root=root_of(root),
             namespace=namespace,
             node_id=node_id,
             concurrency=concurrency,
@@ -85,8 +94,13 @@ class Node:
 
     @property
     def running(self) -> RunningNode:
-        """The node; only inside the ``with``."""
-        assert self._running is not None, "the node runs only inside its with block"
+        """The node; only inside the ``with``.
+
+        Raises:
+            InputError: it has not been started, or has ended.
+        """
+        if self._running is None:
+            raise InputError("the node runs only inside its with block: submit there, or by a Client of its root")
         return self._running
 
     def _submit(self, message: SubmitTasks) -> StoreAnswer:

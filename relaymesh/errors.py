@@ -77,7 +77,7 @@ class TaskNotFoundError(InputError):
 
 
 class UnknownAgentError(InputError):
-    """No agent has this name in this process. ``hint`` names the nearest one, or is empty."""
+    """No agent has this name in this process. ``hint`` names the nearest one, or why it was not taken, or is empty."""
 
     code = "unknown_agent"
 
@@ -88,7 +88,7 @@ class UnknownAgentError(InputError):
     def __str__(self) -> str:
         from relaymesh.core.nearest import quoted  # it costs nothing before somebody mistypes
 
-        # A hint ends in a question mark, behind which the rest cannot follow a colon.
+        # A hint ends in a question mark, or has a colon of its own, behind which no other can follow.
         there_are = (
             " (`relaymesh agents` lists those that are)" if self.hint else ": `relaymesh agents` lists those that are"
         )

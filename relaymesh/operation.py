@@ -9,11 +9,12 @@ now_ms: the clock, not an instant. It is read inside the transaction, because th
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from relaymesh.errors import TaskNotFoundError
+from relaymesh.errors import InputError, TaskNotFoundError
 from relaymesh.store import read
 from relaymesh.view import (
     CancelResult,
@@ -86,11 +87,23 @@ def lease_conflicts(store: Database, *, limit: int, since_hours: int, now_ms: Ca
 
 
 def query(store: Database, sql: str, values: Sequence[object]) -> list[Any]:
-    """Return the rows of a query that SQLite itself keeps from writing."""
+    """Return the rows of a query that SQLite itself keeps from writing.
+
+    Raises:
+        InputError: it would change something, or is no SQL that can be run.
+    """
     with store.reading():
         store.conn.execute("PRAGMA query_only=1")
         try:
             return store.conn.execute(sql, tuple(values)).fetchall()
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", None)
+            if name == "SQLITE_READONLY":
+                raise InputError("a query only reads: use the other methods to change something") from error
+            if name == "SQLITE_ERROR" or isinstance(error, sqlite3.ProgrammingError):
+                # It was written by whoever asks, so unlike a statement of ours it is no defect of RelayMesh.
+                raise InputError(f"the query cannot be run ({error}): mend the SQL, or its values") from error
+            raise
         finally:
             store.conn.execute("PRAGMA query_only=0")
 

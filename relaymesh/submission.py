@@ -50,8 +50,6 @@ __all__ = [
     "workflow_text_of",
 ]
 
-_TEXTS = ("priority", "idempotency_key", "traceparent", "concurrency_key", "unique", "on_duplicate", "unique_key")
-
 BATCH_TASKS = 500
 """Tasks per commit of ``submit_many``."""
 BATCH_BYTES = 8 * 1024 * 1024

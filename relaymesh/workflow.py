@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from relaymesh.core.limit import DEPTH_MAX
+from relaymesh.errors import InputError
+
 __all__ = ["ITEM", "Step", "Workflow", "literal"]
 
 ITEM: Mapping[str, object] = {"$item": ""}
@@ -61,21 +64,27 @@ class Workflow:
         agent: str,
         input: object = "",
         *,
-        after: Iterable[Step | str] = (),
+        after: Iterable[Step | str] | Step = (),
         over: object = None,
         priority: str | None = None,
     ) -> Step:
         """Add a step and return it.
 
-        after: steps that must succeed first; those whose output the input names need not be listed.
+        after: steps that must succeed first, or one; those whose output the input names need not be listed.
         over: a list, or the output of a step that is one: run once per item (``ITEM`` in the input stands for it).
+
+        Raises:
+            InputError: a step stands in the input or in ``over`` where its output was meant.
         """
+        _refuse_steps(id, input)
+        _refuse_steps(id, over)
         entry: dict[str, object] = {"id": id, "agent": agent, "input": input}
         if over is not None:
             entry["map"] = over
         if priority is not None:
             entry["priority"] = priority
-        depends = [step.id if isinstance(step, Step) else step for step in after]
+        several = (after,) if isinstance(after, Step | str) else after
+        depends = [step.id if isinstance(step, Step) else step for step in several]
         if depends:
             entry["dependsOn"] = depends
         self._steps.append(entry)
@@ -95,3 +104,18 @@ class Workflow:
     def to_json(self) -> bytes:
         """Return the workflow file."""
         return msgspec.json.encode(self.to_dict())
+
+
+def _refuse_steps(id: str, value: object, depth: int = 0) -> None:
+    """Refuse a step inside an input: it would be written as an object with its id, which nobody means."""
+    if depth > DEPTH_MAX:
+        return  # refused when it is submitted
+    match value:
+        case Step():
+            raise InputError(f"the input of step {id} holds the step {value.id} itself: write its .output")
+        case dict():
+            for item in value.values():
+                _refuse_steps(id, item, depth + 1)
+        case list() | tuple():
+            for item in value:
+                _refuse_steps(id, item, depth + 1)

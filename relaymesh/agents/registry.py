@@ -46,6 +46,11 @@ class Registry:
         """Every agent with where it comes from, in the order of their ids."""
         return tuple((agent_id, self.specs[agent_id].source) for agent_id in sorted(self.specs))
 
+    @property
+    def unusable(self) -> tuple[Skipped, ...]:
+        """The entries of ``scripts.json`` and ``retry-policies.json`` that were not taken, for whoever wrote them."""
+        return (*self.scripts.skipped, *self.retries.skipped)
+
     def get(self, agent_id: str) -> AgentSpec | None:
         return self.specs.get(agent_id)
 

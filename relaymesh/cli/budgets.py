@@ -67,6 +67,7 @@ def set_(
     scope, name = _owner(agent, key, task)
     with call.client() as client:
         call.show(client.budgets.set(scope, name, kind, amount, per=per))
+        call.note_unknown_agent(client, agent)
 
 
 @budgets.command("show", cls=Command, example="relaymesh budgets show")

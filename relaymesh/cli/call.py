@@ -127,9 +127,25 @@ class Call:
 
             output.line(item)
 
+    def note_unknown_agent(self, client: Client, agent_id: str | None) -> None:
+        """Tell a person that what was set is for an agent that nobody has, which may be a misspelling."""
+        if agent_id is None or not self.notes:
+            return
+        known = client.agents()
+        if agent_id not in known:
+            from relaymesh.core.nearest import did_you_mean, quoted
+
+            near = did_you_mean(agent_id, known) or ";"
+            click.echo(f"no agent {quoted(agent_id)} is known here now{near} it is stored all the same", err=True)
+
+    @property
+    def notes(self) -> bool:
+        """Whether a person is there to be told what is not part of the answer."""
+        return self.tables and at_terminal(sys.stderr)
+
     def note(self, sentence: str) -> None:
         """Tell a person something that is not part of the answer; a pipe's reader does not see it."""
-        if self.tables and at_terminal(sys.stderr):
+        if self.notes:
             click.echo(sentence, err=True)
 
 

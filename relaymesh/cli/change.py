@@ -97,7 +97,7 @@ relaymesh replay-batch --agent fetch --error-class timeout --newer-than 2h""",
 @dead_letter_filters
 @pass_call
 def replay_batch(call: Call, /, status: str, limit: int, **filters: Any) -> int:
-    """The most recently changed ones. The exit status is 1 when any of them could not be replayed."""
+    """The exit status is 1 when any of them could not be replayed."""
     with call.client() as client:
         outcome = client.replay_batch(status.strip().upper(), limit, **given(filters))
     call.show(outcome)

@@ -118,7 +118,7 @@ class Lazy(click.Group):
             from relaymesh.core.nearest import did_you_mean, quoted
 
             if name == "help":
-                raise click.UsageError('No such command "help"; write `relaymesh --help`', ctx)
+                raise click.UsageError('No such command "help"', ctx)  # nor one like it: its help page is named anyway
             raise click.UsageError(f"No such command {quoted(name)}{did_you_mean(name, COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -148,7 +148,9 @@ def _from_other_package(name: str) -> click.Command | None:
     invoke_without_command=True,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110},
-    epilog="`relaymesh COMMAND --help` shows the options of a command and an example.",
+    # The commands of other packages are looked up when they are called, so that this page need not: one is named.
+    epilog="`relaymesh COMMAND --help` shows the options of a command and an example. `relaymesh chaos` tries a mesh"
+    " under faults, in virtual time.",
 )
 @click.option("--root", default="data", metavar="DIR", help="Data root, relative to the current directory.")
 @click.option("--namespace", default="default", metavar="NAME", help="Tenant whose queue and data are used.")

@@ -84,8 +84,11 @@ def set_(
     A limit on an agent beats the one in the agent's own code. With 0 nothing new starts.
     """
     scope, name = _scope(overall, agent, key, each_key)
+    if max_concurrency is None and rate is None and burst is None:
+        raise click.UsageError("Say what the limit is: give --max-concurrency, --rate, or both")
     with call.client() as client:
         call.show(client.set_limit(scope, name, max_concurrency=max_concurrency, rate=rate, burst=burst))
+        call.note_unknown_agent(client, agent)
 
 
 @limits.command("show", cls=Command, example="relaymesh limits show")
@@ -129,6 +132,7 @@ def pause(call: Call, agent: str | None, priority: str | None, reason: str) -> N
     """Let nothing new be taken: of the whole queue, of one agent, or of one priority."""
     with call.client() as client:
         call.show(client.pause_queue(agent=agent, priority=priority, reason=reason))
+        call.note_unknown_agent(client, agent)
 
 
 @queue.command("resume", cls=Command, example="relaymesh queue resume --agent summarize")

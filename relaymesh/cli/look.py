@@ -35,12 +35,18 @@ __all__ = [
 ]
 
 
+_UNUSABLE_MAX = 20
+"""Entries of the agent files that were not taken, told one by one."""
+
+
 @command("agents", example="relaymesh agents --agents my_agents.py")
 @agents_option
 @pass_call
 def agents(call: Call, agent_sources: tuple[str, ...]) -> None:
     with call.client(agent_sources) as client:
         call.show(client.agents())
+        for sentence in client.unusable_agents()[:_UNUSABLE_MAX]:
+            click.echo(sentence, err=True)
 
 
 @command("task", example="relaymesh task tsk_0190a1b2-...")

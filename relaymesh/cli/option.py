@@ -32,6 +32,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., object])
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
+_LONG_DURATION = re.compile(r"\d+(?:\.\d+)?(?:ms|s|m|h|d)")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -44,6 +45,8 @@ class Duration(click.ParamType[int]):
         if isinstance(value, int):
             return value
         found = _DURATION.fullmatch(value.strip())
+        if found is None and _LONG_DURATION.fullmatch(value.strip()):
+            self.fail(f"{value!r} is too long: write at most twelve digits", param, ctx)
         if found is None:
             self.fail(
                 f"{value!r} is not a duration: write a number and its unit, such as 1500ms, 10s, 5m, 2h", param, ctx
@@ -127,6 +130,10 @@ def _negated(long: str) -> str:
     return f"--no-{long[2:]}"
 
 
+_PATHS = {"FILE": "file", "DIR": "folder"}
+"""What the help page shows for the name of a file or folder."""
+
+
 class Command(click.Command):
     """A command whose flags take ``=true`` and ``=false``, and whose help ends in an example."""
 
@@ -137,12 +144,26 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, self._plain_flags(ctx, args))
+            rest = super().parse_args(ctx, self._plain_flags(ctx, args))
         except click.NoSuchOption as error:
             if error.option_name in GLOBAL_OPTIONS:
                 sentence = f"{error.option_name} goes before the command: relaymesh {error.option_name} ... {self.name}"
                 raise click.UsageError(sentence, ctx) from error
             raise
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # whose help page the sentence names
+            raise
+        self._refuse_empty_paths(ctx)
+        return rest
+
+    def _refuse_empty_paths(self, ctx: click.Context) -> None:
+        """Refuse a file or folder without a name: taken for the current folder, a variable that is not set would
+        strew files there."""
+        for param in self.params:
+            what = (param.metavar or "").partition("|")[0]
+            value = ctx.params.get(param.name or "")
+            if what in _PATHS and isinstance(value, str) and not value.strip():
+                raise click.BadParameter(f"it is empty: name a {_PATHS[what]}", ctx, param)
 
     def _plain_flags(self, ctx: click.Context, words: list[str]) -> list[str]:
         """Rewrite ``--flag=false`` to what the parser knows, leaving everything after ``--`` alone."""

@@ -58,7 +58,8 @@ _LOG_OPTIONS = (
         "--log-file",
         metavar="FILE",
         envvar="RELAYMESH_LOG_FILE",
-        help="Log to this file, rotated at 10 MiB with five old ones kept.  [default: stderr]",
+        help="Log to this file, rotated at 10 MiB with five old ones kept; also by RELAYMESH_LOG_FILE."
+        "  [default: stderr]",
     ),
 )
 

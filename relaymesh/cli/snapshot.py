@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from relaymesh.cli.call import Call, pass_call
-from relaymesh.cli.option import Flag, WholeNumber, command
+from relaymesh.cli.option import Command, Flag, WholeNumber, command
 from relaymesh.errors import RelayMeshError
 
 __all__ = ["dr_automation", "snapshot", "snapshot_export", "snapshot_import"]
@@ -40,7 +40,7 @@ def snapshot() -> None:
     """Both only read."""
 
 
-@snapshot.command("verify")
+@snapshot.command("verify", cls=Command, example="relaymesh snapshot verify /backup/today")
 @click.argument("folder", metavar="DIR")
 @pass_call
 def verify(call: Call, folder: str) -> int:
@@ -55,7 +55,7 @@ def verify(call: Call, folder: str) -> int:
     return 0 if outcome.ok else 1
 
 
-@snapshot.command("diff")
+@snapshot.command("diff", cls=Command, example="relaymesh snapshot diff /backup/yesterday /backup/today")
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
 @pass_call
@@ -86,7 +86,7 @@ def dr_automation(
     drill: bool,
     keep: int,
 ) -> int:
-    """Take a snapshot, copy it, verify the copy. The default folders are in the data root; put the second place on
+    """The default folders are in the data root; put the second place on
     another disk. In a loop a round that fails is told and the next one tries again. The exit status is 1 when a drill
     failed; in a loop, when the last one did.
     """

@@ -35,7 +35,7 @@ class NotReadableError(InputError):
 
     def __str__(self) -> str:
         if not self.path:
-            return "the name of the file is empty: name one, or write @@ for text that starts with @"
+            return "the name of the file is empty: name one after the @, or write @@ for text that starts with @"
         if self.path == "-":
             return f"stdin cannot be read ({self.cause}): give the command something to read, or name a file"
         return f"{self.path} cannot be read ({self.cause}): check the path and its permissions"

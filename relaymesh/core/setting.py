@@ -46,6 +46,9 @@ NAMES_MAX: Final = 256
 """Names in a list of names; a longer list is refused."""
 
 _PATH_CHARS_MAX: Final = 80
+# One digit more than any number that fits: what is longer is too large whatever follows, and Python refuses to convert
+# texts of some thousand digits.
+_DIGITS_MAX: Final = 20
 
 SECRET_VARIABLES: Final = ("RELAYMESH_GOSSIP_SHARED_SECRET",)
 """Variables that override a secret. They are for RelayMesh: what runs agents does not get them."""
@@ -196,9 +199,10 @@ def parse(setting: Setting, text: str) -> Value:
             return typed.lower() == "true"
         case Kind.INT | Kind.LONG:
             digits = typed[1:] if typed[:1] in ("-", "+") else typed
-            if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+            if not (digits.isascii() and digits.isdigit()):
                 raise WrongValueError(path, f"expected a whole number, not {quoted(typed)}")
-            return check(setting, int(typed))
+            number = int(digits.lstrip("0")[:_DIGITS_MAX] or "0")
+            return check(setting, -number if typed.startswith("-") else number)
         case Kind.TEXT | Kind.CHOICE:
             return check(setting, typed)
         case Kind.NAMES:
@@ -249,7 +253,8 @@ def _text(value: str, path: str) -> str:
     if len(value) > TEXT_CHARS_MAX:
         raise WrongValueError(path, f"expected at most {TEXT_CHARS_MAX} characters, not {len(value)}")
     if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-        raise WrongValueError(path, "half a surrogate pair is no text")
+        # Bytes from outside that are not UTF-8 arrive as such halves.
+        raise WrongValueError(path, "it is not valid Unicode: write it as UTF-8")
     return value
 
 

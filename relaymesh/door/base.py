@@ -116,6 +116,10 @@ class Door:
                     known.update(node.capabilities.pools)
         return sorted(known)
 
+    def unusable_agents(self) -> list[str]:
+        """Return a sentence for each entry of ``scripts.json`` and ``retry-policies.json`` that was not taken."""
+        return [f"{entry.source} was not taken: {entry.reason}" for entry in self._local_agents().unusable]
+
     @property
     def audit(self) -> AuditTrail:
         """The audit log of the root, to add records to. Whoever does names who did it."""
@@ -206,6 +210,9 @@ class Door:
         if name not in self._local_agents().specs and name not in self._node_agents():
             from relaymesh.core.nearest import did_you_mean
 
+            for entry in self._local_agents().unusable:
+                if entry.agent_id == name:
+                    raise UnknownAgentError(name, f"; {entry.source} was not taken: {entry.reason}")
             raise UnknownAgentError(name, did_you_mean(name, sorted(self._node_agents())))
 
     def _node_agents(self) -> frozenset[str]:

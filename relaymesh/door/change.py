@@ -215,6 +215,9 @@ class Changes(Looks):
             check_text_or_none(name, value)
         for name, age_ms in (("older_than_ms", older_than_ms), ("newer_than_ms", newer_than_ms)):
             check_time(name, age_ms)
+        if older_than_ms is not None and newer_than_ms is not None and older_than_ms > newer_than_ms:
+            # No dead letter would be found, which reads as if there were none.
+            raise InputError("older than and newer than leave no time between them: exchange the two")
         now_ms = self._now_ms()
         return DeadFilter(
             agent=agent,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import sys
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -173,6 +172,8 @@ class PayloadFiles:
             return "?"
 
     def _write(self, data: bytes, ending: str) -> str:
+        from relaymesh.store.durable import sync_folder  # most commands meet no such file
+
         digest = _digest(data)
         name = f"payload/{digest[:2]}/{digest}{ending}"
         target = self._root / name
@@ -180,8 +181,8 @@ class PayloadFiles:
             if not _claim_again(target, data):
                 _write_durably(target, data)
             # Also when file and folder were there: whoever made them may not have come to this yet.
-            _sync_folder(target.parent)
-            _sync_folder(target.parent.parent)
+            sync_folder(target.parent)
+            sync_folder(target.parent.parent)
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise StoreFullError from error
@@ -266,16 +267,6 @@ def _write_durably(target: Path, data: bytes) -> None:
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return  # Windows cannot open a folder; its rename is durable with the file's own flush
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(data: bytes) -> str:

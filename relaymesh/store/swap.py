@@ -18,7 +18,7 @@ import msgspec
 
 from relaymesh.store.durable import remove_tree, sync_folder, write_file
 
-__all__ = ["JOURNAL", "Swap", "begin", "finish", "is_pending"]
+__all__ = ["JOURNAL", "Swap", "begin", "finish"]
 
 JOURNAL = "journal.json"
 
@@ -37,11 +37,6 @@ class Swap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 _DECODER = msgspec.json.Decoder(Swap)
-
-
-def is_pending(work: Path) -> bool:
-    """Return whether a swap was begun and has not ended."""
-    return (work / JOURNAL).exists()
 
 
 def begin(work: Path, swap: Swap) -> None:

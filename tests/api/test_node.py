@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from relaymesh import Client, Node, TaskFailedError, WaitTimeoutError, Workflow, agent
+from relaymesh import Client, InputError, Node, TaskFailedError, WaitTimeoutError, Workflow, agent
 from relaymesh.errors import AgentLoadError
 from relaymesh.node import NodeOptions
 from relaymesh.wire.store import StoreAnswer, SubmitTasks
@@ -285,3 +285,31 @@ def test_an_agent_whose_task_is_cancelled_hears_why(node: Node, tmp_path: Path) 
     node.client.cancel(task.task_id, reason="wrong order")
 
     assert eventually(lambda: said.read_text(encoding="utf-8") == "the task was cancelled: wrong order")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"agents": "my_agents.py"}, "agents is a list of functions, modules or files, and this is of type str"),
+        ({"agents": in_a_module}, "and this is of type function: put it in brackets"),
+        ({"concurrency": 0}, "concurrency is 0: write 1 or more"),
+        ({"concurrency": "2"}, "concurrency is a whole number, and this is of type str"),
+        ({"threads": -1}, "threads is -1: write 1 or more"),
+        ({"grace_ms": -1}, "grace_ms is -1: write 0 or more"),
+        ({"root": None}, "root is the path of a folder"),
+    ],
+)
+def test_what_no_node_can_be_made_of_is_one_sentence(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Node(**{"root": tmp_path / "root", **options})
+
+    assert said in str(caught.value)
+    assert not (tmp_path / "root").exists()
+
+
+def test_submitting_through_a_node_that_has_ended_is_one_sentence(tmp_path: Path) -> None:
+    with Node(tmp_path, builder=FakeNode) as node:
+        node.client.submit("echo", "x")
+
+    with pytest.raises(InputError, match="runs only inside its with block: submit there, or by a Client"):
+        node.client.submit("echo", "y")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh import ITEM, Workflow, WorkflowError, literal
+from relaymesh import ITEM, InputError, Workflow, WorkflowError, literal
 from relaymesh.core.workflow import parse
 from relaymesh.testing import InlineRelay
 
@@ -121,3 +121,24 @@ def test_the_same_workflow_twice_is_one_task_unless_the_key_says_otherwise(relay
     assert relay.submit_workflow(flow.to_json()).task_id == first.task_id
     assert relay.submit_workflow(flow.to_dict()).task_id == first.task_id
     assert relay.submit_workflow(flow, idempotency_key="another").task_id != first.task_id
+
+
+@pytest.mark.parametrize("wrap", [lambda step: step, lambda step: {"a": [step]}, lambda step: ("x", {"b": step})])
+@pytest.mark.parametrize("place", ["input", "over"])
+def test_a_step_where_its_output_is_meant_is_refused(wrap, place: str) -> None:
+    flow = Workflow()
+    first = flow.step("first", "echo", "x")
+
+    with pytest.raises(InputError, match=r"the input of step second holds the step first itself: write its \.output"):
+        flow.step("second", "echo", **{place: wrap(first)})
+
+    assert [step["id"] for step in flow.to_dict()["steps"]] == ["first"]
+
+
+def test_one_step_to_wait_for_needs_no_list() -> None:
+    flow = Workflow()
+    first = flow.step("first", "echo", "x")
+    flow.step("second", "echo", "x", after=first)
+    flow.step("third", "echo", "x", after="second")
+
+    assert [step.get("dependsOn") for step in flow.to_dict()["steps"]] == [None, ["first"], ["second"]]

@@ -24,7 +24,7 @@ class FakeTrail:
 @dataclass
 class FakeClient:
     audit: FakeTrail = field(default_factory=FakeTrail)
-    answers: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=lambda: {"unusable_agents": []})
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
 
     def __enter__(self) -> FakeClient:

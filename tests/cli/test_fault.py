@@ -183,3 +183,50 @@ def test_a_command_that_lacks_its_second_word_lists_them(terminal, name: str, wo
 
     assert (ended.status, ended.out) == (2, "")
     assert ended.err == f"error[usage]: say what to do, one of: {words}; see `relaymesh {name} --help`\n"
+
+
+def test_an_option_without_its_value_is_told_with_the_help_page_of_its_command(terminal) -> None:
+    ended = terminal.run("submit", "--agent")
+
+    assert (ended.status, ended.err) == (
+        2,
+        "error[usage]: option '--agent' requires an argument; see `relaymesh submit --help`\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("snapshot-export", "--out", ""),
+        ("snapshot-import", "--in", " "),
+        ("task-export", "tsk_1", "--out="),
+        ("audit-siem-export", "--out", ""),
+        ("lease-report", "--out", ""),
+        ("submit", "--batch", ""),
+        ("submit-workflow", "--file", ""),
+        ("snapshot", "verify", ""),
+    ],
+)
+def test_the_empty_name_of_a_file_or_folder_is_a_usage_error_and_does_nothing(terminal, call) -> None:
+    ended = terminal.run(*call)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert ": it is empty: name a f" in ended.err
+    assert terminal.client.calls == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("99999999999999d", "'99999999999999d' is too long: write at most twelve digits"),
+        ("5", "'5' is not a duration: write a number and its unit, such as 1500ms, 10s, 5m, 2h"),
+        ("-5s", "'-5s' is not a duration: write a number and its unit, such as 1500ms, 10s, 5m, 2h"),
+    ],
+)
+def test_a_duration_that_cannot_be_used_is_told_why(terminal, text: str, why: str) -> None:
+    ended = terminal.run("submit", "--agent", "echo", "--input", "x", "--delay", text)
+
+    assert (ended.status, ended.err) == (
+        2,
+        f"error[usage]: invalid value for '--delay': {why}; see `relaymesh submit --help`\n",
+    )

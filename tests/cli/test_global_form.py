@@ -81,7 +81,7 @@ def test_the_client_is_closed_when_the_command_ends(terminal) -> None:
         (["tasks", "--limt", "1"], "no such option '--limt'; did you mean '--limit'?; see"),
         (["completion"], "missing argument 'SHELL', choose from: bash, zsh, fish, powershell; see"),
         (["completion", "tcsh"], "invalid value for 'SHELL'"),
-        (["help"], 'no such command "help"; write `relaymesh --help`'),
+        (["help"], 'no such command "help"; see `relaymesh --help`'),
         (["--root", "", "tasks"], "invalid value for '--root': it is empty: name a folder"),
         (["benchmark-run", "--report-out", "nowhere/x"], "invalid value for '--report-out': there is no folder"),
         (["submit", "--batch", "-", "--wait"], "--wait does not go with --batch: nothing is waited for"),

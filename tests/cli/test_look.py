@@ -418,3 +418,12 @@ def test_ownership_events_and_the_lease_report_take_the_options_of_their_names(t
     assert terminal.run("lease-report", "--hours", "3").document == {"generated": True, "path": "p", "rows": 2}
     assert terminal.asked("lease_report") == ((3, 5000), {"out": None})
     assert terminal.run("lease-report", "--limit", "9").status == 2
+
+
+def test_entries_of_the_agent_files_that_were_not_taken_are_told_beside_the_answer(terminal) -> None:
+    terminal.answers(agents=["echo"], unusable_agents=["scripts.json entry 1 was not taken: it has no command"] * 30)
+
+    ended = terminal.run("agents")
+
+    assert (ended.status, ended.document) == (0, ["echo"])
+    assert ended.err.splitlines() == ["scripts.json entry 1 was not taken: it has no command"] * 20

@@ -210,12 +210,8 @@ def test_a_file_that_does_not_exist_is_one_sentence(terminal) -> None:
     assert ended.err.startswith("error[not_readable]: nowhere.txt cannot be read (")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [("submit", "--agent", "echo", "--input", "@"), ("submit-workflow", "--file", ""), ("submit", "--batch", "")],
-)
-def test_a_file_without_a_name_is_one_sentence(terminal, words: tuple[str, ...]) -> None:
-    ended = terminal.run(*words)
+def test_a_file_without_a_name_is_one_sentence(terminal) -> None:
+    ended = terminal.run("submit", "--agent", "echo", "--input", "@")
 
     assert (ended.status, terminal.client.calls) == (1, [])
     assert ended.err.startswith("error[not_readable]: the name of the file is empty: name one")

@@ -183,3 +183,18 @@ def test_a_client_of_values_of_a_wrong_kind_says_what_to_write(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         Client(root, **options)
+
+
+def test_a_query_that_changes_something_or_is_no_sql_is_the_fault_of_who_wrote_it(client: Client) -> None:
+    task_id = client.submit("echo", "x").task_id
+
+    for sql, values, said in (
+        ("DELETE FROM tasks", (), "a query only reads: use the other methods"),
+        ("SELEC 1", (), 'cannot be run (near "SELEC": syntax error): mend the SQL'),
+        ("SELECT * FROM task", (), "cannot be run (no such table: task)"),
+        ("SELECT ?", (1, 2), "cannot be run (Incorrect number of bindings supplied"),
+    ):
+        with pytest.raises(InputError) as caught:
+            client.query(sql, values)
+        assert said in str(caught.value)
+    assert client.query("SELECT task_id FROM tasks") == [(task_id,)]

@@ -307,3 +307,13 @@ def test_an_input_whose_file_is_lost_can_be_replaced(client: Client, bench: Benc
     assert (row.payload, row.payload_path) == ("short", "")
     (line,) = client.audit_query(action="dead.replay")
     assert json.loads(line)["details"]["edited"][0]["old"] is None
+
+
+def test_ages_that_exclude_each_other_are_refused_and_nothing_is_replayed(client: Client, bench: Bench) -> None:
+    task_id = dead(bench)
+
+    for ask in (client.dead_letters, client.replay_batch):
+        with pytest.raises(InputError, match="leave no time between them: exchange the two"):
+            ask(older_than_ms=2 * HOUR, newer_than_ms=HOUR)
+
+    assert client.task(task_id).status == "DEAD_LETTER"

@@ -17,6 +17,19 @@ from relaymesh.workflow import ITEM, Workflow
 from tests.store.bench import NOON, Bench
 
 
+def test_an_agent_whose_entry_was_not_taken_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with Client(tmp_path) as client:
+        client.init()
+        (tmp_path / "agents" / "scripts.json").write_text('{"agents": [{"id": "lines", "command": "wc -l"}]}')
+
+        with pytest.raises(UnknownAgentError) as caught:
+            client.submit("lines", "x")
+
+        (sentence,) = client.unusable_agents()
+    assert f'there is no agent "lines" here; {sentence} (`relaymesh agents`' in str(caught.value)
+    assert "scripts.json entry 1 was not taken: " in sentence
+
+
 def test_a_client_makes_the_root_when_it_submits_and_not_when_it_looks(tmp_path: Path) -> None:
     with Client(tmp_path / "root") as client:
         with pytest.raises(RelayMeshError):
