@@ -470,8 +470,8 @@ MIGRATIONS = (
         _NO_BUDGETS,
     ),
     Migration(
-        8,
-        "20261128_009_mesh_members",
+        7,
+        "20261128_008_mesh_members",
         "members of the mesh, and what a restart has to know",
         "381e7b9b18c8abb442bb3ace1a3169bfebeada691a7c419e0f20ca4947b9475b",
         _MESH,
