@@ -27,10 +27,11 @@ from relaymesh.gossip.seen_file import keep_seen, load_seen
 from relaymesh.gossip.whom import Whom
 from relaymesh.gossip_view import GossipSyncOutcome, GossipTickOutcome
 from relaymesh.net.datagram import DatagramSocket, is_loopback_host
-from relaymesh.store.counter import add_counter
+from relaymesh.store.counter import RECOVERY_SUPPRESSED, add_counter
 from relaymesh.store.gossip_ring import RootRing, cluster_label, ring_of
 from relaymesh.store.key_seen_row import save_keys_seen
-from relaymesh.store.member_row import fresh_members, hear_members, member_count, reconcile_members
+from relaymesh.store.member import reconcile
+from relaymesh.store.member_row import fresh_members, hear_members, member_count
 from relaymesh.store.root import GOSSIP_KEYS
 from relaymesh.wire.mesh_event import HEARTBEAT_NODES_MAX, pack_event, pack_heartbeat, parse_event, parse_heartbeat
 from relaymesh.wire.mesh_packet import Opener, Refusal, Sealer, key_id_of
@@ -46,7 +47,6 @@ _RESOURCE: Final = "runtime/membership"
 _SLICE_S: Final = 0.5
 _BODY_BYTES_MIN: Final = 600
 """A node that runs answers with no more than it was sent: room for some twenty members."""
-_SUPPRESSED: Final = "membership_recovery_suppressed"
 _SUMMED: Final = (
     "sent",
     "relayed",
@@ -308,7 +308,7 @@ class GossipRun:
         with self._store.write():
             written = hear_members(conn, [(node_id, now_ms)], now_ms=now_ms, patience=patience)
             if written.suppressed:
-                add_counter(conn, _SUPPRESSED, written.suppressed)
+                add_counter(conn, RECOVERY_SUPPRESSED, written.suppressed)
             (generation,) = conn.execute(
                 "SELECT coalesce(max(generation), 0) FROM mesh_nodes WHERE node_id=?", (node_id,)
             ).fetchone()
@@ -327,12 +327,12 @@ class GossipRun:
             if merged:
                 add_counter(conn, "anti_entropy_merge", merged)
             if suppressed:
-                add_counter(conn, _SUPPRESSED, suppressed)
-            suspected, dead = reconcile_members(conn, now_ms=self._now_ms(), patience=patience)
+                add_counter(conn, RECOVERY_SUPPRESSED, suppressed)
+            marked = reconcile(conn, now_ms=self._now_ms(), patience=patience)
             if len(keys):
                 save_keys_seen(conn, keys, now_ms=self._now_ms())
         tick.accepted += merged
-        return len(suspected), len(dead)
+        return len(marked.suspected), len(marked.dead)
 
     def _ring(self, settings: Settings) -> RootRing:
         found = ring_of(self._store.root, settings.gossip_shared_secret, self._label)

@@ -19,7 +19,7 @@ from relaymesh.store.bulk import id_list
 from relaymesh.store.counter import NODES_PRUNED, add_counter, counters
 from relaymesh.wire.audit import Record
 
-__all__ = ["GRAVE_AGE_MS", "buried", "dig_up", "prune", "prune_by", "prune_is_due"]
+__all__ = ["GRAVE_AGE_MS", "buried", "buried_at_ms", "dig_up", "prune", "prune_by", "prune_is_due"]
 
 GRAVE_AGE_MS: Final = 30 * 86_400_000
 _DROPPED_MAX: Final = 1_000
@@ -92,6 +92,12 @@ def buried(conn: sqlite3.Connection, node_id: str, *, now_ms: int) -> int | None
         "SELECT state_value FROM cluster_state WHERE state_key=? AND updated_at_ms>?",
         (_grave(node_id), now_ms - GRAVE_AGE_MS),
     ).fetchone()
+    return int(found[0]) if found is not None else None
+
+
+def buried_at_ms(conn: sqlite3.Connection, node_id: str) -> int | None:
+    """Return when a member was pruned, None for no such: what it said before then does not bring it back."""
+    found = conn.execute("SELECT updated_at_ms FROM cluster_state WHERE state_key=?", (_grave(node_id),)).fetchone()
     return int(found[0]) if found is not None else None
 
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaymesh.core.mesh.silence import Patience, Row, heard, judged
-from relaymesh.store.member_row import MEMBERS_MAX, fresh_members, hear_members, member_count, reconcile_members
+from relaymesh.store.grave import prune
+from relaymesh.store.member import reconcile
+from relaymesh.store.member_row import MEMBERS_MAX, fresh_members, hear_members, member_count
 from relaymesh.store.store import Store
 
 NOON = 1_700_000_000_000
@@ -65,18 +67,15 @@ def test_a_recovery_is_held_back_during_the_dwell_time_and_told(store: Store) ->
     assert row(store.conn, "a") == ("ALIVE", NOON + 1, NOON + 1, NOON + 1)
 
 
-def test_who_is_silent_becomes_suspect_then_dead_and_is_told_once(store: Store) -> None:
+def test_what_a_member_said_before_it_was_pruned_does_not_bring_it_back(store: Store) -> None:
     with store.write():
-        put(store.conn, "s", "ALIVE", NOON - 30_001, 0)
-        put(store.conn, "d", "ALIVE", NOON - 60_001, 0)
-        put(store.conn, "left", "LEFT", 0, 0)
-        put(store.conn, "well", "ALIVE", NOON - 30_000, 0)
-        first = reconcile_members(store.conn, now_ms=NOON, patience=PATIENCE)
-        second = reconcile_members(store.conn, now_ms=NOON, patience=PATIENCE)
+        put(store.conn, "a", "DEAD", NOON - 100_000, NOON - 90_000)
+        prune(store.conn, older_than_ms=0, limit=9, now_ms=NOON)
+        before = hear_members(store.conn, [("a", NOON)], now_ms=NOON + 5, patience=PATIENCE)
+        after = hear_members(store.conn, [("a", NOON + 1)], now_ms=NOON + 5, patience=PATIENCE)
 
-    assert first == (["s"], ["d"])
-    assert second == ([], [])
-    assert row(store.conn, "left") == ("LEFT", 0, 0, 0)
+    assert (before.applied, after.applied) == (0, 1)
+    assert row(store.conn, "a") == ("ALIVE", NOON + 1, NOON + 5, NOON + 5)
 
 
 def test_only_what_is_young_is_passed_on_and_nobody_that_has_left(store: Store) -> None:
@@ -107,17 +106,6 @@ def test_a_full_table_takes_no_unknown_node_in_and_still_hears_those_it_knows(st
     assert member_count(store.conn) == MEMBERS_MAX
 
 
-def test_a_row_that_changed_since_it_was_read_is_left_alone(store: Store) -> None:
-    from relaymesh.store.member_row import _write
-
-    with store.write():
-        put(store.conn, "a", "LEFT", NOON, NOON)
-        done = _write(store.conn, "a", Row("ALIVE", NOON, NOON, NOON), Row("DEAD", NOON, NOON, NOON))
-
-    assert not done
-    assert row(store.conn, "a") == ("LEFT", NOON, NOON, NOON)
-
-
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), st.integers(-90_000, 5_000), st.integers(0, 40_000)), min_size=1, max_size=12
@@ -127,6 +115,8 @@ def test_a_row_that_changed_since_it_was_read_is_left_alone(store: Store) -> Non
 def test_the_table_goes_the_way_of_the_rules(steps: list[tuple[str, int, int]]) -> None:
     conn = sqlite3.connect(":memory:")
     conn.execute(f"CREATE TABLE mesh_nodes(node_id TEXT PRIMARY KEY, {COLUMNS})")
+    conn.execute("CREATE INDEX mesh_nodes_silent ON mesh_nodes(status, last_heartbeat_ms)")
+    conn.execute("CREATE TABLE cluster_state(state_key, state_value, version, updated_at_ms)")
     model: dict[str, Row] = {}
     now_ms = NOON
     for node_id, offset_ms, gap_ms in steps:
@@ -142,6 +132,6 @@ def test_the_table_goes_the_way_of_the_rules(steps: list[tuple[str, int, int]]) 
             if verdict is not None:
                 model[name] = Row(verdict, one.heartbeat_ms, now_ms, now_ms)
         hear_members(conn, [(node_id, beat_ms)], now_ms=now_ms, patience=PATIENCE)
-        reconcile_members(conn, now_ms=now_ms, patience=PATIENCE)
+        reconcile(conn, now_ms=now_ms, patience=PATIENCE)
 
     assert {name: Row(*row(conn, name)) for name in model} == model  # type: ignore[misc]
