@@ -48,7 +48,7 @@ NAMES_MAX: Final = 256
 _PATH_CHARS_MAX: Final = 80
 # One digit more than any number that fits: what is longer is too large whatever follows, and Python refuses to convert
 # texts of some thousand digits.
-_DIGITS_MAX: Final = 20
+_DIGITS: Final = 20
 
 SECRET_VARIABLES: Final = ("RELAYMESH_GOSSIP_SHARED_SECRET",)
 """Variables that override a secret. They are for RelayMesh: what runs agents does not get them."""
@@ -201,7 +201,7 @@ def parse(setting: Setting, text: str) -> Value:
             digits = typed[1:] if typed[:1] in ("-", "+") else typed
             if not (digits.isascii() and digits.isdigit()):
                 raise WrongValueError(path, f"expected a whole number, not {quoted(typed)}")
-            number = int(digits.lstrip("0")[:_DIGITS_MAX] or "0")
+            number = int(digits.lstrip("0")[:_DIGITS] or "0")
             return check(setting, -number if typed.startswith("-") else number)
         case Kind.TEXT | Kind.CHOICE:
             return check(setting, typed)
