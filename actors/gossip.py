@@ -25,7 +25,7 @@ from actors.base import Actor
 from actors.event_port import EventPort
 from actors.mesh_board import MeshBoard
 from actors.timer import Timers
-from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Pruned, Renewed
+from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Proved, Pruned, Renewed
 from relaymesh.core.mesh.hint import Hints, Source
 from relaymesh.core.mesh.liveness import Evidence, Mode, Verdict, judge
 from relaymesh.core.mesh.member import Member, State
@@ -231,7 +231,11 @@ class GossipActor(Actor):
             if packet.kind is Kind.EVENT:
                 effects += speaking.events.take(self._needs.now_ms(), source, packet, data)
             else:
-                effects += speaking.membership.receive(now_ns, source, packet)
+                for effect in speaking.membership.receive(now_ns, source, packet):
+                    if isinstance(effect, Proved):  # before the next one is opened
+                        speaking.opener.proved(effect.member)
+                    else:
+                        effects.append(effect)
                 speaking.events.used(packet, data)
         self._perform(effects)
         if len(datagrams) == BATCH_MAX:
@@ -310,6 +314,8 @@ class GossipActor(Actor):
                     held_back.append(_row(member, shown))
                 case Pruned(members):
                     pruned += [member.node_id for member in members]
+                case Proved():
+                    pass  # done as the packet was taken
                 case Renewed():
                     pass  # goes to the disk with the next checkpoint: a later start takes a later generation anyway
                 case Conflicted(other):

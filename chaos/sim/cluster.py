@@ -9,7 +9,7 @@ from typing import Final
 from chaos.sim.kernel import Kernel, Observer, seeded
 from chaos.sim.machine import Machine
 from relaymesh.core.mesh.effect import Changed, Effect
-from relaymesh.core.mesh.member import Member, State
+from relaymesh.core.mesh.member import State
 from relaymesh.core.mesh.tuning import Tuning
 
 __all__ = ["NODES_MAX", "SEEDS", "Cluster"]
@@ -29,12 +29,12 @@ class Cluster:
     alive: how many others each node holds ALIVE, by index. watchers: told of every effect that is not a packet.
     """
 
-    def __init__(self, nodes: int, seed: int, tuning: Tuning | None = None) -> None:
+    def __init__(self, nodes: int, seed: int, tuning: Tuning | None = None, *, shortcuts: bool = True) -> None:
         if not 2 <= nodes <= NODES_MAX:
             raise ValueError(f"{nodes} nodes: use 2 to {NODES_MAX:,}")
         self.seed = seed
         self.tuning = replace(tuning or Tuning(), members_max=max(4_096, nodes + 1))
-        self.kernel = Kernel(seed, self._observe)
+        self.kernel = Kernel(seed, self._observe, shortcuts=shortcuts)
         self.alive = [0] * nodes
         self.watchers: list[Observer] = []
         seeds = tuple(_address(index) for index in range(min(SEEDS, nodes)))
@@ -60,12 +60,20 @@ class Cluster:
 
     def start_known(self) -> None:
         """Start all nodes at once with the list of all others, as after a power cut."""
-        members = [Member(machine.node_id, machine.address, 1, 0, State.ALIVE) for machine in self.machines]
         for machine in self.machines:
             machine.start(self.kernel.now_ns)
+        members = [machine.membership.me for machine in self.machines]
+        for machine in self.machines:
             machine.membership.restore(self.kernel.now_ns, members)
             self.alive[machine.index] = len(members) - 1
             self.kernel.timer(machine)
+
+    def acquaint(self) -> None:
+        """Let every pair have met before, as in a mesh that has run for an hour: each has proved itself to each."""
+        for machine in self.machines:
+            for peer in machine.membership.view.peers.values():
+                peer.proof = peer.member.address
+                peer.proof_generation = peer.welcome = peer.member.generation
 
     def start_one(self, machine: Machine) -> None:
         self.alive[machine.index] = 0

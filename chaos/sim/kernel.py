@@ -1,13 +1,14 @@
-"""Virtual time: one heap of events for the next moments, a wheel of timers for what comes later.
+"""Virtual time: one heap of packets on their way and of nodes that want to be woken.
 
-    wheel slot (50 ms) opens ──▶ timers of nodes that are still due in it ──▶ heap ──▶ node.wake / node.receive
-                                                                              ▲              │ packets
-                                                                              └── network ◀──┘
+    heap ──▶ node.wake / node.receive ──packets──▶ network ──▶ heap
+              │
+              └──▶ an answered probe of a quiet mesh is one step (quiet.py)
 
-Most timers of a healthy mesh are moved before they fire (the answer to a probe comes long before its timeout), so a
-timer waits in the wheel, where moving it costs nothing, and enters the heap only just before it is due.
+A node has one entry in the heap that counts, the earliest (``queued_ns``). When a node moves its timer forward, as the
+answer to a probe does, the entry stays and is put off when it comes up; that costs less than moving it.
 
-Every event goes into a rolling hash: two runs with the same hash have done the same.
+The times of all events go into a rolling hash, and in the end all that the nodes think, the time of every contact
+included: two runs with the same hash have done the same.
 """
 
 from __future__ import annotations
@@ -16,25 +17,32 @@ import gc
 import hashlib
 import random
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from typing import Final
 
 from chaos.sim.machine import Machine
-from chaos.sim.network import CHANCE, Network
+from chaos.sim.network import DELAY_MASK, DELAY_SHIFT, LOSS_MASK, LOSS_SHIFT, Network
+from chaos.sim.quiet import Quiet
 from relaymesh.core.mesh.effect import Effect
+from relaymesh.core.mesh.exchange import exchange
 from relaymesh.core.mesh.packet import Packet
 from relaymesh.core.mesh.tuning import MS, NEVER_NS
 
-__all__ = ["SLOT_NS", "Kernel", "Observer", "seeded"]
+__all__ = ["Arrival", "Kernel", "Observer", "seeded"]
 
-SLOT_NS: Final = 50 * MS
-_TRACE_CHUNK: Final = 1 << 14
-_NODE_BITS: Final = 4096
+LOOK_NS: Final = 50 * MS
+"""How often it is asked whether a loud mesh has become quiet."""
+_TRACE_CHUNK: Final = 1 << 15
+_NODE_BITS: Final = 12
+_SOURCES: Final = 1 << _NODE_BITS
 
 Observer = Callable[[int, Machine, Effect], None]
 Arrival = Callable[[Machine], Packet | None]
 """Opens a datagram where it arrives; None when it is refused there."""
+Entry = tuple[int, int, int, Machine, Machine, Packet | Arrival | None]
+"""When, target and source as one number, count, target, source, what arrives (None: time to wake)."""
 
 
 def seeded(seed: int, label: str) -> random.Random:
@@ -46,40 +54,59 @@ def seeded(seed: int, label: str) -> random.Random:
 class Kernel:
     """The clock, the events and the network of one run.
 
-    observer: is told of every effect that is not a packet. carry: what happens to a packet on its way, for runs that
-    encode and authenticate; by default the object itself arrives, and a corrupted one does not.
+    observer: is told of every effect that is not a packet. carry: makes a datagram of a packet, for runs that encode
+    and authenticate: each copy of it, bent or not, then arrives; by default the object itself does, and a bent one does
+    not. shortcuts: whether undisturbed probes are done as one step (short: how many); the run is the same without,
+    only slower.
     """
 
-    def __init__(self, seed: int, observer: Observer) -> None:
+    def __init__(self, seed: int, observer: Observer, *, shortcuts: bool = True) -> None:
         self.now_ns = 0
         self.network = Network(seeded(seed, "network"))
         self.machines: list[Machine] = []
         self.observer = observer
-        self.datagrams = 0
+        self._sent = 0
         self.bytes_sent = 0
         self.events = 0
-        self.carry: Callable[[Machine, Packet, bool], Arrival] | None = None
-        self._by_address: dict[str, int] = {}
-        self._heap: list[tuple[int, int, int, str, Packet | Arrival | None]] = []
+        self.shortcuts = shortcuts
+        self.short = 0
+        self.carry: Callable[[Machine, Packet], Callable[[bool], Arrival]] | None = None
+        self._quiet = Quiet()
+        self._look_at_ns = 0
+        self._by_address: dict[str, Machine] = {}
+        self._heap: list[Entry] = []
         self._count = 0
-        self._wheel: dict[int, list[int]] = {}
-        self._at_slot = 0
-        self._orders: list[tuple[int, int, Callable[[], None]]] = []
-        self._trace: array[int] = array("q")
+        self._orders: list[tuple[int, int, bool, Callable[[], None]]] = []
+        self._trace: list[int] = []
         self._hash = hashlib.blake2b(digest_size=16)
 
-    def add(self, machine: Machine) -> None:
-        assert len(self.machines) < _NODE_BITS and machine.index == len(self.machines)
-        self.machines.append(machine)
-        self._by_address[machine.address] = machine.index
+    @property
+    def datagrams(self) -> int:
+        return self._sent + 2 * self.short
 
-    def at(self, when_ns: int, order: Callable[[], None]) -> None:
-        """Do something at a time, before the events of its slot."""
+    def add(self, machine: Machine) -> None:
+        assert len(self.machines) < _SOURCES - 1 and machine.index == len(self.machines)
+        self.machines.append(machine)
+        self._by_address[machine.address] = machine
+
+    def at(self, when_ns: int, order: Callable[[], None], *, meddles: bool = True) -> None:
+        """Do something at a time, before the other events of that time.
+
+        meddles: whether it may change what nodes think or say to each other, or the network; if not, it only looks.
+        """
         self._count += 1
-        heappush(self._orders, (when_ns, self._count, order))
+        heappush(self._orders, (when_ns, self._count, meddles, order))
+
+    def at_address(self, address: str) -> Machine | None:
+        return self._by_address.get(address)
+
+    def inject(self, delay_ns: int, source: Machine, target: Machine, arrival: Arrival) -> None:
+        """Let a datagram arrive that its source has not sent now."""
+        self._push(self.now_ns + delay_ns, target, source, arrival)
 
     def perform(self, machine: Machine, effects: list[Effect]) -> None:
         """Send the packets, tell the observer of the rest, and note when the node wants to be woken."""
+        self._interfere()
         if effects:
             self._emit(machine, effects)
         self.timer(machine)
@@ -87,40 +114,27 @@ class Kernel:
     def timer(self, machine: Machine) -> None:
         """Note when a node wants to be woken."""
         when_ns = machine.due_ns()
-        if when_ns >= NEVER_NS // 2:
-            return
-        slot = when_ns // SLOT_NS
-        if slot < machine.slot:
-            machine.slot = max(slot, self._at_slot)
-            if slot <= self._at_slot:
-                self._count += 1
-                heappush(self._heap, (max(when_ns, self.now_ns), self._count, machine.index, "", None))
-            else:
-                self._wheel.setdefault(slot, []).append(machine.index)
-        elif slot == machine.slot == self._at_slot and when_ns < machine.queued_ns:
+        if when_ns < machine.queued_ns and when_ns < NEVER_NS // 2:
             machine.queued_ns = when_ns
-            self._count += 1
-            heappush(self._heap, (max(when_ns, self.now_ns), self._count, machine.index, "", None))
+            self._push(max(when_ns, self.now_ns), machine, machine, None)
 
     def run(self, until_ns: int) -> None:
         """Let time pass."""
         collecting = gc.isenabled()
         gc.disable()
         try:
-            while self.now_ns < until_ns:
-                if not self._heap:
-                    self._skip(until_ns)
-                slot_end = (self._at_slot + 1) * SLOT_NS
-                stop = min(slot_end, until_ns)
-                while self._orders and self._orders[0][0] < stop:
-                    when_ns, _, order = heappop(self._orders)
+            self._interfere()
+            orders = self._orders
+            while orders and orders[0][0] < until_ns:
+                when_ns, _, meddles, order = heappop(orders)
+                if self._heap and self._heap[0][0] < when_ns:
                     self._drain(when_ns)
-                    self.now_ns = max(self.now_ns, when_ns)
-                    order()
-                self._drain(stop)
-                self.now_ns = stop
-                if stop == slot_end:
-                    self._open_slot()
+                self.now_ns = max(self.now_ns, when_ns)
+                if meddles:
+                    self._interfere()
+                order()
+            self._drain(until_ns)
+            self.now_ns = max(self.now_ns, until_ns)
         finally:
             if collecting:
                 gc.enable()
@@ -134,132 +148,189 @@ class Kernel:
         final.update(f"{self.datagrams} {self.bytes_sent}".encode())
         return final.hexdigest()
 
-    def _skip(self, until_ns: int) -> None:
-        """Jump over slots in which nothing is due."""
-        at_slot, last = self._at_slot, until_ns // SLOT_NS
-        if self._orders:
-            last = min(last, self._orders[0][0] // SLOT_NS)
-        while at_slot + 1 < last and at_slot + 1 not in self._wheel:
-            at_slot += 1
-        self._at_slot = at_slot
+    def _interfere(self) -> None:
+        self._quiet.end(self.now_ns)
+        self._look_at_ns = self.now_ns
 
-    def _open_slot(self) -> None:
-        self._at_slot += 1
-        at_slot = self._at_slot
+    def _look(self) -> None:
+        self._look_at_ns = self.now_ns + LOOK_NS
         if len(self._trace) > _TRACE_CHUNK:
             self._fold()
-        machines = self.machines
-        slot_end = (at_slot + 1) * SLOT_NS
-        wheel = self._wheel
-        for index in wheel.pop(at_slot, ()):
-            machine = machines[index]
-            if machine.slot != at_slot:
-                continue  # moved to an earlier slot since
-            when_ns = machine.due_ns()
-            if when_ns < slot_end:
-                machine.queued_ns = when_ns
-                self._count += 1
-                heappush(self._heap, (when_ns, self._count, index, "", None))
-            elif when_ns < NEVER_NS // 2:
-                slot = machine.slot = when_ns // SLOT_NS
-                waiting = wheel.get(slot)
-                if waiting is None:
-                    wheel[slot] = [index]
-                else:
-                    waiting.append(index)
-            else:
-                machine.slot = NEVER_NS
+        if self.shortcuts and self.carry is None and self.network.calm:
+            flying = ((entry[4], entry[5]) for entry in self._heap if isinstance(entry[5], Packet))
+            self._quiet.look(self.now_ns, self.machines, flying)
+
+    def _push(self, when_ns: int, target: Machine, source: Machine, what: Packet | Arrival | None) -> None:
+        self._count += 1
+        # At one time: by node, what it wants to do by itself before what comes from others.
+        key = target.index << _NODE_BITS | (0 if what is None else source.index + 1)
+        heappush(self._heap, (when_ns, key, self._count, target, source, what))
 
     def _drain(self, until_ns: int) -> None:
-        """Handle the events of the heap before a time."""
+        """Handle the events before a time."""
         heap = self._heap
-        machines = self.machines
         note = self._trace.append
         emit = self._emit
-        at_slot = self._at_slot
-        wheel = self._wheel
-        pop = heappop
+        quiet = self._quiet
+        quiet.stop_at(self.now_ns, until_ns)
+        never = NEVER_NS // 2
         while heap and heap[0][0] < until_ns:
-            now_ns, _, index, source, packet = pop(heap)
-            machine = machines[index]
+            if quiet.on:
+                self._ask_all(until_ns)
+                if not heap or heap[0][0] >= until_ns:
+                    return
+            now_ns, _, _, machine, source, what = heappop(heap)
             self.now_ns = now_ns
-            if packet is None:
-                if machine.due_ns() > now_ns:
-                    if machine.slot == at_slot:
-                        machine.slot = NEVER_NS
-                        self.timer(machine)
-                    continue
-                machine.slot = NEVER_NS
+            if what is None:
+                if machine.queued_ns > now_ns:
+                    continue  # put forward since, and done
                 machine.queued_ns = NEVER_NS
-                note(~(now_ns * _NODE_BITS + index))
-                effects = machine.wake(now_ns)
+                when_ns = machine.membership.wake_at_ns if machine.plain else machine.due_ns()
+                if when_ns <= now_ns:
+                    note(now_ns)
+                    if now_ns >= self._look_at_ns and not quiet.on:
+                        self._look()
+                    effects = machine.membership.wake(now_ns) if machine.plain else machine.wake(now_ns)
+                    if effects:
+                        emit(machine, effects)
+                    if quiet.on:
+                        quiet.doubt(machine)
+                        if machine.membership.rumors.waiting:
+                            quiet.end(now_ns)
+                    when_ns = machine.membership.wake_at_ns if machine.plain else machine.due_ns()
             else:
-                note(now_ns * _NODE_BITS + index)
-                if not isinstance(packet, Packet):
-                    packet = packet(machine)
-                    if packet is None:
+                note(now_ns)
+                if what.__class__ is not Packet:
+                    assert not isinstance(what, Packet)
+                    opened = what(machine)
+                    if opened is None:
                         continue
-                effects = machine.receive(now_ns, source, packet)
-            if effects:
-                emit(machine, effects)
-            # As ``timer``, without the call: this is the innermost loop.
-            when_ns = machine.membership.wake_at_ns if machine.plain else machine.due_ns()
-            slot = when_ns // SLOT_NS
-            if at_slot < slot < machine.slot:
-                machine.slot = slot
-                waiting = wheel.get(slot)
-                if waiting is None:
-                    wheel[slot] = [index]
+                    what = opened
+                assert isinstance(what, Packet)
+                if machine.plain:
+                    membership = machine.membership
+                    effects = membership.receive(now_ns, source.address, what)
+                    if effects:
+                        emit(machine, effects)
+                    if quiet.on and membership.rumors.waiting:
+                        quiet.end(now_ns)
+                    when_ns = membership.wake_at_ns
                 else:
-                    waiting.append(index)
-            elif slot <= at_slot:
-                self.timer(machine)
+                    effects = machine.receive(now_ns, source.address, what)
+                    if effects:
+                        emit(machine, effects)
+                    when_ns = machine.due_ns()
+            if when_ns < machine.queued_ns and when_ns < never:
+                machine.queued_ns = when_ns
+                self._count += 1
+                at_ns = when_ns if when_ns > now_ns else now_ns
+                heappush(heap, (at_ns, machine.index << _NODE_BITS, self._count, machine, machine, None))
+
+    def _ask_all(self, until_ns: int) -> None:
+        """Let the nodes of a quiet mesh probe one after the other, until something else is to be done."""
+        heap = self._heap
+        quiet = self._quiet
+        trace = self._trace
+        find = self._by_address.get
+        network = self.network
+        floor_ns, delays, loss = network.floor_ns, network.delays, network.loss_of_mask
+        while heap:
+            entry = heap[0]
+            now_ns, key, _, machine, _, what = entry
+            if what is not None or now_ns >= until_ns or not machine.plain:
+                return
+            if machine.queued_ns != now_ns:
+                heappop(heap)  # put forward since, and done
+                continue
+            membership = machine.membership
+            if membership.wake_at_ns <= now_ns:
+                peer = membership.ask_next(now_ns)
+                if peer is None:
+                    return
+                self.now_ns = now_ns
+                trace.append(now_ns)
+                size = 0
+                other = find(peer.member.address)
+                if other is not None and other.plain:
+                    # As Network.calm_delay, without the calls.
+                    chance = hash((now_ns, machine.out_salt, other.in_salt))
+                    asked_ns = now_ns + floor_ns + delays[chance >> DELAY_SHIFT & DELAY_MASK]
+                    again = hash((asked_ns, other.out_salt, machine.in_salt))
+                    answered_ns = asked_ns + floor_ns + delays[again >> DELAY_SHIFT & DELAY_MASK]
+                    if answered_ns >= quiet.until_ns:
+                        quiet.renew(now_ns)
+                    in_time = answered_ns < quiet.until_ns and answered_ns < membership.probe.due_ns
+                    if in_time and not (
+                        loss and ((chance >> LOSS_SHIFT & LOSS_MASK) < loss or (again >> LOSS_SHIFT & LOSS_MASK) < loss)
+                    ):
+                        size = exchange(membership, peer, other.membership, asked_ns, answered_ns)
+                if size:
+                    if answered_ns > quiet.done_ns:
+                        quiet.done_ns = answered_ns
+                    self.short += 1
+                    self.bytes_sent += size
+                    trace.append(asked_ns)
+                    trace.append(answered_ns)
+                else:
+                    heappop(heap)
+                    machine.queued_ns = NEVER_NS
+                    self._emit(machine, membership.ask(peer))
+                    quiet.doubt(machine)
+                    self.timer(machine)
+                    continue
+            # It stays in the heap, for its next time.
+            machine.queued_ns = when_ns = membership.wake_at_ns
+            self._count += 1
+            heapreplace(heap, (when_ns, key, self._count, machine, machine, None))
+            if len(trace) > _TRACE_CHUNK:
+                self._fold()
 
     def _emit(self, machine: Machine, effects: list[Effect]) -> None:
         network = self.network
-        calm = network.calm and self.carry is None
-        index = machine.index
-        base = network.base
-        floor_ns = base.floor_us * 1000
-        table = network.table(base.mean_us)
-        rng = network.rng
+        calm, carry = network.calm, self.carry
+        now_ns = self.now_ns
+        salt = machine.out_salt
+        key = machine.index + 1
+        loss, floor_ns, delays = network.loss_of_mask, network.floor_ns, network.delays
+        heap, by_address = self._heap, self._by_address
         for effect in effects:
             if effect.__class__ is not Packet:
-                self.observer(self.now_ns, machine, effect)
+                self.observer(now_ns, machine, effect)
                 continue
             assert isinstance(effect, Packet)
-            self.datagrams += 1
+            self._sent += 1
             self.bytes_sent += effect.size
-            target = self._by_address.get(effect.to)
+            target = by_address.get(effect.to)
             if target is None:
                 continue
             if calm:
-                if base.loss and rng.random() * CHANCE < base.loss:
+                # As Network.calm_delay, without the call: this is done for every packet.
+                chance = hash((now_ns, salt, target.in_salt))
+                salt += 1
+                if loss and (chance >> LOSS_SHIFT & LOSS_MASK) < loss:
                     continue
-                delay = floor_ns + table[rng.getrandbits(10)]
                 self._count += 1
-                heappush(self._heap, (self.now_ns + delay, self._count, target, machine.address, effect))
+                when_ns = now_ns + floor_ns + delays[chance >> DELAY_SHIFT & DELAY_MASK]
+                what = effect if carry is None else carry(machine, effect)(False)
+                heappush(heap, (when_ns, target.index << _NODE_BITS | key, self._count, target, machine, what))
             else:
-                self._emit_roughly(index, machine, target, effect)
+                self._emit_roughly(machine, target, effect)
 
-    def _emit_roughly(self, index: int, machine: Machine, target: int, packet: Packet) -> None:
-        for delay, corrupted in self.network.deliveries(index, target):
-            if self.carry is None:
-                if corrupted:
-                    continue  # its authentication code would not fit
-                arriving: Packet | Arrival = packet
-            else:
-                arriving = self.carry(machine, packet, corrupted)
-            self._count += 1
-            heappush(self._heap, (self.now_ns + delay, self._count, target, machine.address, arriving))
+    def _emit_roughly(self, machine: Machine, target: Machine, packet: Packet) -> None:
+        copies = None if self.carry is None else self.carry(machine, packet)
+        for delay, bent in self.network.deliveries(machine.index, target.index):
+            if copies is not None:
+                self._push(self.now_ns + delay, target, machine, copies(bent))
+            elif not bent:  # else its authentication code would not fit
+                self._push(self.now_ns + delay, target, machine, packet)
 
     def _fold(self) -> None:
-        self.events += len(self._trace)
-        self._hash.update(self._trace.tobytes() if array("q", [1]).tobytes()[0] == 1 else _swapped(self._trace))
-        del self._trace[:]
-
-
-def _swapped(trace: array[int]) -> bytes:
-    other = array("q", trace)
-    other.byteswap()
-    return other.tobytes()
+        # An exchange that was done at once has noted what lies ahead.
+        self._trace.sort()
+        done = bisect_left(self._trace, self.now_ns)
+        folded = array("Q", self._trace[:done])
+        del self._trace[:done]
+        self.events += len(folded)
+        if array("Q", [1]).tobytes()[0] != 1:
+            folded.byteswap()
+        self._hash.update(folded.tobytes())

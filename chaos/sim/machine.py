@@ -22,7 +22,11 @@ _MILLION: Final = 1_000_000
 
 
 class Machine:
-    """A node of the simulation. plain: its clock is the simulation's, and its process runs."""
+    """A node of the simulation. plain: its clock is the simulation's, and its process runs.
+
+    starts: how often its process was started. queued_ns: when the kernel wakes it next. out_salt, in_salt: 28 bits
+    each, for the chance of what it sends and gets.
+    """
 
     __slots__ = (
         "_backlog",
@@ -34,14 +38,16 @@ class Machine:
         "_tuning",
         "address",
         "generation",
+        "in_salt",
         "index",
         "membership",
         "node_id",
+        "out_salt",
         "paused",
         "plain",
         "queued_ns",
         "rng",
-        "slot",
+        "starts",
         "up",
     )
 
@@ -52,8 +58,10 @@ class Machine:
         self.node_id = node_id
         self.address = address
         self.rng = rng
+        self.out_salt = rng.getrandbits(28)
+        self.in_salt = rng.getrandbits(28)
         self.generation = 0
-        self.slot = NEVER_NS
+        self.starts = 0
         self.queued_ns = NEVER_NS
         self.up = False
         self.paused = False
@@ -70,6 +78,7 @@ class Machine:
     def start(self, now_ns: int) -> None:
         """Start the process: a new generation, nothing known but the seeds."""
         self.generation += 1
+        self.starts += 1
         me = Member(self.node_id, self.address, self.generation, 0, State.ALIVE)
         self.membership = Membership(me, self._tuning, self.rng, self.clock_ns(now_ns), self._seeds)
         self.up = True
@@ -128,6 +137,16 @@ class Machine:
         passed = now_ns - self._clock_from_ns
         return self._clock_base_ns + passed + passed * self._rate_ppm // _MILLION
 
+    def true_ns(self, clock_ns: int) -> int:
+        """Return when, in time of the simulation, the node's clock shows this, if it goes on as it does now."""
+        ahead = clock_ns - self._clock_base_ns
+        return self._clock_from_ns - (-ahead * _MILLION // (_MILLION + self._rate_ppm))
+
+    @property
+    def slow_ns(self) -> int:
+        """How much too late the process does everything."""
+        return self._slow_ns
+
     def due_ns(self) -> int:
         """Return when, in time of the simulation, the process runs next by itself."""
         if self.plain:
@@ -168,10 +187,11 @@ class Machine:
         if not self.up:
             return f"{self.node_id} down\n"
         membership = self.membership
-        lines = [f"{self.node_id} {membership.me!r} {membership.view.digest:x} {membership.health.score}"]
+        own = f"{membership.view.digest:x} {membership.health.score} {membership.last_echo_ns}"
+        lines = [f"{self.node_id} {membership.me!r} {own}"]
         for node_id in sorted(membership.view.peers):
             peer = membership.view.peers[node_id]
-            lines.append(f"{peer.member!r} {peer.shown.name} {peer.heard_ns} {peer.echo_ns}")
+            lines.append(f"{peer.member!r} {peer.shown.name} {peer.heard_ns} {peer.echo_ns} {peer.rtt_ns}")
         return "\n".join(lines) + "\n"
 
     def _plain(self) -> None:

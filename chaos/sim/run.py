@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from hashlib import blake2b
+from itertools import count
+from typing import Any, Final, NamedTuple
 
 from chaos.checker import Bounds, Broken, check
 from chaos.history import Event
 from chaos.sim.cluster import Cluster
 from chaos.sim.kernel import seeded
 from chaos.sim.machine import Machine
-from chaos.sim.network import Link
+from chaos.sim.network import LAN, Link
 from chaos.sim.scenario import Fault, Scenario
 from chaos.sim.sealed import Sealed
+from chaos.sim.step_store import StepStore
+from chaos.sim.worker import Cut, Worker
 from relaymesh.core.mesh.effect import Changed, Effect, Renewed
 from relaymesh.core.mesh.member import State
 from relaymesh.core.mesh.tuning import MS, SECOND
 
 __all__ = ["Result", "run"]
+
+
+_WORK: Final = {
+    "steps": "submit",
+    "claims": "claim",
+    "commits": "commit",
+    "refusedResults": "reject",
+    "takenBack": "reclaim",
+    "abandoned": "abandon",
+}
 
 
 class Result(NamedTuple):
@@ -31,9 +48,9 @@ class Result(NamedTuple):
 
 
 class _Run:
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, shortcuts: bool, store: StepStore | None) -> None:
         self.scenario = scenario
-        self.cluster = Cluster(scenario.nodes, scenario.seed)
+        self.cluster = Cluster(scenario.nodes, scenario.seed, shortcuts=shortcuts)
         self.kernel = self.cluster.kernel
         self.history: list[Event] = []
         self.complete_ns = -1
@@ -44,11 +61,37 @@ class _Run:
         self.slow: set[int] = set()
         self.cluster.watchers.append(self.watch)
         self.kernel.network.set_base(scenario.link.link())
+        if scenario.link_until:
+            self.kernel.at(scenario.link_until * MS, partial(self.kernel.network.set_base, LAN))
+        self.sealed: Sealed | None = None
         if scenario.codec:
-            self.kernel.carry = Sealed(self.kernel, seeded(scenario.seed, "corruption")).carry
+            rng = seeded(scenario.seed, "corruption")
+            self.sealed = Sealed(self.kernel, rng, self.note, scenario.intruder_percent)
+            self.kernel.carry = self.sealed.carry
+            self.cluster.watchers.append(self.sealed.watch)
+        self.store = store or StepStore()
+        self.store.note = partial(self.note, "store")
+        self.workers: list[Worker] = []
+        if scenario.work.steps:
+            self._employ()
 
-    def note(self, node: str, what: str, **value: Any) -> None:
-        self.history.append(Event(self.kernel.now_ns // MS, node, what, value))
+    def _employ(self) -> None:
+        scenario, kernel = self.scenario, self.kernel
+        numbers = count(1).__next__
+        for machine in self.cluster.machines:
+            rng, note = seeded(scenario.seed, f"work of {machine.node_id}"), partial(self.note, machine.node_id)
+            lease_ms = scenario.work.lease_ms
+            self.workers.append(Worker(kernel, machine, self.store, rng, note, numbers, lease_ms))
+        draw = seeded(scenario.seed, "steps").random
+        for number in range(scenario.work.steps):
+            when_ns = int(draw() * scenario.work.duration) * MS
+            kernel.at(when_ns, partial(self._submit, f"step-{number:04d}"))
+
+    def _submit(self, step: str) -> None:
+        self.store.submit(self.kernel.now_ns // MS, step)
+
+    def note(self, where: str, what: str, /, **value: Any) -> None:
+        self.history.append(Event(self.kernel.now_ns // MS, where, what, value))
 
     def watch(self, now_ns: int, machine: Machine, effect: Effect) -> None:
         if isinstance(effect, Renewed):
@@ -76,6 +119,8 @@ class _Run:
         self.cluster.start_one(machine)
         self.note(machine.node_id, "start", generation=machine.generation)
         self.crashes.pop(machine.node_id, None)
+        if self.workers:
+            self.workers[machine.index].start()
 
     def plan(self, number: int, fault: Fault) -> None:
         begins_ns = fault.at * MS
@@ -96,6 +141,8 @@ class _Run:
                 network.rule(f"{number} in", Link(blocked=True), away, nodes)
         elif fault.fault == "link":
             network.rule(f"{number} out", fault.state.link(), nodes, others)
+        elif fault.fault == "epoch":
+            self.store.raise_epoch()
         for machine in machines:
             if fault.fault in ("crash", "leave"):
                 if not machine.up:
@@ -108,6 +155,11 @@ class _Run:
                     self.crash_log.append(crash)
                 else:
                     kernel.perform(machine, machine.leave(kernel.now_ns))
+                if self.workers:
+                    self.workers[machine.index].stop()
+            elif fault.fault == "store":
+                if self.workers:
+                    self.workers[machine.index].cut = Cut.ANSWERS if fault.one_way else Cut.ALL
             elif fault.fault == "pause":
                 machine.pause()
             elif fault.fault == "slow":
@@ -129,6 +181,11 @@ class _Run:
             elif fault.fault == "pause":
                 if machine.paused:
                     self.kernel.perform(machine, machine.resume(self.kernel.now_ns))
+                    if self.workers and machine.up:
+                        self.workers[index].resume()
+            elif fault.fault == "store":
+                if self.workers:
+                    self.workers[index].cut = Cut.NONE
             elif fault.fault == "slow":
                 machine.slow(0)
             elif fault.fault == "clock":
@@ -146,6 +203,8 @@ class _Run:
             for machine in self.cluster.machines:
                 known = [name for name in names if name != machine.node_id]
                 self.note(machine.node_id, "start", generation=machine.generation, known=known)
+                if self.workers:
+                    self.workers[machine.index].start()
         for number, fault in enumerate(scenario.faults):
             self.plan(number, fault)
         healed_ns = max((fault.at + fault.duration for fault in scenario.faults), default=0) * MS
@@ -157,18 +216,37 @@ class _Run:
         whole_ns = self._reach(until_ns, lambda: self.cluster.complete)
         self.kernel.run(until_ns)
         spent = time.process_time() - began
+        self._last_looks()
         self.note("", "end", nodes=[machine.node_id for machine in self.cluster.machines if machine.up])
         tuning = self.cluster.tuning
-        broken = check(
-            self.history,
-            Bounds(suspect_dwell_ms=tuning.suspect_dwell_ns // MS, dead_dwell_ms=tuning.dead_dwell_ns // MS),
+        # A judge whose clock jumps has not waited as long as it thinks: then only the fencing is sure.
+        jumps = any(fault.fault == "clock" and fault.ms for fault in scenario.faults)
+        bounds = Bounds(
+            suspect_dwell_ms=tuning.suspect_dwell_ns // MS,
+            dead_dwell_ms=tuning.dead_dwell_ns // MS,
+            exclusive=not jumps,
         )
         return Result(
-            tuple(broken),
+            tuple(check(self.history, bounds)),
             self._figures(joined_ns, healed_ns, whole_ns, spent),
-            self.kernel.trace_hash(),
+            self._trace_hash(),
             tuple(self.history),
         )
+
+    def _last_looks(self) -> None:
+        for machine in self.cluster.machines:
+            if machine.up:
+                self.note(machine.node_id, "sizes", **machine.membership.sizes())
+        if self.sealed is not None:
+            self.note("", "intrusions", **self.sealed.intrusions)
+        if self.workers:
+            self.note("store", "final", steps=[row.step for row in self.store.rows])
+
+    def _trace_hash(self) -> str:
+        trace = self.kernel.trace_hash()
+        if not self.workers:
+            return trace
+        return blake2b((trace + self.store.fingerprint()).encode(), digest_size=16).hexdigest()
 
     def _reach(self, until_ns: int, done: Callable[[], bool]) -> int:
         """Let time pass until something holds; return when, or -1."""
@@ -180,6 +258,8 @@ class _Run:
 
     def _figures(self, joined_ns: int, healed_ns: int, whole_ns: int, spent: float) -> dict[str, Any]:
         scenario, kernel = self.scenario, self.kernel
+        happened = Counter(event.f for event in self.history) if self.workers else Counter[str]()
+        work = {what: happened[name] for what, name in _WORK.items()} if self.workers else {}
         return {
             "nodes": scenario.nodes,
             "seconds": scenario.seconds,
@@ -190,11 +270,22 @@ class _Run:
             "suspicions": self.suspicions,
             "falseDead": self.false_dead,
             "datagrams": kernel.datagrams,
+            "oneStepProbes": kernel.short,
             "bytesPerNodeSecond": kernel.bytes_sent // (scenario.nodes * scenario.seconds),
             "simulatedPerCpuSecond": round(scenario.seconds / max(spent, 1e-9)),
+            **work,
         }
 
 
-def run(scenario: Scenario) -> Result:
-    """Run a scenario from its beginning to its end."""
-    return _Run(scenario).go()
+def run(scenario: Scenario, *, shortcuts: bool = True, store: StepStore | None = None) -> Result:
+    """Run a scenario from its beginning to its end.
+
+    shortcuts: see ``Kernel``; the result is the same without. store: of the steps, a fresh one by default.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _Run(scenario, shortcuts, store).go()
+    finally:
+        if collecting:
+            gc.enable()

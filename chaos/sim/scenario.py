@@ -18,12 +18,24 @@ from chaos.sim.cluster import NODES_MAX
 from chaos.sim.network import CHANCE, Link
 from relaymesh.errors import InputError
 
-__all__ = ["FAULTS_MAX", "FILE_BYTES_MAX", "SECONDS_MAX", "BadScenarioError", "Fault", "LinkState", "Scenario", "drawn"]
+__all__ = [
+    "FAULTS_MAX",
+    "FILE_BYTES_MAX",
+    "SECONDS_MAX",
+    "STEPS_MAX",
+    "BadScenarioError",
+    "Fault",
+    "LinkState",
+    "Scenario",
+    "Work",
+    "drawn",
+]
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 FAULTS_MAX: Final = 1_000
 SECONDS_MAX: Final = 26 * 86_400
-Kind = Literal["partition", "link", "crash", "leave", "pause", "slow", "clock"]
+STEPS_MAX: Final = 10_000
+Kind = Literal["partition", "link", "crash", "leave", "pause", "slow", "clock", "store", "epoch"]
 
 
 class BadScenarioError(InputError):
@@ -74,7 +86,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     nodes: numbers of those it hits. partition: they are cut off from to_nodes, by default from all others; one_way:
     only what they send is lost. link: the links from nodes to to_nodes (by default all) are as state says. crash and
     leave: they start again after the duration. slow: every wake-up is ms late. clock: jumps ms forward, or runs ppm
-    fast.
+    fast. store: they reach the store of the steps no more; one_way: what they ask is done, but they do not hear of it.
+    epoch: the cluster epoch is raised, which takes all steps from their owners.
     """
 
     at: int
@@ -101,6 +114,22 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
         return (*self.nodes, *self.to_nodes)
 
 
+class Work(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """Steps that the nodes run meanwhile. steps: how many are submitted, in the first ``for`` ms; lease_ms: how long
+    a lease lasts.
+    """
+
+    steps: int = 0
+    duration: int = msgspec.field(default=40_000, name="for")
+    lease_ms: int = 15_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.steps <= STEPS_MAX:
+            raise ValueError(f"steps is 0 to {STEPS_MAX:,}")
+        if not 1_000 <= self.lease_ms <= 600_000 or not 0 < self.duration <= SECONDS_MAX * 1_000:
+            raise ValueError("leaseMs is 1,000 to 600,000, for at least 1")
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     title: str = ""
     nodes: int = 5
@@ -108,14 +137,19 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     seed: int = 1
     start: Literal["join", "known"] = "join"
     codec: bool = False
+    intruder_percent: int = 0
     link: LinkState = LinkState()
+    link_until: int = 0
+    work: Work = Work()
     method: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One run, fully determined. start: nodes know the seeds only (join), or each other (known). codec: every packet
-    is encoded, authenticated and parsed, instead of handed over.
+    is encoded, authenticated and parsed, instead of handed over. intruder_percent: of so many packets a copy is sent
+    again later, or sealed with another key; only with the codec. link_until: ms after which links lose nothing, 0 for
+    never. work: steps that the nodes run meanwhile.
     """
 
     nodes: int = 5
@@ -124,7 +158,10 @@ class Scenario:
     title: str = ""
     start: Literal["join", "known"] = "join"
     codec: bool = False
+    intruder_percent: int = 0
     link: LinkState = field(default_factory=LinkState)
+    link_until: int = 0
+    work: Work = field(default_factory=Work)
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -132,6 +169,10 @@ class Scenario:
             raise BadScenarioError(f"nodes is {self.nodes}: use 2 to {NODES_MAX:,}")
         if not 1 <= self.seconds <= SECONDS_MAX:
             raise BadScenarioError(f"seconds is {self.seconds}: use 1 to {SECONDS_MAX:,}")
+        if self.link_until < 0:
+            raise BadScenarioError("linkUntil is not negative")
+        if not 0 <= self.intruder_percent <= 100 or (self.intruder_percent and not self.codec):
+            raise BadScenarioError("intruderPercent is 0 to 100, and needs codec")
         if len(self.faults) > FAULTS_MAX:
             raise BadScenarioError(f"{len(self.faults)} faults: use {FAULTS_MAX:,} at most")
         for at, fault in enumerate(self.faults):
@@ -164,13 +205,16 @@ class Scenario:
             title=found.title,
             start=found.start,
             codec=found.codec,
+            intruder_percent=found.intruder_percent,
             link=found.link,
+            link_until=found.link_until,
+            work=found.work,
             faults=found.method,
         )
 
 
 def drawn(seed: int, rng: random.Random, *, nodes: int = 5, codec: bool = False) -> Scenario:
-    """Return a scenario of random faults in the first minute, and a minute and a half to recover.
+    """Return a scenario of random faults in the first minute while steps run, and a minute and a half to recover.
 
     Which kinds are on and how strong is drawn per seed, so that some runs see one kind only and others everything.
     """
@@ -183,7 +227,7 @@ def drawn(seed: int, rng: random.Random, *, nodes: int = 5, codec: bool = False)
         left = list(range(nodes))
         return tuple(sorted(left.pop(int(draw() * len(left))) for _ in range(number(1, most))))
 
-    kinds: Sequence[Kind] = ("partition", "link", "crash", "leave", "pause", "slow", "clock")
+    kinds: Sequence[Kind] = ("partition", "link", "crash", "leave", "pause", "slow", "clock", "store", "epoch")
     on = [kind for kind in kinds if draw() < 0.5] or ["crash"]
     faults = []
     for _ in range(number(1, 8)):
@@ -205,11 +249,22 @@ def drawn(seed: int, rng: random.Random, *, nodes: int = 5, codec: bool = False)
                 fault=kind,
                 nodes=some(nodes // 2),
                 duration=duration,
-                one_way=kind == "partition" and draw() < 0.3,
+                one_way=kind in ("partition", "store") and draw() < 0.3,
                 state=state,
                 ms=number(50, 3_000) if kind in ("slow", "clock") else 0,
                 ppm=number(-50_000, 50_000) if kind == "clock" else 0,
             )
         )
     link = LinkState(loss_percent=number(0, 10) if draw() < 0.5 else 0)
-    return Scenario(nodes=nodes, seconds=150, seed=seed, codec=codec, link=link, faults=tuple(faults))
+    return Scenario(
+        nodes=nodes,
+        seconds=150,
+        seed=seed,
+        codec=codec,
+        intruder_percent=2 if codec else 0,
+        link=link,
+        # A suspicion of the last moment would still be open when the views are compared.
+        link_until=110_000,
+        work=Work(steps=number(5, 25), lease_ms=number(3_000, 15_000)),
+        faults=tuple(faults),
+    )

@@ -155,6 +155,11 @@ class Opener:
             self.counts[opened] += 1
         return opened
 
+    def proved(self, member: Member) -> None:
+        """The core says that a member has proved itself (``Proved``): what was recorded of it is not fresh any more."""
+        hashed = sender_hash(self._label, member.node_id)
+        self.windows.close(int.from_bytes(hashed, "big"), member.generation)
+
     def _open(self, now_ns: int, source: str, data: bytes) -> Packet | Refusal:
         if not _HEADER.size + MAC_BYTES < len(data) <= DATAGRAM_BYTES_MAX or data[:2] != _MAGIC:
             return Refusal.FOREIGN

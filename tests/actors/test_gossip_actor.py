@@ -14,7 +14,7 @@ from actors.gossip import BATCH_MAX, BIND_NS, CHECKPOINT_NS, GossipActor, Place
 from actors.mesh_board import MeshBoard
 from relaymesh.core.mesh.hint import Source
 from relaymesh.core.mesh.member import Member, State
-from relaymesh.core.mesh.packet import Kind, Packet
+from relaymesh.core.mesh.packet import Kind, Packet, Update
 from relaymesh.core.mesh.swim import Membership
 from relaymesh.core.mesh.tuning import MS, SECOND, Tuning
 from relaymesh.core.setting_table import Settings
@@ -123,6 +123,15 @@ class Partner:
                 self._send(self.membership.receive(now_ns, source, packet))
         return [packet for _, packet in opened]
 
+    def recorded(self) -> bytes:
+        """Return a datagram that was sealed before, and that nobody has received."""
+        me = self.membership.me
+        lie = Update(Member("x", "127.0.0.1:9", 1, 0, State.ALIVE))
+        return self._sealer.seal(Packet("", Kind.GOSSIP, me, 0, 0, (lie,), None, 0))
+
+    def send_again(self, to: str, data: bytes) -> None:
+        self.socket.send(to, data)
+
     def _send(self, effects: list[object]) -> None:
         for effect in effects:
             if isinstance(effect, Packet):
@@ -186,6 +195,22 @@ def test_two_nodes_meet_and_the_membership_actor_hears_of_it(bench: Bench, partn
     assert [(one.node_id, one.address, State(one.shown)) for one in changed] == [
         ("b", partner.socket.address, State.ALIVE)
     ]
+
+
+def test_what_was_recorded_before_a_node_started_is_not_believed_once_its_sender_is(
+    bench: Bench, partner: Partner
+) -> None:
+    recorded = partner.recorded()
+    bench.begin()
+    meet(bench, partner)
+    handled = bench.address.snapshot().handled
+
+    partner.send_again(bench.board.address, recorded)
+
+    assert eventually(lambda: bench.address.snapshot().handled > handled)
+    bench.settle()
+    told = [one for message in bench.told() if isinstance(message, MembersChanged) for one in message.changed]
+    assert {one.node_id for one in told} == {"b"}
 
 
 def test_a_hint_is_followed(bench: Bench) -> None:

@@ -85,6 +85,19 @@ def test_a_node_that_has_not_proved_itself_is_answered_no_longer_than_it_asked_a
         assert b.me.generation == 1 and b.opinions.conflict is None
 
 
+def test_an_old_packet_of_a_node_that_is_known_to_have_started_again_is_not_believed() -> None:
+    a, b = pair()
+    old, lie = a.me, Update(Member("x", C, 1, 0, State.ALIVE))
+    b.opinions.hear(SECOND, Update(Member("a", A, 2, 0, State.ALIVE)), [])
+    heard_ns = b.view.peers["a"].heard_ns
+
+    answers = packets(b.receive(2 * SECOND, A, Packet(B, Kind.PING, old, 5, 0, (lie,), None, 300)))
+
+    assert [answer.kind for answer in answers] == [Kind.STALE]
+    assert "x" not in b.view.peers
+    assert b.view.peers["a"].heard_ns == heard_ns
+
+
 def test_an_echo_from_another_address_proves_nothing() -> None:
     b = node("b", B)
     stranger = Member("s", A, 1, 0, State.ALIVE)

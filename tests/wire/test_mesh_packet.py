@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relaymesh.core.mesh.effect import Proved
 from relaymesh.core.mesh.event import HOPS_MAX
 from relaymesh.core.mesh.member import BUCKETS, Member, State
 from relaymesh.core.mesh.packet import Kind, Packet, Update, base_bytes, extra_bytes, update_bytes
@@ -211,3 +212,26 @@ def test_packets_that_are_no_packets_change_nothing_in_the_core() -> None:
     assert (b.view.digest, dict(b.view.peers), len(b.rumors)) == before
     assert [reply.kind for reply in replies] == [Kind.ACK]
     assert sum(reply.size for reply in replies) <= len(data)
+
+
+def test_what_was_recorded_before_a_node_started_is_not_taken_after_its_sender_has_proved_itself() -> None:
+    there = "10.0.0.2:17888"
+    a = Membership(Member("a", HERE, 1, 0, State.ALIVE), Tuning(), random.Random(1), 0, seeds=[there])
+    b = Membership(Member("b", there, 1, 0, State.ALIVE), Tuning(), random.Random(2), 0)
+    nodes = {HERE: a, there: b}
+    seals = {HERE: Sealer(RING, LABEL, "a"), there: Sealer(RING, LABEL, "b")}
+    openers = {HERE: Opener(RING, LABEL, HERE), there: Opener(RING, LABEL, there)}
+    recorded = [seals[HERE].seal(a_ping()) for _ in range(5)]  # b was not there yet, or has forgotten
+    waiting = [(HERE, effect) for effect in a.wake(0)]
+
+    while waiting:
+        source, effect = waiting.pop(0)
+        if isinstance(effect, Packet):
+            opened = openers[effect.to].open(0, source, seals[source].seal(effect))
+            assert isinstance(opened, Packet)
+            waiting += [(effect.to, more) for more in nodes[effect.to].receive(0, source, opened)]
+        elif isinstance(effect, Proved):
+            openers[source].proved(effect.member)
+
+    assert b.view.peers["a"].proof == HERE
+    assert [openers[there].open(0, HERE, data) for data in recorded] == [Refusal.REPLAYED] * 5

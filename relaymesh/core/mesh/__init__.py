@@ -13,8 +13,12 @@ suspicion.py   how long a suspect may answer
 health.py      how far this node trusts its own judgement
 proof.py       who really is where it says: echoes of nonces
 sync.py        repairing what the news missed
+repair.py      when views are compared, and how much is answered to whom
 probe.py       asking one member after another
+upkeep.py      joining, looking for who came back, asking for others
+outbox.py      the packets of one node
 swim.py        the machine that puts these together
+exchange.py    a question and its answer as one step, for simulations
 window.py      which packets were seen before        guard.py   what is dropped before it is parsed
 hint.py        where somebody may be found, unproven      label.py      which mesh a node belongs to
 placement.py   who of several nodes does one thing   liveness.py  whether this node may work

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
 from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Packet
 
-__all__ = ["Changed", "Conflicted", "Effect", "HeldBack", "Pruned", "Renewed"]
+__all__ = ["Changed", "Conflicted", "Effect", "HeldBack", "Proved", "Pruned", "Renewed", "make_changed"]
 
 
 class Changed(NamedTuple):
@@ -22,11 +23,27 @@ class Changed(NamedTuple):
     old_shown: State | None
 
 
+# Half the price of calling the class, and this is called for every change that each node hears of.
+make_changed = cast(
+    "Callable[[type[Changed], tuple[Member, State, State | None, State | None]], Changed]", tuple.__new__
+)
+
+
 class HeldBack(NamedTuple):
     """A member has recovered, but counts as ``shown`` until its dwell time is over."""
 
     member: Member
     shown: State
+
+
+class Proved(NamedTuple):
+    """A member has proved this generation of it to this run of ours: no packet of it up to now may be taken again.
+
+    The window of the sender is to be closed (``Opener.proved``) before the next packet is opened. Else packets that
+    were recorded before this node started, which its window never saw, would be taken for late ones.
+    """
+
+    member: Member
 
 
 class Renewed(NamedTuple):
@@ -47,4 +64,4 @@ class Pruned(NamedTuple):
     members: tuple[Member, ...]
 
 
-Effect = Packet | Changed | HeldBack | Renewed | Conflicted | Pruned
+Effect = Packet | Changed | HeldBack | Proved | Renewed | Conflicted | Pruned

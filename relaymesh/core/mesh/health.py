@@ -20,12 +20,14 @@ _MASK: Final = (1 << _REMEMBERED) - 1
 
 
 class Health:
-    __slots__ = ("_failures", "_frozen_since_ns", "patience_ns", "score")
+    """score: 0 is well. failures: the last probes, one bit each, 1 for a failure."""
+
+    __slots__ = ("_frozen_since_ns", "failures", "patience_ns", "score")
 
     def __init__(self, patience_ns: int) -> None:
         """patience_ns: verdicts are never held back longer than this."""
         self.score = 0
-        self._failures = 0  # the last probes, one bit each, 1 for a failure
+        self.failures = 0
         self._frozen_since_ns = -1
         self.patience_ns = patience_ns
 
@@ -35,15 +37,15 @@ class Health:
     def succeeded(self) -> None:
         if self.score:
             self.score -= 1
-        if self._failures:
-            self._failures = (self._failures << 1) & _MASK
-            if self._failures.bit_count() * 2 <= _REMEMBERED:
+        if self.failures:
+            self.failures = (self.failures << 1) & _MASK
+            if self.failures.bit_count() * 2 <= _REMEMBERED:
                 self._frozen_since_ns = -1
 
     def failed(self, now_ns: int) -> None:
         """A probe of a member that was thought alive went unanswered."""
-        self._failures = ((self._failures << 1) | 1) & _MASK
-        if self._frozen_since_ns < 0 and self._failures.bit_count() * 2 > _REMEMBERED:
+        self.failures = ((self.failures << 1) | 1) & _MASK
+        if self._frozen_since_ns < 0 and self.failures.bit_count() * 2 > _REMEMBERED:
             self._frozen_since_ns = now_ns
 
     def frozen(self, now_ns: int) -> bool:

@@ -66,6 +66,11 @@ class State(IntEnum):
         return self >= State.DEAD
 
 
+_SUSPECT: Final = State.SUSPECT
+_DEAD: Final = State.DEAD
+_LEFT: Final = State.LEFT
+
+
 class Member:
     """One opinion about one member. Not changed once made, so nodes of one process may share it.
 
@@ -73,7 +78,8 @@ class Member:
     generation: raised at each start of the node; version: raised to refute. Both only by the node itself.
     """
 
-    __slots__ = ("_mark", "_size", "address", "generation", "node_id", "state", "version")
+    # There is one of these per member and node: each slot counts.
+    __slots__ = ("_mark", "_size", "_worse", "address", "generation", "node_id", "state", "version")
 
     def __init__(self, node_id: str, address: str, generation: int, version: int, state: State) -> None:
         self.node_id = node_id
@@ -83,6 +89,7 @@ class Member:
         self.state = state
         self._mark = -1
         self._size = 0
+        self._worse: Member | None = None
 
     @property
     def mark(self) -> int:
@@ -91,7 +98,7 @@ class Member:
         Members that are gone add nothing, so that nodes which prune at different times still have equal digests.
         """
         if self._mark < 0:
-            if self.state >= State.DEAD:
+            if self.gone:
                 self._mark = 0
             else:
                 text = f"{self.node_id}\0{self.generation}\0{self.version}\0{int(self.state)}"
@@ -99,9 +106,15 @@ class Member:
         return self._mark
 
     @property
-    def order(self) -> tuple[int, int, int]:
-        """The larger order wins."""
-        return (self.generation, self.version, int(self.state))
+    def order(self) -> int:
+        """Generation, version and rank in one number: the larger one wins."""
+        return ((self.generation << 32) | self.version) << 2 | self.state
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is DEAD or LEFT."""
+        state = self.state
+        return state is _DEAD or state is _LEFT
 
     @property
     def size(self) -> int:
@@ -117,7 +130,12 @@ class Member:
         return self._size
 
     def but(self, state: State) -> Member:
-        """Return the same opinion with another state."""
+        """Return the same opinion with another state, the same object each time for the next worse one."""
+        if state is _SUSPECT or (state is _DEAD and self.state is _SUSPECT):
+            if self._worse is None:
+                self._worse = Member(self.node_id, self.address, self.generation, self.version, state)
+            if self._worse.state is state:
+                return self._worse
         return Member(self.node_id, self.address, self.generation, self.version, state)
 
     def __eq__(self, other: object) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Pruned, Renewed
+from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Pruned, Renewed, make_changed
 from relaymesh.core.mesh.health import Health
 from relaymesh.core.mesh.member import Member, State, id_hash
-from relaymesh.core.mesh.packet import Update
+from relaymesh.core.mesh.packet import Update, make_update
 from relaymesh.core.mesh.peer import Peer
 from relaymesh.core.mesh.rumor import Rumors, transmit_limit
 from relaymesh.core.mesh.suspicion import Suspicion
@@ -24,6 +24,9 @@ __all__ = ["GENERATION_MAX", "VERSION_MAX", "Opinions"]
 
 VERSION_MAX: Final = (1 << 32) - 1
 GENERATION_MAX: Final = (1 << 63) - 1
+_ALIVE: Final = State.ALIVE
+_SUSPECT: Final = State.SUSPECT
+_DEAD: Final = State.DEAD
 
 
 class Opinions:
@@ -41,6 +44,7 @@ class Opinions:
         self.due_ns = NEVER_NS
         self._health = health
         self.tuning = tuning
+        self._peers = view.peers
         self._suspects: dict[str, Peer] = {}
         self._held_back: dict[str, Peer] = {}
 
@@ -49,44 +53,44 @@ class Opinions:
 
         proven_self: the member itself says so, and has proved who it is.
         """
-        theirs = update.member
-        me = self.view.me
-        if theirs.node_id == me.node_id:
-            self._about_me(theirs, out)
-            return None
-        peer = self.view.peers.get(theirs.node_id)
+        theirs, accusers = update
+        node_id = theirs.node_id
+        peer = self._peers.get(node_id)
         if peer is None:
+            if node_id == self.view.me.node_id:
+                self._about_me(theirs, out)
+                return None
             return self._unknown(now_ns, update, out, proven_self)
         ours = peer.member
         if theirs is ours:
-            if update.accusers:
-                self._accuse(peer, update.accusers)
+            if accusers:
+                self._accuse(peer, accusers)
             return peer
         if theirs.order <= ours.order:
             if theirs.order == ours.order:
                 if theirs.address < ours.address:
                     self.counts["merged"] += 1
-                    self._adopt(now_ns, peer, theirs, out)
-                elif update.accusers:
-                    self._accuse(peer, update.accusers)
+                    self._adopt(now_ns, peer, make_update(Update, (theirs, ())), out)
+                elif accusers:
+                    self._accuse(peer, accusers)
             return peer
-        if theirs.state is State.DEAD and not self._believe(now_ns, peer, update, out):
-            return peer
-        self.counts["merged"] += 1
-        if theirs.state is State.SUSPECT:
-            self._adopt(now_ns, peer, theirs, out, update.accusers)
+        state = theirs.state
+        if state is _SUSPECT:
+            self.counts["merged"] += 1
+            self._adopt(now_ns, peer, update, out)
             self.view.ask_soon(peer)
-        else:
-            self._adopt(now_ns, peer, theirs, out)
+        elif state is not _DEAD or self._believe(now_ns, peer, update, out):
+            self.counts["merged"] += 1
+            self._adopt(now_ns, peer, make_update(Update, (theirs, ())) if accusers else update, out)
         return peer
 
     def suspect(self, now_ns: int, peer: Peer, out: list[Effect]) -> None:
         """This node's own probe of the member failed."""
         accuser = (id_hash(self.view.me.node_id),)
-        if peer.member.state is State.ALIVE:
+        if peer.member.state is _ALIVE:
             self.counts["suspicions"] += 1
-            self._adopt(now_ns, peer, peer.member.but(State.SUSPECT), out, accuser)
-        elif peer.member.state is State.SUSPECT:
+            self._adopt(now_ns, peer, Update(peer.member.but(State.SUSPECT), accuser), out)
+        elif peer.member.state is _SUSPECT:
             self._accuse(peer, accuser)
 
     def accusation(self, peer: Peer) -> Update:
@@ -108,7 +112,7 @@ class Opinions:
                     continue
             if now_ns >= deadline:
                 self.counts["verdicts"] += 1
-                self._adopt(now_ns, peer, peer.member.but(State.DEAD), out)
+                self._adopt(now_ns, peer, make_update(Update, (peer.member.but(_DEAD), ())), out)
             else:
                 due_ns = min(due_ns, deadline)
         for peer in list(self._held_back.values()):
@@ -143,7 +147,7 @@ class Opinions:
 
     def _unknown(self, now_ns: int, update: Update, out: list[Effect], proven_self: bool) -> Peer | None:
         theirs = update.member
-        if theirs.state >= State.DEAD:
+        if theirs.gone:
             return None  # nothing to tell it from a member that was pruned
         if self.view.buried(theirs):
             if not proven_self:
@@ -164,7 +168,7 @@ class Opinions:
     def _believe(self, now_ns: int, peer: Peer, update: Update, out: list[Effect]) -> bool:
         """Whether a report of death counts now; if not, it is a doubt that soon becomes one."""
         ours, theirs = peer.member, update.member
-        if ours.state >= State.DEAD:
+        if ours.gone:
             return True
         doubted = peer.suspicion is not None and (ours.generation, ours.version) == (theirs.generation, theirs.version)
         if doubted:
@@ -172,7 +176,7 @@ class Opinions:
             if now_ns >= peer.suspicion.settled_ns:
                 return True
         else:
-            self._adopt(now_ns, peer, theirs.but(State.SUSPECT), out, update.accusers)
+            self._adopt(now_ns, peer, Update(theirs.but(_SUSPECT), update.accusers), out)
             assert peer.suspicion is not None
         peer.suspicion.reported_dead()
         self.due_ns = min(self.due_ns, peer.suspicion.deadline_ns)
@@ -180,7 +184,7 @@ class Opinions:
 
     def _accuse(self, peer: Peer, accusers: tuple[int, ...]) -> None:
         suspicion = peer.suspicion
-        if suspicion is not None and suspicion.confirm(accusers):
+        if suspicion is not None and accusers is not suspicion.accusers and suspicion.confirm(accusers):
             self.due_ns = min(self.due_ns, suspicion.deadline_ns)
             self.rumors.put(Update(peer.member, suspicion.accusers))
 
@@ -195,35 +199,40 @@ class Opinions:
         self._suspects[peer.member.node_id] = peer
         self.due_ns = min(self.due_ns, peer.suspicion.deadline_ns)
 
-    def _adopt(
-        self, now_ns: int, peer: Peer, member: Member, out: list[Effect], accusers: tuple[int, ...] = ()
-    ) -> None:
+    def _adopt(self, now_ns: int, peer: Peer, update: Update, out: list[Effect]) -> None:
+        member, accusers = update
         old = peer.member
-        self.view.replace(peer, member)
+        if self.view.replace(peer, member):
+            self.rumors.limit = transmit_limit(self.view.live + 1)
         if peer.suspicion is not None:
             peer.suspicion = None
             del self._suspects[member.node_id]
-        if member.state is State.SUSPECT:
+        if member.state is _SUSPECT:
             self._doubt(now_ns, peer, accusers)
-        self.rumors.limit = transmit_limit(self.view.live + 1)
-        self.rumors.put(Update(member, accusers))
-        self._show(now_ns, peer, old.state, out, generation_changed=old.generation != member.generation)
+        self.rumors.put(update)
+        started = old.generation != member.generation
+        if started:
+            # What it has proved it has proved in its former run: a packet of that may be an old one.
+            peer.proof = ""
+            peer.proof_generation = -1
+        self._show(now_ns, peer, old.state, out, generation_changed=started)
 
     def _show(
         self, now_ns: int, peer: Peer, old: State, out: list[Effect], *, generation_changed: bool = False
     ) -> None:
         old_shown = peer.shown
-        node_id = peer.member.node_id
+        member = peer.member
         if peer.follow(now_ns, self.tuning.suspect_dwell_ns, self.tuning.dead_dwell_ns):
-            if node_id not in self._held_back:
+            if member.node_id not in self._held_back:
                 self.counts["held_back"] += 1
-                out.append(HeldBack(peer.member, peer.shown))
-            self._held_back[node_id] = peer
-            self.due_ns = min(self.due_ns, peer.shown_due_ns)
-        else:
-            self._held_back.pop(node_id, None)
-        if peer.member.state is not old or peer.shown is not old_shown or generation_changed:
-            out.append(Changed(peer.member, peer.shown, old, old_shown))
+                out.append(HeldBack(member, peer.shown))
+            self._held_back[member.node_id] = peer
+            if peer.shown_due_ns < self.due_ns:
+                self.due_ns = peer.shown_due_ns
+        elif self._held_back:
+            self._held_back.pop(member.node_id, None)
+        if member.state is not old or peer.shown is not old_shown or generation_changed:
+            out.append(make_changed(Changed, (member, peer.shown, old, old_shown)))
 
     def _about_me(self, theirs: Member, out: list[Effect]) -> None:
         me = self.view.me

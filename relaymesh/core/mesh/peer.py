@@ -20,6 +20,10 @@ _HALF_LIFE_NS: Final = 60 * SECOND
 _SCORE_UNIT: Final = 1000
 _CALM: Final = 3 * _SCORE_UNIT
 _DWELL_FACTOR_MAX: Final = 8
+_ALIVE: Final = State.ALIVE
+_SUSPECT: Final = State.SUSPECT
+_DEAD: Final = State.DEAD
+_LEFT: Final = State.LEFT
 
 
 class Peer:
@@ -27,13 +31,12 @@ class Peer:
 
     proof: address at which it has proved its proof_generation, or "". heard_ns: last packet of it after its proof.
     echo_ns: when it last answered a packet of ours, -1 for never. rtt_ns: smoothed time of its answers to probes, -1
-    while none is known. welcome: its generation that has taken our proof, -1
-    for none. shown_due_ns: when the shown state becomes ALIVE again, unless something happens.
+    while none is known. welcome: its generation that has taken our proof, -1 for none. shown_due_ns: when the shown
+    state becomes ALIVE again, unless something happens.
     """
 
     __slots__ = (
-        "_score",
-        "_score_at_ns",
+        "_flaps",
         "bucket",
         "echo_ns",
         "heard_ns",
@@ -61,8 +64,7 @@ class Peer:
         self.shown = member.state
         self.shown_since_ns = now_ns
         self.shown_due_ns = NEVER_NS
-        self._score = 0
-        self._score_at_ns = now_ns
+        self._flaps: tuple[int, int] | None = None  # score, when
 
     def answered_in(self, took_ns: int) -> None:
         """It has answered a probe; the eighth part of the news counts, as in TCP."""
@@ -74,21 +76,20 @@ class Peer:
         While it is held back, ``shown_due_ns`` says until when.
         """
         state = self.member.state
-        if state is not State.ALIVE:
+        if state is not _ALIVE:
             self.shown_due_ns = NEVER_NS
             # A refuted DEAD that is suspected again stays DEAD for the rest of its dwell time.
-            if state > self.shown or (state is State.DEAD and self.shown is State.LEFT):
+            if state > self.shown or (state is _DEAD and self.shown is _LEFT):
                 self.shown = state
                 self.shown_since_ns = now_ns
             return False
-        if self.shown is State.ALIVE:
+        if self.shown is _ALIVE:
             return False
-        dwell = suspect_dwell_ns if self.shown is State.SUSPECT else dead_dwell_ns
+        dwell = suspect_dwell_ns if self.shown is _SUSPECT else dead_dwell_ns
         due = self.shown_since_ns + dwell * self._dwell_factor(now_ns)
-        if self.shown is State.LEFT or now_ns >= due:
-            self._score = self._decayed(now_ns) + _SCORE_UNIT
-            self._score_at_ns = now_ns
-            self.shown = State.ALIVE
+        if self.shown is _LEFT or now_ns >= due:
+            self._flaps = (self._decayed(now_ns) + _SCORE_UNIT, now_ns)
+            self.shown = _ALIVE
             self.shown_since_ns = now_ns
             self.shown_due_ns = NEVER_NS
             return False
@@ -100,6 +101,9 @@ class Peer:
         return 1 if above <= 0 else min(_DWELL_FACTOR_MAX, 1 << -(-above // _SCORE_UNIT))
 
     def _decayed(self, now_ns: int) -> int:
-        halvings, rest = divmod(now_ns - self._score_at_ns, _HALF_LIFE_NS)
-        left = self._score >> min(halvings, 32)
+        if self._flaps is None:
+            return 0
+        score, at_ns = self._flaps
+        halvings, rest = divmod(now_ns - at_ns, _HALF_LIFE_NS)
+        left = score >> min(halvings, 32)
         return left - left * rest // (2 * _HALF_LIFE_NS)

@@ -10,6 +10,7 @@ Source: SWIM (Das, Gupta, Motivala 2002), section 3; the interval grows with the
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from relaymesh.core.mesh.health import Health
 from relaymesh.core.mesh.peer import Peer
@@ -25,19 +26,24 @@ class Stage(Enum):
     ANSWERED = 3
 
 
+_DIRECT: Final = Stage.DIRECT
+_ANSWERED: Final = Stage.ANSWERED
+
+
 class Probe:
     """The one probe that a node has running.
 
-    due_ns: when its next stage begins. nonce: 0 when no answer is waited for. began_ns: when it was asked first.
+    due_ns: when its next stage begins; end_ns: when it is over. nonce: 0 when no answer
+    is waited for. began_ns: when it was asked first.
     """
 
-    __slots__ = ("_end_ns", "_health", "asked", "began_ns", "due_ns", "nacks", "nonce", "peer", "stage", "tuning")
+    __slots__ = ("_health", "asked", "began_ns", "due_ns", "end_ns", "nacks", "nonce", "peer", "stage", "tuning")
 
     def __init__(self, tuning: Tuning, health: Health, due_ns: int) -> None:
         self.tuning = tuning
         self._health = health
         self.due_ns = due_ns
-        self._end_ns = due_ns
+        self.end_ns = due_ns
         self.began_ns = due_ns
         self.stage = Stage.IDLE
         self.peer: Peer | None = None
@@ -47,13 +53,13 @@ class Probe:
 
     def begin(self, now_ns: int, peer: Peer, nonce: int) -> None:
         factor = self._health.score + 1
-        self.stage = Stage.DIRECT
+        self.stage = _DIRECT
         self.peer = peer
         self.nonce = nonce
         self.asked = self.nacks = 0
         self.began_ns = now_ns
         self.due_ns = now_ns + self.tuning.probe_timeout_ns * factor
-        self._end_ns = now_ns + self.tuning.probe_interval_ns * factor
+        self.end_ns = now_ns + self.tuning.probe_interval_ns * factor
 
     def rest(self, now_ns: int) -> None:
         """There is nobody to ask."""
@@ -65,13 +71,15 @@ class Probe:
     def ask_others(self, asked: int) -> None:
         self.stage = Stage.INDIRECT
         self.asked = asked
-        self.due_ns = self._end_ns
+        self.due_ns = self.end_ns
 
     def answered(self) -> None:
-        self._health.succeeded()
-        self.stage = Stage.ANSWERED
+        health = self._health
+        if health.score or health.failures:
+            health.succeeded()
+        self.stage = _ANSWERED
         self.nonce = 0
-        self.due_ns = self._end_ns
+        self.due_ns = self.end_ns
 
     def missed(self) -> None:
         """Nobody has answered. Who of the helpers did not even say so tells of this node rather than of the member."""

@@ -22,6 +22,7 @@ from relaymesh.core.mesh.member import Member
 __all__ = ["ASKED_MAX", "Challenges", "Questions", "Relay"]
 
 ASKED_MAX: Final = 256
+_LAST_MAX: Final = 32
 
 
 class Relay(NamedTuple):
@@ -36,12 +37,20 @@ class Challenges:
 
     def __init__(self, rng: random.Random) -> None:
         self._key = rng.getrandbits(256).to_bytes(32, "big")
+        self._last: dict[tuple[str, int, str], int] = {}  # an echo comes soon, if it comes
 
     def of(self, sender: Member, source: str) -> int:
         """Return the nonce that this sender has to echo from that address; never 0."""
-        text = f"{sender.node_id}\0{sender.generation}\0{source}"
-        digest = hashlib.blake2b(text.encode(), digest_size=8, key=self._key).digest()
-        return int.from_bytes(digest, "big") or 1
+        which = (sender.node_id, sender.generation, source)
+        nonce = self._last.get(which)
+        if nonce is None:
+            text = f"{sender.node_id}\0{sender.generation}\0{source}"
+            digest = hashlib.blake2b(text.encode(), digest_size=8, key=self._key).digest()
+            nonce = int.from_bytes(digest, "big") or 1
+            if len(self._last) >= _LAST_MAX:
+                del self._last[next(iter(self._last))]
+            self._last[which] = nonce
+        return nonce
 
 
 class Questions:
@@ -54,6 +63,9 @@ class Questions:
 
     def __init__(self) -> None:
         self._asked: dict[int, Relay | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._asked)
 
     def put(self, nonce: int, relay: Relay | None = None) -> None:
         if len(self._asked) >= ASKED_MAX:

@@ -9,6 +9,7 @@ confirm, and a report of death shortens the time to min but not below, so that t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from relaymesh.core.mesh.packet import ACCUSERS_MAX
@@ -23,6 +24,7 @@ CONFIRMATIONS: Final = ACCUSERS_MAX - 1
 _SHRINK: Final = (0, 631, 1000)
 
 
+@lru_cache(maxsize=1024)
 def limits_ns(members: int, interval_ns: int) -> tuple[int, int]:
     """Return the shortest and the longest time to answer. members: those that are not gone, this node included."""
     least = _FACTOR * max(100, hundredths_of_log10(max(1, members))) * interval_ns // 100
@@ -55,9 +57,11 @@ class Suspicion:
 
     def confirm(self, accusers: tuple[int, ...]) -> bool:
         """Take further accusers in; return whether one of them is new and counts."""
-        fresh = [accuser for accuser in accusers if accuser not in self.accusers]
+        if accusers == self.accusers:
+            return False
         room = ACCUSERS_MAX - len(self.accusers)
-        if not fresh or room <= 0:
+        fresh = [accuser for accuser in accusers if accuser not in self.accusers] if room > 0 else []
+        if not fresh:
             return False
         self.accusers = (*self.accusers, *fresh[:room])
         self._plan()

@@ -19,6 +19,8 @@ __all__ = ["GRAVES_MAX", "GRAVE_AGE_NS", "SECOND_OPINIONS", "View"]
 
 GRAVES_MAX: Final = 65_536
 SECOND_OPINIONS: Final = 4
+_DEAD: Final = State.DEAD
+_LEFT: Final = State.LEFT
 GRAVE_AGE_NS: Final = 30 * 86_400 * SECOND
 
 
@@ -40,6 +42,7 @@ class View:
         self._count(id_hash(me.node_id) % BUCKETS, 0, me.mark)
         self._ring: list[Peer] = []
         self._ring_at = 0
+        self._leaving: dict[str, Peer] = {}  # gone, but still in the ring
         self._first: Peer | None = None
         self._graves: dict[int, tuple[int, int]] = {}  # id hash: generation, when
 
@@ -52,50 +55,68 @@ class View:
         self._count(id_hash(member.node_id) % BUCKETS, self._me.mark, member.mark)
         self._me = member
 
+    @property
+    def graves(self) -> int:
+        """How many pruned members are remembered."""
+        return len(self._graves)
+
     def add(self, member: Member, now_ns: int) -> Peer:
         """Take an unknown member in; it comes up for probing at a random time of the round."""
         peer = Peer(member, now_ns)
         self.peers[member.node_id] = peer
         self._count(peer.bucket, 0, member.mark)
-        if member.state >= State.DEAD:
-            if member.state is State.DEAD:
+        if member.gone:
+            if member.state is _DEAD:
                 self.dead[member.node_id] = peer
         else:
             self.live += 1
             self._insert(peer)
         return peer
 
-    def replace(self, peer: Peer, member: Member) -> None:
-        """Put a newer opinion in the place of the one held."""
+    def replace(self, peer: Peer, member: Member) -> bool:
+        """Put a newer opinion in the place of the one held; return whether more or fewer are live now."""
         old = peer.member
         peer.member = member
-        self._count(peer.bucket, old.mark, member.mark)
-        was_gone, is_gone = old.state >= State.DEAD, member.state >= State.DEAD
-        if was_gone != is_gone:
-            self.live += -1 if is_gone else 1
-            if was_gone:
-                self._enter_ring(peer)
-        if member.state is State.DEAD:
+        part = peer.bucket
+        change = member.mark - old.mark
+        self.digest = (self.digest + change) & MARK_MASK
+        self.parts[part] = (self.parts[part] + change) & MARK_MASK
+        was_gone, is_gone = old.gone, member.gone
+        if not was_gone and not is_gone:
+            return False
+        if member.state is _DEAD:
             self.dead[member.node_id] = peer
         else:
             self.dead.pop(member.node_id, None)
+        if was_gone is is_gone:
+            return False
+        if is_gone:
+            self.live -= 1
+            self._leaving[member.node_id] = peer
+        else:
+            self.live += 1
+            if self._leaving.pop(member.node_id, None) is None:
+                self._insert(peer)
+        return True
 
     def next_to_probe(self) -> Peer | None:
         """Return the next of a shuffled round of all that are not gone."""
         if self._first is not None:
             first, self._first = self._first, None
-            if first.member.state < State.DEAD:
+            if not first.member.gone:
                 return first
         while True:
             if self._ring_at >= len(self._ring):
-                self._ring = [peer for peer in self._ring if peer.member.state < State.DEAD]
+                self._ring = [peer for peer in self._ring if not peer.member.gone]
                 self._ring_at = 0
+                self._leaving.clear()
                 if not self._ring:
                     return None
                 self._shuffle()
             peer = self._ring[self._ring_at]
             self._ring_at += 1
-            if peer.member.state < State.DEAD:
+            state = peer.member.state
+            if state is not _DEAD and state is not _LEFT:
                 return peer
 
     def ask_soon(self, peer: Peer) -> None:
@@ -108,12 +129,13 @@ class View:
         ring = self._ring
         size = len(ring)
         if self.live <= count + (but is not None):
-            return [peer for peer in ring if peer.member.state < State.DEAD and peer is not but][:count]
+            return [peer for peer in ring if not peer.member.gone and peer is not but][:count]
         picked: list[Peer] = []
         draw = self._rng.random
         for _ in range(4 * count + 8):  # enough unless nearly all of the round have died
             peer = ring[int(draw() * size)]
-            if peer.member.state < State.DEAD and peer is not but and peer not in picked:
+            state = peer.member.state
+            if state is not _DEAD and state is not _LEFT and peer is not but and peer not in picked:
                 picked.append(peer)
                 if len(picked) == count:
                     break
@@ -125,12 +147,18 @@ class View:
         at = int(self._rng.random() * len(self.dead))
         return next(peer for index, peer in enumerate(self.dead.values()) if index == at)
 
-    def lives_at(self, address: str) -> bool:
-        """Whether a member that is not gone has this address."""
-        return any(peer.member.address == address and peer.member.state < State.DEAD for peer in self.peers.values())
+    def at_address(self, address: str) -> Peer | None:
+        """Return a member that is not gone and has this address; looks at all."""
+        for peer in self.peers.values():
+            if peer.member.address == address and not peer.member.gone:
+                return peer
+        return None
 
     def in_parts(self, mask: int) -> Iterator[Peer]:
         """Yield the members of the parts whose bit is set, those that are gone included."""
+        if mask == (1 << BUCKETS) - 1:
+            yield from self.peers.values()
+            return
         for peer in self.peers.values():
             if mask >> peer.bucket & 1:
                 yield peer
@@ -140,12 +168,13 @@ class View:
         gone = sorted(
             (peer.shown_since_ns, node_id)
             for node_id, peer in self.peers.items()
-            if peer.member.state >= State.DEAD and now_ns - peer.shown_since_ns >= older_than_ns
+            if peer.member.gone and now_ns - peer.shown_since_ns >= older_than_ns
         )[:limit]
         pruned = []
         for _, node_id in gone:
             peer = self.peers.pop(node_id)
             self.dead.pop(node_id, None)
+            self._leaving.pop(node_id, None)
             self._bury(peer.member, now_ns)
             pruned.append(peer.member)
         if pruned:
@@ -178,10 +207,6 @@ class View:
         change = new - old
         self.digest = (self.digest + change) & MARK_MASK
         self.parts[part] = (self.parts[part] + change) & MARK_MASK
-
-    def _enter_ring(self, peer: Peer) -> None:
-        if peer not in self._ring:  # else it was gone for less than a round
-            self._insert(peer)
 
     def _insert(self, peer: Peer) -> None:
         at = self._ring_at + int(self._rng.random() * (len(self._ring) - self._ring_at + 1))

@@ -6,6 +6,8 @@
     generation below ──▶ FORMER: an earlier run, or a second node with this id; no more than told so
 
 No clock is asked. The marks (generation, highest) survive a restart of the receiver when they are kept on its disk.
+Marks may be old, and at a first start there are none: what was recorded before is then not known as seen. So when a
+sender proves itself, its window is closed (``close``): what is below the highest counts as seen.
 
 Source: RFC 6479. Ours is one whole number instead of a ring of words.
 """
@@ -70,6 +72,12 @@ class Windows:
             return Freshness.REPLAYED
         window.seen |= bit
         return Freshness.FRESH
+
+    def close(self, sender: int, generation: int) -> None:
+        """Let nothing up to the highest sequence be fresh: the sender has proved itself with a packet of just now."""
+        window = self._windows.get(sender)
+        if window is not None and window.generation == generation:
+            window.seen = _MASK
 
     def marks(self) -> list[tuple[int, int, int]]:
         """Return (sender, generation, highest) of all, to be kept over a restart."""

@@ -1,0 +1,60 @@
+"""A question and its answer between two nodes as one step: for simulations, where it must be exact.
+
+    PING ──▶ answerer: heard the asker        ACK ──▶ asker: was answered, heard the answerer
+
+That is all that a PING and its ACK do when each node has proved itself to the other, each holds the very record that
+the other has of itself, neither has news to pass on, and their views have equal digests. Then neither packet has
+anything in it that depends on the time of its sending, and all they leave behind are times, the end of the probe, and
+a point of health. Who calls this answers for three things: the packets will arrive at these times, the answer before
+the asker's patience ends (``probe.due_ns``), and until then neither node hears news, changes its view, stops or is
+stopped. See ``chaos/sim/quiet.py``.
+"""
+
+from __future__ import annotations
+
+from relaymesh.core.mesh.peer import Peer
+from relaymesh.core.mesh.swim import Membership
+
+__all__ = ["exchange"]
+
+
+def exchange(asker: Membership, peer: Peer, answerer: Membership, asked_ns: int, answered_ns: int) -> int:
+    """Let a probe that ``ask_next`` has begun be answered; return how many bytes that took.
+
+    asked_ns, answered_ns: when PING and ACK arrive, on the clocks of the nodes that they arrive at. Returns 0, and has
+    done nothing, when the two packets would say more than themselves.
+    """
+    view, outbox = asker.view, asker.outbox
+    theirs, me = peer.member, outbox.me
+    if (
+        theirs is not answerer.outbox.me
+        or peer.proof != theirs.address
+        or peer.proof_generation != theirs.generation
+        or view.digest != answerer.view.digest
+        or not view.digest
+    ):
+        return 0
+    back = answerer.view.peers.get(me.node_id)
+    if back is None or back.member is not me or back.proof != me.address or back.proof_generation != me.generation:
+        return 0
+    if peer.welcome == theirs.generation:
+        size = outbox.welcome_bytes
+    else:
+        size = outbox.ping_bytes(peer)
+        peer.welcome = peer.proof_generation
+    # Two that ask each other at the same time are done one after the other.
+    if back.heard_ns < asked_ns:
+        back.heard_ns = asked_ns
+    answerer.repair.differs = 0
+    if peer.heard_ns < answered_ns:
+        peer.heard_ns = answered_ns
+    if peer.echo_ns < answered_ns:
+        peer.echo_ns = answered_ns
+    if asker.last_echo_ns < answered_ns:
+        asker.last_echo_ns = answered_ns
+    asker.repair.differs = 0
+    took_ns = answered_ns - asker.probe.began_ns
+    peer.rtt_ns = took_ns if peer.rtt_ns < 0 else (7 * peer.rtt_ns + took_ns) // 8
+    asker.probe.answered()
+    asker.plan()
+    return size + answerer.outbox.base_bytes
