@@ -81,7 +81,7 @@ def test_nodes_of_one_root_find_each_other_and_notice_a_death_and_an_orderly_end
 
     assert "member c at 127.0.0.1:" in nodes["a"].log + nodes["b"].log
     states = [(entry["node"], entry["current_status"]) for entry in audited(site, "membership.state")]
-    assert states[-1:] == [("node/c", "DEAD")]
+    assert states.count(("node/c", "DEAD")) == 1  # two nodes have seen it, one has written it
     assert {node for node, _ in states} == {"node/c"}
     assert runs_a_task(site)
 
