@@ -48,6 +48,11 @@ def mesh_of(site: Site, node_id: str) -> dict[str, Any]:
     return mesh
 
 
+def paused(site: Site, node_id: str) -> str:
+    """Return why the worker of a node takes nothing, as its report says."""
+    return str(json.loads((site.root / "run" / f"{node_id}.metrics").read_text()).get("paused", ""))
+
+
 def wait_live(site: Site, node_id: str, live: int) -> None:
     eventually(lambda: mesh_of(site, node_id).get("live") == live, what=f"{node_id} sees {live} others")
 
@@ -175,8 +180,11 @@ def test_of_two_live_nodes_with_one_id_the_later_generation_goes_on_and_the_othe
     assert "another live node has this node id" in mesh_of(older, "twin")["pause"]
     assert "has the node id twin and the better right to it" in loser.log
     assert mesh_of(newer, "twin")["pause"] == ""
+    eventually(lambda: "another live node" in paused(older, "twin"), what="its worker is paused")
     with older.client() as client:
         assert any("another live node" in note for note in client.health().notes)
+        assert client.task(client.submit("echo", "x").task_id).status == "PENDING"
+    assert runs_a_task(newer)
 
 
 def test_a_node_that_stood_still_is_suspected_and_alive_again_when_it_goes_on(make_site: MakeSite) -> None:
