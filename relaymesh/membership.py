@@ -30,16 +30,28 @@ _MEMBERS_MAX: Final = 10_000
 Clock = Callable[[], int]
 
 
-def members(database: Database) -> list[MeshNode]:
+def members(database: Database, *, now_ms: Clock) -> list[MeshNode]:
     """Return the members by id; of more than 10,000 the first."""
     with database.reading():
         rows = database.conn.execute(
-            "SELECT node_id, status, last_heartbeat_ms, updated_at_ms FROM mesh_nodes ORDER BY node_id LIMIT ?",
+            "SELECT n.node_id, n.status, n.last_heartbeat_ms, n.updated_at_ms, coalesce(nullif(n.generation, 0),"
+            " m.generation, 0), m.address, CASE WHEN n.status IN ('ALIVE','SUSPECT') THEN m.rtt_us END"
+            " FROM mesh_nodes n LEFT JOIN mesh_members m ON m.node_id=n.node_id ORDER BY n.node_id LIMIT ?",
             (_MEMBERS_MAX,),
         ).fetchall()
+    at_ms = now_ms()
     return [
-        MeshNode(node_id=node_id, status=status, last_heartbeat_ms=heartbeat_ms, updated_at_ms=updated_ms)
-        for node_id, status, heartbeat_ms, updated_ms in rows
+        MeshNode(
+            node_id=node_id,
+            status=status,
+            last_heartbeat_ms=heartbeat_ms,
+            updated_at_ms=updated_ms,
+            generation=generation,
+            address=address,
+            rtt_ms=rtt_us / 1000 if rtt_us is not None else None,
+            age_ms=max(0, at_ms - heartbeat_ms),
+        )
+        for node_id, status, heartbeat_ms, updated_ms, generation, address, rtt_us in rows
     ]
 
 

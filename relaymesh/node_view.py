@@ -233,12 +233,20 @@ class BenchmarkRunOutcome(View, frozen=True, kw_only=True):
 
 
 class MeshNode(View, frozen=True, kw_only=True):
-    """A member. status: ALIVE, SUSPECT or DEAD; LEFT for a node that ended in order."""
+    """A member. status: ALIVE, SUSPECT or DEAD; LEFT for a node that ended in order.
+
+    generation: of its last start, 0 for one that is known by heartbeats only. address: where it takes gossip; rtt_ms:
+    the round trip to it from the node that heard it last; None while no gossip knows. age_ms: of its last heartbeat.
+    """
 
     node_id: str
     status: str
     last_heartbeat_ms: int
     updated_at_ms: int
+    generation: int = 0
+    address: str | None = None
+    rtt_ms: float | None = None
+    age_ms: int = 0
 
 
 class MeshSummaryOutcome(View, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -92,6 +92,20 @@ free_node_id_option = click.option(
 )
 
 
+def _split_seeds(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Callback of ``--seeds``: a node that waited for a seed which cannot be would wait for ever."""
+    seeds = split_list(ctx, param, values)
+    if seeds:
+        from relaymesh.core.mesh.seed import parse_seed
+
+        for seed in seeds:
+            try:
+                parse_seed(seed)
+            except ValueError as error:
+                raise click.BadParameter(str(error), ctx, param) from error
+    return seeds
+
+
 _GOSSIP_OPTIONS = (
     click.option(
         "--gossip",
@@ -121,7 +135,7 @@ _GOSSIP_OPTIONS = (
         "--seeds",
         metavar="HOST:PORT,...",
         multiple=True,
-        callback=split_list,
+        callback=_split_seeds,
         help="Nodes to look for first; nodes of the same root find each other without.",
     ),
     click.option("--seeds-file", metavar="FILE", help="A file of seeds, read again when it changes."),

@@ -22,7 +22,7 @@ class Meshes(Door):
         """Return the members, by node id."""
         from relaymesh.membership import members
 
-        return members(self._readable())
+        return members(self._readable(), now_ms=self._now_ms)
 
     def mesh_summary(self) -> MeshSummaryOutcome:
         """Count members by status, and running steps by the status of their owner."""

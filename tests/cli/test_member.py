@@ -20,13 +20,20 @@ SUMMARY = MeshSummaryOutcome(
 )
 
 
-def test_members_are_an_array_of_four_fields(terminal) -> None:
-    terminal.answers(members=[MeshNode(node_id="a", status="ALIVE", last_heartbeat_ms=5, updated_at_ms=6)])
+def test_members_are_an_array_of_four_fields_and_what_gossip_knows(terminal) -> None:
+    terminal.answers(members=[MeshNode(node_id="a", status="ALIVE", last_heartbeat_ms=5, updated_at_ms=6, rtt_ms=0.5)])
 
     (member,) = terminal.run("members").document
 
-    assert member == {"nodeId": "a", "status": "ALIVE", "lastHeartbeatMs": 5, "updatedAtMs": 6}
-    assert list(member) == ["nodeId", "status", "lastHeartbeatMs", "updatedAtMs"]
+    assert list(member)[:4] == ["nodeId", "status", "lastHeartbeatMs", "updatedAtMs"]
+    assert (member["nodeId"], member["status"], member["lastHeartbeatMs"], member["updatedAtMs"]) == (
+        "a",
+        "ALIVE",
+        5,
+        6,
+    )
+    assert list(member)[4:] == ["generation", "address", "rttMs", "ageMs"]
+    assert (member["generation"], member["address"], member["rttMs"], member["ageMs"]) == (0, None, 0.5, 0)
 
 
 def test_without_members_a_person_is_told_how_to_start_a_node(terminal) -> None:

@@ -122,6 +122,16 @@ def test_up_and_worker_are_told_how_to_find_others(terminal) -> None:
     ]
 
 
+@pytest.mark.parametrize("seed", ["192.0.2.1", "host:port", "::1:17888", "a:0", "b,a:1:2"])
+def test_a_seed_that_cannot_be_one_is_wrong_usage(terminal, seed: str) -> None:
+    ended = terminal.run("up", "--seeds", seed)
+
+    assert ended.status == 2
+    assert ended.err.startswith("error[usage]: ")
+    assert "--seeds" in ended.err
+    assert terminal.doors.started == []
+
+
 @pytest.mark.parametrize("words", [["up", "--no-gossip"], ["up", "--gossip=false"], ["worker", "--no-gossip"]])
 def test_a_node_can_be_kept_out_of_every_mesh(terminal, words: list[str]) -> None:
     terminal.answers(start=FakeNode(ends_on="drain", signals=1))

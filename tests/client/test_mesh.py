@@ -33,14 +33,28 @@ def running(bench: Bench, owner: str) -> str:
     return step_id
 
 
-def test_members_are_listed_by_id_with_four_facts(client: Client, bench: Bench) -> None:
+def test_members_are_listed_by_id_with_what_the_table_says(client: Client, bench: Bench) -> None:
     seed(bench, "b", "DEAD", age_ms=5)
     seed(bench, "a", "ALIVE")
 
     assert client.members() == [
         MeshNode(node_id="a", status="ALIVE", last_heartbeat_ms=NOON, updated_at_ms=NOON),
-        MeshNode(node_id="b", status="DEAD", last_heartbeat_ms=NOON - 5, updated_at_ms=NOON - 5),
+        MeshNode(node_id="b", status="DEAD", last_heartbeat_ms=NOON - 5, updated_at_ms=NOON - 5, age_ms=5),
     ]
+
+
+def test_members_that_gossip_have_an_address_a_generation_and_a_round_trip(client: Client, bench: Bench) -> None:
+    for node_id, status in (("far", "ALIVE"), ("gone", "DEAD")):
+        seed(bench, node_id, status)
+        bench.store.conn.execute(
+            "INSERT INTO mesh_members(node_id, address, generation, version, state, rtt_us, updated_at_ms)"
+            " VALUES (?, '192.0.2.1:17888', 3, 0, 'ALIVE', 1500, ?)",
+            (node_id, NOON),
+        )
+
+    shown = {member.node_id: (member.address, member.generation, member.rtt_ms) for member in client.members()}
+
+    assert shown == {"far": ("192.0.2.1:17888", 3, 1.5), "gone": ("192.0.2.1:17888", 3, None)}
 
 
 def test_a_recovery_takes_from_the_dead_and_from_nobody_else_and_is_recorded(client: Client, bench: Bench) -> None:

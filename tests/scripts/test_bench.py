@@ -161,7 +161,12 @@ def test_idle_prints_cpu_and_memory_of_each_phase(tmp_path: Path) -> None:
     (result,) = bench(tmp_path / "data", "idle")
 
     check_common(result, "idle")
-    assert set(result["phases"]) == {"just_started", "after_2_tasks_of_echo", "after_2_tasks_of_process-echo"}
+    assert set(result["phases"]) == {
+        "just_started",
+        "after_2_tasks_of_echo",
+        "after_2_tasks_of_process-echo",
+        "in_a_mesh_of_3",
+    }
     for phase in result["phases"].values():
         assert phase["node_rss_mib"] > 0
         assert phase["cpu_percent"] >= 0
