@@ -84,7 +84,7 @@ def test_the_answer_names_as_many_members_as_fit_into_the_length_of_the_packet()
 def test_a_short_packet_is_not_answered_by_a_longer_one() -> None:
     bench = Port()
     bench.machine.view.me = Member("a" * 100, HERE, 5, 0, State.ALIVE)
-    bench.machine._follow_me()
+    bench.machine.outbox.follow()
 
     assert [one for one in bench.take(a_tick(beat=Heartbeat(NOON)), now_ms=NOON) if one.to == TICK] == []
 
