@@ -26,6 +26,9 @@ _NOW: Final = "CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)"
 _RECORDER: Final = f"""
 CREATE TABLE chaos_step(n INTEGER PRIMARY KEY, at INTEGER, f TEXT, step TEXT, ce INTEGER, le INTEGER, owner TEXT,
     outcome TEXT);
+CREATE TRIGGER chaos_first AFTER INSERT ON steps WHEN NEW.status='RUNNING'
+BEGIN INSERT INTO chaos_step(at,f,step,ce,le,owner)
+    VALUES ({_NOW},'claim',NEW.step_id,NEW.cluster_epoch,NEW.lease_epoch,NEW.lease_owner); END;
 CREATE TRIGGER chaos_claim AFTER UPDATE OF status, lease_epoch ON steps
 WHEN NEW.status='RUNNING' AND (OLD.status<>'RUNNING' OR OLD.lease_epoch<>NEW.lease_epoch)
 BEGIN INSERT INTO chaos_step(at,f,step,ce,le,owner)
@@ -159,13 +162,17 @@ class Root:
             if about == node:
                 continue
             seen.add(about)
-            # Several nodes write one table, each what it holds, so a row is no record of one of them.
+            # Several nodes write one table, each what it holds, and where they are parted from each other one overrules
+            # the other: a row is no record of one of them, and its word need not stand for a dwell time.
             view = (generation, version, state, shown) if alone else (state, shown)
             if self._views.get((node, about)) != view:
                 self._views[(node, about)] = view
-                order = {"generation": generation, "version": version} if alone else {}
-                value = {"about": about, "state": state, "shown": shown, "percent": _SLACK_PERCENT}
-                self._record.note(node, "member", value | order)
+                rest = (
+                    {"generation": generation, "version": version, "percent": _SLACK_PERCENT}
+                    if alone
+                    else {"percent": 0}
+                )
+                self._record.note(node, "member", {"about": about, "state": state, "shown": shown, **rest})
         for key in [key for key in self._views if key[0] == node and key[1] not in seen]:
             del self._views[key]
             self._record.note(node, "pruned", {"about": key[1]})
