@@ -130,9 +130,10 @@ class Root:
         sql = "SELECT count(*) FROM steps WHERE status NOT IN ('SUCCESS','DEAD_LETTER','CANCELLED')"
         return int(self._conn.execute(sql).fetchone()[0])
 
-    def shown(self, node: str) -> dict[str, str]:
-        """Return the status that counts, of each member that this node has, as of the last look."""
-        return {about: view[-1] for (viewer, about), view in self._views.items() if viewer == node}
+    def alive(self, node: str) -> set[str]:
+        """Return whom this node held ALIVE, and said so, at the last look."""
+        both = ("ALIVE", "ALIVE")
+        return {about for (viewer, about), view in self._views.items() if viewer == node and view[-2:] == both}
 
     def _look_at_epoch(self) -> None:
         found = self._conn.execute(_EPOCH).fetchone()

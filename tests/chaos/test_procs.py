@@ -123,6 +123,7 @@ def test_a_member_is_recorded_when_it_changes_and_only_while_its_viewer_is_up(re
     recorded.root.look([])
     recorded.root.look(["a"])
     recorded.root.look(["a"])
+    alive = recorded.root.alive("a")
     recorded.member_is(1, "SUSPECT", "SUSPECT")
     recorded.root.look(["a"])
     recorded.conn.execute("DELETE FROM mesh_members")
@@ -130,7 +131,14 @@ def test_a_member_is_recorded_when_it_changes_and_only_while_its_viewer_is_up(re
 
     assert [one["state"] for one in recorded.all_of("member")] == ["ALIVE", "SUSPECT"]
     assert recorded.all_of("pruned") == [{"about": "b"}]
-    assert recorded.root.shown("a") == {}
+    assert (alive, recorded.root.alive("a")) == ({"b"}, set())
+
+
+def test_whose_word_is_alive_before_its_record_is_not_alive_yet(recorded: Recorded) -> None:
+    recorded.member_is(1, "DEAD", "ALIVE")
+    recorded.root.look(["a"])
+
+    assert recorded.root.alive("a") == set()
 
 
 def test_a_record_that_falls_and_a_recovery_that_comes_too_soon_are_found(recorded: Recorded) -> None:
