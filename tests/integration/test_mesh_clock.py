@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = ("a", "b", "c")
 ALL_ALIVE = dict.fromkeys(NAMES, "ALIVE")
-PACKETS = 15
+PACKETS = 8
 
 MakeSite = Callable[..., Site]
 
@@ -48,7 +48,7 @@ def test_a_node_whose_clock_is_an_hour_ahead_and_is_then_set_back_stays_a_member
         "SELECT last_heartbeat_ms FROM mesh_nodes WHERE node_id='a'"
     )
 
-    for offset_s in (0, -HOUR_S, HOUR_S):
+    for offset_s in (0, -HOUR_S):
         clock.set(offset_s)
         more_is_heard(sites["c"], "c")
 
@@ -60,25 +60,24 @@ def test_a_node_whose_clock_is_an_hour_ahead_and_is_then_set_back_stays_a_member
         assert client.wait(client.submit("echo", "x").task_id, timeout_ms=60_000).status == "SUCCESS"
 
 
-@pytest.mark.parametrize("jump_s", [HOUR_S, -HOUR_S], ids=["an hour ahead", "an hour back"])
-def test_a_jump_under_a_node_of_a_shared_root_takes_no_step_from_anybody(
-    make_site: MakeSite, tmp_path: Path, jump_s: int
-) -> None:
+def test_jumps_under_a_node_of_a_shared_root_take_no_step_from_anybody(make_site: MakeSite, tmp_path: Path) -> None:
     clock, site = Clock(tmp_path), make_site(settings={"leaseTimeoutMs": 2_000})
     gossip(site, "a").wait_up()
     site.node("c", concurrency=1, gossip=True, options=("--gossip-port", "0"), environment=clock.environment).wait_up()
     for name in ("a", "c"):
         wait_live(site, name, 1)
-    with site.client() as client:
-        ids = [client.submit("stamp", {"ms": 6_000}, idempotency_key=str(n)).task_id for n in range(2)]
-    eventually(lambda: len(site.ran()) == 2, what="the steps run")
-    assert site.one("SELECT count(DISTINCT lease_owner) FROM steps") == 2
 
-    clock.set(jump_s)
+    ids: list[str] = []
+    for jump_s in (HOUR_S, -HOUR_S):
+        with site.client() as client:
+            ids += [client.submit("stamp", {"ms": 5_000}, idempotency_key=f"{jump_s} {n}").task_id for n in range(2)]
+        eventually(lambda: len(site.ran()) == len(ids), what="the steps run")
+        assert site.one("SELECT count(DISTINCT lease_owner) FROM steps WHERE status='RUNNING'") == 2
+        clock.set(jump_s)
+        site.wait_done()
 
-    site.wait_done()
-    assert history(site, ids) == {"SUCCESS": 2}
-    assert len(site.ran()) == 2, "a step was started again"
+    assert history(site, ids) == {"SUCCESS": 4}
+    assert len(site.ran()) == 4, "a step was started again"
     assert site.rows("SELECT DISTINCT attempt, lease_epoch FROM steps") == [(1, 1)]
     assert site.rows("SELECT * FROM lease_conflicts") == []
     assert "DEAD" not in {entry["current_status"] for entry in audited(site, "membership.state")}
