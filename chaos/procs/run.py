@@ -68,10 +68,17 @@ def run(scenario: Scenario, folder: Path, *, one_root: bool = False) -> Result:
     """Run a scenario in a folder, which is empty and stays. one_root: all nodes work on one root, else each on its own.
 
     Raises:
-        BadScenarioError: more nodes or seconds than real processes are good for, or they did not start.
+        BadScenarioError: more nodes or seconds than real processes are good for, steps that could never end, or nodes
+            that did not start.
     """
     if scenario.nodes > NODES_MAX or scenario.seconds > SECONDS_MAX:
         raise BadScenarioError(f"real processes are for at most {NODES_MAX} nodes and {SECONDS_MAX:,} seconds")
+    stays_away = any(fault.fault in ("crash", "leave") and not fault.duration for fault in scenario.faults)
+    if stays_away and scenario.work.steps and not one_root:
+        raise BadScenarioError(
+            "a node with a root of its own that does not come back takes its steps with it:"
+            " give the fault a `for`, or let all nodes work on one root"
+        )
     with contextlib.ExitStack() as stack:
         return _Run(scenario, folder, one_root, stack).run()
 
@@ -115,7 +122,7 @@ class _Run:
             stack.callback(node.close)
             self.nodes.append(node)
         self.up: dict[str, int] = {}  # nodes that have registered, and the process that did
-        self.invalid: Counter[str] = Counter()
+        self.down: set[str] = set()  # nodes that the scenario has ended
         self.began_ms = 0
         self.complete_ms = -1
 
@@ -126,7 +133,8 @@ class _Run:
         self.complete_ms = self.record.now_ms() if self.complete else -1
         if len(self.up) < len(self.nodes):
             down = [node.node_id for node in self.nodes if node.node_id not in self.up]
-            raise BadScenarioError(f"{', '.join(down)} did not start within {START_MS_MAX // 1_000} s: see the logs")
+            hint = "run it with --keep DIR and read the logs there"
+            raise BadScenarioError(f"{', '.join(down)} did not start within {START_MS_MAX // 1_000} s; {hint}")
         self.began_ms = self.record.now_ms()
         plan = sorted(self._plan(), key=lambda due: due[0])
         end_ms = self.began_ms + self.scenario.seconds * 1_000
@@ -140,15 +148,20 @@ class _Run:
         self._turns_until(lambda: self.complete and not any(root.open_steps() for root in self.roots), SETTLE_MS_MAX)
         settle_ms = self.record.now_ms() - settled
         self.record.note("store", "final", {"steps": [step for root in self.roots for step in root.steps()]})
-        self.record.note("", "end", {"nodes": sorted(self.up)})
+        self.record.note("", "end", {"nodes": sorted(self._wanted)})
         history = tuple(self.record.events)
         broken = tuple(check(history, _BOUNDS))
         return Result(broken, self._figures(history, settle_ms), history)
 
     @property
+    def _wanted(self) -> set[str]:
+        """The nodes that should run; one that has ended by itself is missed in the end."""
+        return {node.node_id for node in self.nodes} - self.down
+
+    @property
     def complete(self) -> bool:
         """Whether all that should run are up, and each holds each other ALIVE."""
-        names = {node.node_id for node in self.nodes if node.running}
+        names = self._wanted
         return names == set(self.up) and all(self.root_of[node].alive(node) >= names - {node} for node in names)
 
     def _turns_until(self, done: Callable[[], bool], most_ms: int) -> None:
@@ -161,7 +174,7 @@ class _Run:
             name, pid = node.node_id, node.pid
             if self.up.get(name, pid) != pid:
                 self._gone(name, "crash")  # it ended by itself
-            if pid and name not in self.up:
+            if pid and name not in self.up and name not in self.down:
                 generation = self.root_of[name].generation(name, pid)
                 if generation is not None:
                     self.up[name] = pid
@@ -182,7 +195,8 @@ class _Run:
             if fault in _unfit(scenario):
                 continue
             yield fault.at, partial(self._begin, number, fault)
-            if fault.fault != "epoch":
+            # As in the simulator, who ends without an end of that stays away; all else is over in the end.
+            if fault.fault != "epoch" and (fault.duration or fault.fault not in ("crash", "leave")):
                 end = fault.at + fault.duration if fault.duration else scenario.seconds * 1_000
                 yield end, partial(self._end, number, fault)
         if scenario.link_until:
@@ -209,6 +223,7 @@ class _Run:
                 if fault.fault == "pause":
                     node.pause()
                     continue
+                self.down.add(node.node_id)
                 node.kill() if fault.fault == "crash" else node.leave()
                 self._gone(node.node_id, fault.fault)
 
@@ -218,6 +233,8 @@ class _Run:
             if fault.fault == "pause":
                 self.nodes[at].resume()
             elif fault.fault in ("crash", "leave"):
+                self.down.discard(self.nodes[at].node_id)
+                self.nodes[at].kill()  # one that has not ended in order by now
                 self.nodes[at].start()
         self.record.note("", "heal", {"nodes": [self.nodes[at].node_id for at in fault.touched]})
 

@@ -16,7 +16,7 @@ from chaos.cli import chaos
 from chaos.history import read
 from chaos.procs import run as runner
 from chaos.procs.record import Record, Root
-from chaos.sim.scenario import BadScenarioError, Scenario
+from chaos.sim.scenario import BadScenarioError, Fault, Scenario, Work
 from relaymesh.client import Client
 
 LEASE_MS = 3_000
@@ -168,6 +168,14 @@ def test_of_a_table_that_several_nodes_write_only_the_words_count(tmp_path: Path
 def test_more_than_real_processes_are_good_for_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadScenarioError, match="at most 16 nodes"):
         runner.run(Scenario(nodes=runner.NODES_MAX + 1), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_on_the_root_of_a_node_that_stays_away_are_refused(tmp_path: Path) -> None:
+    scenario = Scenario(nodes=2, work=Work(steps=1), faults=(Fault(at=1, fault="crash", nodes=(1,)),))
+
+    with pytest.raises(BadScenarioError, match="takes its steps with it"):
+        runner.run(scenario, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
