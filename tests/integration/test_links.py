@@ -112,7 +112,7 @@ def test_over_links_that_lose_a_fifth_and_take_their_time_nobody_is_held_dead(me
     before, lost = mesh.deaths(), mesh.total("lost")
 
     mesh.proxy.set_base(Link(CHANCE // 5, floor_us=10_000, mean_us=2_000))
-    eventually(lambda: mesh.total("lost") >= lost + 8, what="packets are lost")
+    eventually(lambda: mesh.total("lost") >= lost + 30, what="packets are lost")
 
     assert mesh.deaths() == before
     eventually(lambda: all(words(site) == ALL_ALIVE for site in mesh.sites.values()), what="all are ALIVE")
@@ -122,7 +122,7 @@ def test_who_is_not_heard_by_one_is_vouched_for_by_others(mesh: Mesh) -> None:
     before, cut = mesh.deaths(), mesh.proxy.counts(A, B)["cut"]
 
     mesh.proxy.cut("a to b", [A], [B], one_way=True)
-    eventually(lambda: mesh.proxy.counts(A, B)["cut"] >= cut + 8, what="packets of a to b are lost")
+    eventually(lambda: mesh.proxy.counts(A, B)["cut"] >= cut + 32, what="packets of a to b are lost")
 
     assert mesh.deaths() == before
     assert "DEAD" not in {**words(mesh.sites["a"]), **words(mesh.sites["b"])}.values()
