@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from chaos.checker import Bounds, Broken, check
 from chaos.history import Event
+from chaos.procs.figure import gone_log, refused_by
 from chaos.procs.process import RealNode
 from chaos.procs.record import Record, Root
 from chaos.proxy import CLEAR, Proxy
@@ -254,7 +255,7 @@ class _Run:
         dead = [event for event in said if event.value["shown"] == "DEAD"]
         refused: Counter[str] = Counter()
         for node in self.nodes:
-            refused += _refused_by(node)
+            refused += refused_by(node)
         return {
             "title": self.scenario.title,
             "nodes": len(self.nodes),
@@ -265,7 +266,7 @@ class _Run:
             "suspicions": sum(event.value["shown"] == "SUSPECT" for event in said),
             "dead": len(dead),
             "falseDead": sum(event.value["about"] not in touched for event in dead),
-            "gone": _gone_log(history),
+            "gone": gone_log(history),
             "leftOut": self.left_out,
             "links": dict(sorted(self.proxy.total().items())),
             "refusedPackets": dict(sorted(refused.items())),
@@ -276,35 +277,6 @@ class _Run:
 
 def _unfit(scenario: Scenario) -> list[Fault]:
     return [fault for fault in scenario.faults if fault.fault in _LEFT_OUT]
-
-
-def _gone_log(history: tuple[Event, ...]) -> list[dict[str, Any]]:
-    """Return for each node that ended when others first suspected it and last came to hold it gone, until it was back;
-    in ms after its end.
-    """
-    found: list[dict[str, Any]] = []
-    for at, event in enumerate(history):
-        if event.f not in ("crash", "leave"):
-            continue
-        entry: dict[str, Any] = {"node": event.node, "how": event.f, "atMs": event.t}
-        for later in history[at + 1 :]:
-            if later.f == "start" and later.node == event.node:
-                break
-            if later.f == "member" and later.value["about"] == event.node:
-                if later.value["shown"] == "SUSPECT":
-                    entry.setdefault("firstSuspectMs", later.t - event.t)
-                elif later.value["shown"] in ("DEAD", "LEFT"):
-                    entry["lastGoneMs"] = later.t - event.t
-        found.append(entry)
-    return found
-
-
-def _refused_by(node: RealNode) -> Counter[str]:
-    """Return how many packets a node has refused, by reason, as of its last report; of its present run."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        report = json.loads((node.root / "run" / f"{node.node_id}.metrics").read_text("utf-8"))
-        return Counter(report["mesh"]["refused"])
-    return Counter()
 
 
 def _settings(scenario: Scenario) -> dict[str, object]:
