@@ -78,6 +78,61 @@ def sim(
     return 1 if result.broken else 0
 
 
+@chaos.command("procs")
+@click.option("--nodes", type=int, help="Nodes, 2 to 16.  [default: those of the scenario, or 3]")
+@click.option("--seconds", type=int, help="How long it lasts.  [default: that of the scenario, or 20]")
+@click.option("--seed", type=int, help="Decides what links do.  [default: that of the scenario, or 1]")
+@click.option("--scenario", metavar="FILE", help="What goes wrong when, as for `chaos sim`.  [default: nothing]")
+@click.option("--one-root", is_flag=True, help="All nodes work on one root.  [default: each on its own]")
+@click.option("--history", metavar="FILE", help="Write what happened to a file, for `chaos check`.")
+@click.option("--keep", metavar="DIR", help="An empty folder for roots and logs, which stay.  [default: removed]")
+def procs(
+    nodes: int | None,
+    seconds: int | None,
+    seed: int | None,
+    scenario: str | None,
+    one_root: bool,
+    history: str | None,
+    keep: str | None,
+) -> int:
+    """Run a scenario on real processes of this machine, with a proxy on the links between them, and print figures as
+    JSON. The nodes are ended whatever happens.
+
+    The exit status is 1 when an invariant is broken.
+
+    Example: relaymesh chaos procs --scenario chaos/scenarios/procs.json
+    """
+    import signal
+    import sys
+    import tempfile
+
+    from chaos.history import write
+    from chaos.procs.run import run
+    from chaos.sim.scenario import Scenario
+
+    given = {"nodes": nodes, "seconds": seconds, "seed": seed}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    plan = (
+        Scenario(**{"nodes": 3, "seconds": 20, **chosen}) if scenario is None else Scenario.read(Path(scenario), given)
+    )
+    # So that what is told to end ends its nodes first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="relaymesh-chaos-", ignore_cleanup_errors=True) as folder:
+            result = run(plan, Path(folder), one_root=one_root)
+    else:
+        Path(keep).mkdir(parents=True, exist_ok=True)
+        if any(Path(keep).iterdir()):
+            raise click.UsageError(f"{keep} is not empty: name a folder that is")
+        result = run(plan, Path(keep).absolute(), one_root=one_root)
+    if history is not None:
+        write(Path(history), result.history)
+    broken = [f"{one.invariant}: {one.what}" for one in result.broken[:20]]
+    answer = {**result.figures, "broken": broken}
+    click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
+    return 1 if result.broken else 0
+
+
 @chaos.command("check")
 @click.argument("file")
 @click.option("--overlap", is_flag=True, help="Leases of one step may overlap (a mesh without quorum).")
