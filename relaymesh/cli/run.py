@@ -194,9 +194,19 @@ def up(
         gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file) if gossip else None,
     )
     with _start_log(log_format, log_level, log_file):
+        _tell_misspelled()
         running = call.doors.start(options)
         click.echo(f"node {running.node_id} is up on {call.root}; Ctrl-C stops it", err=True)
         return _until_ended(running)
+
+
+def _tell_misspelled() -> None:
+    import logging
+
+    from relaymesh.settings.stray import misspelled
+
+    for sentence in misspelled(os.environ):
+        logging.getLogger("relaymesh.settings").warning("%s", sentence)
 
 
 def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
@@ -283,6 +293,7 @@ def worker(
         gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file) if gossip and not once else None,
     )
     with _start_log(log_format, log_level, log_file):
+        _tell_misspelled()
         if not once:
             from relaymesh.cli.printer import Printer
 
