@@ -25,6 +25,7 @@ from actors.base import Actor
 from actors.event_port import EventPort
 from actors.mesh_board import MeshBoard
 from actors.timer import Timers
+from relaymesh.core.mesh.company import Company
 from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Proved, Pruned, Renewed
 from relaymesh.core.mesh.hint import Hints, Source
 from relaymesh.core.mesh.liveness import Evidence, Mode, Verdict, judge
@@ -48,7 +49,7 @@ from relaymesh.wire.mesh import (
     unpack_marks,
 )
 from relaymesh.wire.mesh_key import KeyRing
-from relaymesh.wire.mesh_packet import Opener, Sealer
+from relaymesh.wire.mesh_packet import Opener, Refusal, Sealer
 from relaymesh.wire.node_report import MeshReport
 
 __all__ = ["CHECKPOINT_NS", "GossipActor", "GossipNeeds", "Place", "Speaking"]
@@ -60,6 +61,8 @@ CHECKPOINT_NS: Final = 5 * SECOND
 EARLY_NS: Final = 200 * MS
 BATCH_MAX: Final = 64
 """Datagrams that are handled before anything else gets its turn."""
+_OF_ANOTHER_MESH: Final = frozenset({Refusal.UNKNOWN_KEY, Refusal.MALFORMED})
+"""Another secret, or another name. Noise and damage cannot be told from attacks, so nobody is told of them."""
 BIND_NS: Final = (SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 30 * SECOND)
 """How long another try to bind waits."""
 
@@ -106,6 +109,7 @@ class Speaking:
         self.told_merged = 0
         self.told_marks = b""
         self.heard_until_ns = since_ns
+        self.company = Company(membership.me.address, since_ns)
 
 
 class GossipActor(Actor):
@@ -135,6 +139,7 @@ class GossipActor(Actor):
         self._settings = needs.settings()
         self._timer_at_ns = NEVER_NS
         self._beat_at_ns = 0
+        self._notices: tuple[str, ...] = ()
 
     def started(self) -> None:
         self._wake()
@@ -227,6 +232,8 @@ class GossipActor(Actor):
         for source, data in datagrams:
             packet = speaking.opener.open(now_ns, source, data)
             if not isinstance(packet, Packet):
+                if packet in _OF_ANOTHER_MESH:
+                    speaking.company.called(now_ns, source)
                 continue
             if packet.kind is Kind.EVENT:
                 effects += speaking.events.take(self._needs.now_ms(), source, packet, data)
@@ -353,6 +360,7 @@ class GossipActor(Actor):
         if hints != speaking.membership.seeds:
             speaking.membership.seed(now_ns, hints)
         self._judge(now_ns, speaking)
+        self._notice(now_ns, speaking)
         self._report()
         if now_ns >= speaking.checkpoint_at_ns:
             speaking.checkpoint_at_ns = now_ns + CHECKPOINT_NS
@@ -376,6 +384,15 @@ class GossipActor(Actor):
                 replaced_by=conflict.address if conflict is not None else "",
             )
         )
+
+    def _notice(self, now_ns: int, speaking: Speaking) -> None:
+        machine = speaking.membership
+        asked, live = self._hints.addresses(now_ns), machine.view.live
+        notices = speaking.company.notices(now_ns, live=live, asked=asked, seeded=self._place.seeded)
+        for sentence in notices:
+            if sentence not in self._notices:
+                log.warning("%s", sentence)
+        self._notices = notices
 
     def _checkpoint(self, speaking: Speaking) -> None:
         machine = speaking.membership
@@ -408,6 +425,7 @@ class GossipActor(Actor):
             address=board.address,
             problem=board.problem,
             pause=board.verdict.reason,
+            notices=self._notices,
             live=machine.view.live,
             lag_s=machine.lag_ns / SECOND,
             health=machine.health.score,

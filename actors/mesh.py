@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from relaymesh.core.setting_table import Settings
     from relaymesh.node import GossipOptions
 
-__all__ = ["MeshPart"]
+__all__ = ["MeshPart", "on_lan"]
 
 log = logging.getLogger("relaymesh.gossip")
 
@@ -114,7 +114,7 @@ class MeshPart:
             ),
             Child(self.gossip, lambda: GossipActor(place, self.board, self, timers, self.membership)),
         ]
-        wanted = Wanted(facts.node_id, self._label, options.seeds, options.seeds_file, not is_loopback(options.bind))
+        wanted = Wanted(facts.node_id, self._label, options.seeds, options.seeds_file, on_lan(options))
         if wanted.seeds or wanted.seeds_file or wanted.lan:
             finder = Address("finder", capacity=64, overflow=Overflow.DROP_NEW)
             children.append(Child(finder, lambda: FinderActor(wanted, lambda: self.board.address, timers, self.gossip)))
@@ -169,6 +169,11 @@ class MeshPart:
         elif 0 <= self._differs_since_ns <= now_ns - _DIFFERS_NS:
             self._differs_since_ns = -1  # told
             log.warning("gossipSharedSecret and %s name different keys: the setting decides which is used", GOSSIP_KEYS)
+
+
+def on_lan(options: GossipOptions) -> bool:
+    """Whether the node announces itself on the local network, and asks there."""
+    return options.zeroconf and not is_loopback(options.bind)
 
 
 def _place_of(root: Path) -> str:

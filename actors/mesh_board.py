@@ -60,4 +60,4 @@ class MeshBoard:
 
 
 def _news(report: MeshReport) -> tuple[object, ...]:
-    return (report.address, report.problem, report.pause, report.live)
+    return (report.address, report.problem, report.pause, report.notices, report.live)

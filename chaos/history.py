@@ -32,6 +32,19 @@ class BadHistoryError(InputError):
         return f"line {self.line} of the history is no event ({self.reason}): docs/simulator.md describes the file"
 
 
+class NoHistoryError(InputError):
+    """A history file that is not there, or cannot be opened."""
+
+    code = "no_history"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"the history {self.path} cannot be read ({self.reason}): name a file that `chaos sim --history` wrote"
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One event. node: where; f: what; value: its details by name.
 
@@ -58,6 +71,7 @@ def read(path: Path) -> list[Event]:
 
     Raises:
         BadHistoryError: a line is no event, or there are more than EVENTS_MAX.
+        NoHistoryError: there is no such file.
     """
     decoder = msgspec.json.Decoder(Event)
     events: list[Event] = []
@@ -71,5 +85,5 @@ def read(path: Path) -> list[Event]:
     except msgspec.MsgspecError as error:
         raise BadHistoryError(len(events) + 1, str(error)) from error
     except OSError as error:
-        raise BadHistoryError(0, f"{path}: {error.strerror}") from error
+        raise NoHistoryError(path, error.strerror or type(error).__name__) from error
     return events

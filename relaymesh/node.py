@@ -62,7 +62,8 @@ class GossipOptions:
 
     bind: address to listen at; one that other machines reach needs ``gossipSharedSecret``. port: the first of 32 that
     are tried, 0 for any free one. advertise: HOST:PORT or HOST where others reach it, empty for where it is bound.
-    seeds: HOST:PORT of nodes to look for first. seeds_file: a file of them, read again when it changes.
+    seeds: HOST:PORT of nodes to look for first. seeds_file: a file of them, read again when it changes. zeroconf: ask
+    the local network too, and be found there, once other machines reach this node.
     """
 
     bind: str = "127.0.0.1"
@@ -70,6 +71,7 @@ class GossipOptions:
     advertise: str = ""
     seeds: tuple[str, ...] = ()
     seeds_file: Path | None = None
+    zeroconf: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
         f"node {report.node_id}: {sentence}"
         for report in read_reports(root / "run", now_ms=now_ms)
         if report.mesh is not None
-        for sentence in (report.mesh.problem, "" if report.paused else report.mesh.pause)
+        for sentence in (report.mesh.problem, "" if report.paused else report.mesh.pause, *report.mesh.notices)
         if sentence
     ]
     return msgspec.structs.replace(found, notes=(*found.notes, *notes)) if notes else found

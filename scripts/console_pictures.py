@@ -17,10 +17,11 @@ from rich.text import Text
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
-from relaymesh.console.board import board_of, paused_of, rows_of, sample_of  # noqa: E402
+from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, standings_of  # noqa: E402
 from relaymesh.console.draw import Look, once, screen  # noqa: E402
 from relaymesh.core.console import Console  # noqa: E402
 from relaymesh.core.console_event import Event, Key, Query, Seen, Tick  # noqa: E402
+from relaymesh.core.console_news import News  # noqa: E402
 from relaymesh.node_view import AlertState  # noqa: E402
 from relaymesh.status_view import (  # noqa: E402
     StatusHealth,
@@ -152,10 +153,9 @@ def console(width: int, height: int) -> tuple[Console, int]:
         for effect in rules.handle(now_ns, Tick()):
             if isinstance(effect, Query):
                 found = sample(moment)
-                answer = Seen(
-                    effect.version, board_of(found), rows_of(found), sample_of(found, now_ns), paused_of(found)
-                )
-                rules.handle(now_ns, answer)
+                news = News().take(found.checked_at_ms, standings_of(found))
+                body, rows = board_of(found, news), rows_of(found, news)
+                rules.handle(now_ns, Seen(effect.version, body, rows, sample_of(found, now_ns), paused_of(found)))
     return rules, now_ns
 
 

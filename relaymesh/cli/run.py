@@ -139,11 +139,17 @@ _GOSSIP_OPTIONS = (
         help="Nodes to look for first; nodes of the same root find each other without.",
     ),
     click.option("--seeds-file", metavar="FILE", help="A file of seeds, read again when it changes."),
+    click.option(
+        "--zeroconf",
+        cls=Flag,
+        default=True,
+        help="Look for nodes on the local network, and be found there, where --gossip-bind lets others in.",
+    ),
 )
 
 
 def gossip_options(function: F) -> F:
-    """``--gossip``, ``--gossip-bind``, ``--gossip-port``, ``--advertise``, ``--seeds``, ``--seeds-file``."""
+    """``--gossip``, ``--gossip-bind`` and the other options by which a node finds others."""
     for option in reversed(_GOSSIP_OPTIONS):
         function = option(function)
     return function
@@ -176,6 +182,7 @@ def up(
     advertise: str,
     seeds: tuple[str, ...],
     seeds_file: str | None,
+    zeroconf: bool,
 ) -> int:
     """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time and gives the
     others back. A second Ctrl-C stops it at once; nothing is lost either way.
@@ -191,12 +198,22 @@ def up(
         agents=agent_sources,
         grace_ms=grace_ms or None,
         otlp_endpoint=otlp_endpoint or None,
-        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file) if gossip else None,
+        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file, zeroconf) if gossip else None,
     )
     with _start_log(log_format, log_level, log_file):
+        _tell_misspelled()
         running = call.doors.start(options)
         click.echo(f"node {running.node_id} is up on {call.root}; Ctrl-C stops it", err=True)
         return _until_ended(running)
+
+
+def _tell_misspelled() -> None:
+    import logging
+
+    from relaymesh.settings.stray import misspelled
+
+    for sentence in misspelled(os.environ):
+        logging.getLogger("relaymesh.settings").warning("%s", sentence)
 
 
 def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
@@ -258,6 +275,7 @@ def worker(
     advertise: str,
     seeds: tuple[str, ...],
     seeds_file: str | None,
+    zeroconf: bool,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
     as `up` does. Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a
@@ -280,9 +298,12 @@ def worker(
         maintenance=maintenance,
         settings_reload_ms=settings_reload_ms,
         otlp_endpoint=otlp_endpoint or None,
-        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file) if gossip and not once else None,
+        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file, zeroconf)
+        if gossip and not once
+        else None,
     )
     with _start_log(log_format, log_level, log_file):
+        _tell_misspelled()
         if not once:
             from relaymesh.cli.printer import Printer
 
@@ -357,7 +378,9 @@ def benchmark_run(
     return 1 if outcome.timed_out else 0
 
 
-def _gossip(bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_file: str | None) -> GossipOptions:
+def _gossip(
+    bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_file: str | None, zeroconf: bool
+) -> GossipOptions:
     """Return how the node finds others."""
     from relaymesh.node import GossipOptions
 
@@ -367,6 +390,7 @@ def _gossip(bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_
         advertise=advertise,
         seeds=seeds,
         seeds_file=Path(os.path.abspath(seeds_file)) if seeds_file else None,
+        zeroconf=zeroconf,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -24,20 +25,31 @@ def settings() -> None:
     """
 
 
-@settings.command("show", cls=Command, example="relaymesh settings show")
+@settings.command("show", cls=Command, example="relaymesh settings show\nrelaymesh settings show leaseTimeoutMs")
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
 @pass_call
-def show(call: Call) -> None:
-    """Print each setting, its value, and where that came from.
+def show(call: Call, keys: tuple[str, ...]) -> None:
+    """Print each setting, or those that are named, its value, and where that came from.
 
     The environment beats the file, the file beats the default, and what is below its floor is raised to it. Values are
     those of a process that starts now with this environment. A secret is shown as ***.
     """
+    from relaymesh.core.nearest import did_you_mean, quoted
+    from relaymesh.core.setting_table import by_name
+    from relaymesh.settings.stray import misspelled
+
+    known = by_name()
+    for key in keys:
+        if key not in known:
+            raise click.UsageError(f"there is no setting {quoted(key)}{did_you_mean(key, known)}")
     with call.client() as client:
         views, alert = client.settings(), client.settings_alert()
     if alert is not None:
         since = _instant(alert.since_ms)
         click.echo(f"alert since {since}: nodes keep their former settings, because {alert.message}", err=True)
-    call.show(views)
+    for sentence in misspelled(os.environ):
+        click.echo(sentence, err=True)
+    call.show([view for view in views if not keys or view.key in keys])
 
 
 @settings.command(

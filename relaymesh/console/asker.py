@@ -15,8 +15,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, task_lines
+from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, standings_of, task_lines
 from relaymesh.core.console_event import Act, Acted, Action, Event, Failed, Look, Query, Seen, Told, Verb
+from relaymesh.core.console_news import News
 from relaymesh.core.printable import printable
 from relaymesh.errors import RelayMeshError
 from relaymesh.store.root import DATABASE
@@ -43,6 +44,7 @@ class Asker:
         self._running: Job | None = None
         self._interrupted = False
         self._client: Client | None = None
+        self._news = News()
         self._file: tuple[int, int] | None = None
         self.errors: dict[int, BaseException] = {}
         """The error of the last query that failed, by its version."""
@@ -113,14 +115,17 @@ class Asker:
         if file != self._file:
             self._client.close()
             self._file = file
+            self._news = News()  # of the nodes of another root
         return self._client
 
     def _seen(self, client: Client, version: int) -> Seen:
         status = client.status()
+        whole = status.members_total == len(status.members)
+        news = self._news.take(status.checked_at_ms, standings_of(status), whole=whole)
         return Seen(
             version=version,
-            body=board_of(status),
-            rows=rows_of(status),
+            body=board_of(status, news),
+            rows=rows_of(status, news),
             sample=sample_of(status, time.monotonic_ns()),
             paused=paused_of(status),
         )

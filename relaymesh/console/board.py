@@ -10,13 +10,15 @@ from relaymesh.console.words import age
 from relaymesh.core.console_event import Row
 from relaymesh.core.console_history import Sample
 from relaymesh.core.console_layout import Pane
+from relaymesh.core.console_news import Item, Standing
+from relaymesh.core.console_tone import member_word
 from relaymesh.core.printable import printable
 
 if TYPE_CHECKING:
     from relaymesh.status_view import StatusMember, StatusOutcome
     from relaymesh.view import Explanation, TaskView, View, WorkflowDetail
 
-__all__ = ["Board", "board_of", "paused_of", "rows_of", "sample_of", "task_lines"]
+__all__ = ["Board", "board_of", "paused_of", "rows_of", "sample_of", "standings_of", "task_lines"]
 
 V = TypeVar("V", bound="View")
 _OUTPUT_CHARS_MAX = 4_000
@@ -28,10 +30,10 @@ class Board:
     """The answer, and what each row stands for, by its key."""
 
     status: StatusOutcome
-    items: Mapping[Pane, Mapping[str, View]] = field(default_factory=dict)
+    items: Mapping[Pane, Mapping[str, View | Item]] = field(default_factory=dict)
 
 
-def board_of(status: StatusOutcome) -> Board:
+def board_of(status: StatusOutcome, news: Sequence[Item] = ()) -> Board:
     """Return the answer with its rows in reach."""
     return Board(
         status,
@@ -41,11 +43,12 @@ def board_of(status: StatusOutcome) -> Board:
             Pane.RUNNING: {step.step_id: step for step in status.running},
             Pane.TROUBLE: {step.step_id: step for step in status.trouble},
             Pane.ALERTS: {alert.rule: alert for alert in status.alerts},
+            Pane.NEWS: {str(item.number): item for item in news},
         },
     )
 
 
-def rows_of(status: StatusOutcome) -> dict[Pane, tuple[Row, ...]]:
+def rows_of(status: StatusOutcome, news: Sequence[Item] = ()) -> dict[Pane, tuple[Row, ...]]:
     """Return the rows of each pane."""
     running = status.running
     return {
@@ -90,7 +93,21 @@ def rows_of(status: StatusOutcome) -> dict[Pane, tuple[Row, ...]]:
                 ),
             ),
         ),
+        Pane.NEWS: tuple(
+            Row(str(item.number), _words(item.node_id, item.sentence), lines=_news_lines(status, item)) for item in news
+        ),
     }
+
+
+def standings_of(status: StatusOutcome) -> dict[str, Standing]:
+    """Return how each node stands, for the news."""
+    found = {}
+    for one in status.members:
+        word = member_word(one.status, process_alive=one.process_alive, drained=one.drained)
+        # That its process has ended is no state of the table: the last heartbeat is the last that was heard of it.
+        since_ms = one.heartbeat_age_ms if word == "ENDED" else one.status_age_ms
+        found[one.node_id] = Standing(word, status.checked_at_ms - since_ms, one.generation, one.running)
+    return found
 
 
 def sample_of(status: StatusOutcome, at_ns: int) -> Sample:
@@ -165,6 +182,15 @@ def _member_lines(status: StatusOutcome, member: StatusMember) -> tuple[str, ...
             f"  {printable(step.agent)}  {printable(step.step_id)}  renewed {age(step.lease_age_ms)} ago"
             for step in owned
         ),
+    )
+
+
+def _news_lines(status: StatusOutcome, item: Item) -> tuple[str, ...]:
+    return (
+        f"{printable(item.node_id)} {item.sentence}",
+        f"{age(max(0, status.checked_at_ms - item.at_ms))} ago",
+        "",
+        "`relaymesh audit-query --action membership.state` shows what was seen of nodes, and by whom.",
     )
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len
 from rich.text import Text
 
-from relaymesh.console.board import Board
+from relaymesh.console.board import Board, standings_of
 from relaymesh.console.pane import Pens, heading, pane_title, queue_lines, row_line
 from relaymesh.console.words import age
 from relaymesh.core.console import Console, Mode
 from relaymesh.core.console_history import History
 from relaymesh.core.console_layout import FRAME_LINES, Pane, Placed, plan, scroll, width_of
+from relaymesh.core.console_news import News
 from relaymesh.core.console_tone import Tone
 from relaymesh.core.printable import printable
 
@@ -44,8 +45,8 @@ HELP: Final = (
     "",
     "  ALIVE            its heartbeats come in time",
     "  DRAINED          it lives, and takes nothing new until it is resumed",
-    "  SUSPECT          silent for longer than suspectAfterMs",
-    "  DEAD             silent for longer than deadAfterMs: its steps run elsewhere",
+    "  SUSPECT          it does not answer; it is asked again, and by others",
+    "  DEAD             nobody hears from it: its steps are taken over",
     "  ENDED            its process on this machine has ended, and the member table does not know yet",
     "  LEFT             stopped in order",
     "",
@@ -104,8 +105,9 @@ def once(status: StatusOutcome, width: int, look: Look, *, rows_max: int = 12) -
             Pane.RUNNING: status.running,
             Pane.TROUBLE: status.trouble,
             Pane.ALERTS: status.alerts,
+            Pane.NEWS: News().take(status.checked_at_ms, standings_of(status)),
         }[pane]
-        if found:
+        if found and pane is not Pane.NEWS:
             lines.append(heading(pane, wide, width, look.pens))
         lines += [row_line(status, pane, item, wide, width, look.pens, plain=look.plain) for item in found[:rows_max]]
         if len(found) > rows_max:
@@ -119,7 +121,8 @@ def once(status: StatusOutcome, width: int, look: Look, *, rows_max: int = 12) -
 
 def _panes(console: Console, board: Board, look: Look, pens: Pens) -> list[Text]:
     width, status = console.width, board.status
-    wanted = {pane: 2 + len(console.rows(pane)) for pane in Pane} | {Pane.QUEUE: 5}
+    wanted = {pane: 2 + len(console.rows(pane)) for pane in Pane}
+    wanted |= {Pane.QUEUE: 5, Pane.NEWS: 1 + len(console.rows(Pane.NEWS))}
     lines: list[Text] = []
     for placed in plan(console.height, wanted, console.focus):
         pane, focused = placed.pane, placed.pane is console.focus
@@ -137,7 +140,7 @@ def _rows(console: Console, board: Board, placed: Placed, look: Look, pens: Pens
     pane, wide, width = placed.pane, width_of(console.width), console.width
     rows, selected, room = console.rows(pane), console.selected(pane), placed.lines - 1
     lines: list[Text] = []
-    if rows and room >= 2:
+    if rows and room >= 2 and pane is not Pane.NEWS:  # sentences need no headings
         lines.append(heading(pane, wide, width, pens))
         room -= 1
     first = scroll(selected, len(rows), room)
@@ -159,6 +162,7 @@ _NONE: Final = {
     Pane.TROUBLE: "no step waits for a retry, none is dead",
     Pane.ALERTS: "no alert fires",
     Pane.QUEUE: "",
+    Pane.NEWS: "nothing within the last ten minutes",
 }
 
 

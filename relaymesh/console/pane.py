@@ -10,6 +10,7 @@ from rich.text import Text
 from relaymesh.console.words import age, count, duration, short_step
 from relaymesh.core.console_history import BARS, BARS_ASCII, History, Sample, bars
 from relaymesh.core.console_layout import Pane, Width
+from relaymesh.core.console_news import Item
 from relaymesh.core.console_tone import (
     LATE_HEARTBEAT_MS,
     LATE_LEASE_MS,
@@ -95,6 +96,7 @@ _COLUMNS: Final = {
         _Column("severity", 8),
         _Column("since", 6, right=True),
     ),
+    Pane.NEWS: (_Column("", 4, right=True), _Column("", 0)),
 }
 _GAP: Final = 1
 _QUEUE_WORDS: Final = 47
@@ -130,6 +132,8 @@ def pane_title(pane: Pane, status: StatusOutcome, pens: Pens, *, focused: bool, 
             ]
         case Pane.ALERTS:
             parts = [(str(len(status.alerts)), Tone.BAD if status.alerts else Tone.PLAIN)]
+        case Pane.NEWS:
+            parts = [("to nodes, the latest first", Tone.FAINT)]
         case _:
             assert_never(pane)
     for at, (said, tone) in enumerate(parts):
@@ -202,6 +206,9 @@ def row_line(
                 toned(item.severity, tone_of_state(item.severity)),
                 toned(age(max(0, status.checked_at_ms - item.since_ms))),
             ]
+        case Item():
+            happened = toned(f"{item.node_id} {item.sentence}", tone_of_state(item.word))
+            cells = [toned(age(max(0, status.checked_at_ms - item.at_ms)), Tone.FAINT), happened]
         case _:
             raise AssertionError(f"no row of the console: {type(item).__name__}")
     return _line(pane, cells, wide, width, cut)

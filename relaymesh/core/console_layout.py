@@ -31,6 +31,7 @@ class Pane(Enum):
     RUNNING = "running"
     TROUBLE = "retries and dead letters"
     ALERTS = "alerts"
+    NEWS = "what happened"
 
 
 class Width(Enum):
@@ -49,9 +50,9 @@ class Placed:
     lines: int
 
 
-_LEAST: Final = {Pane.MEMBERS: 3, Pane.QUEUE: 5, Pane.RUNNING: 3, Pane.TROUBLE: 3, Pane.ALERTS: 2}
+_LEAST: Final = {Pane.MEMBERS: 3, Pane.QUEUE: 5, Pane.RUNNING: 3, Pane.TROUBLE: 3, Pane.ALERTS: 2, Pane.NEWS: 2}
 # Who comes first when there is not room for all.
-_RANK: Final = (Pane.QUEUE, Pane.MEMBERS, Pane.RUNNING, Pane.TROUBLE, Pane.ALERTS)
+_RANK: Final = (Pane.QUEUE, Pane.MEMBERS, Pane.RUNNING, Pane.TROUBLE, Pane.ALERTS, Pane.NEWS)
 
 
 def width_of(columns: int) -> Width:

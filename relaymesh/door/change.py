@@ -260,17 +260,15 @@ class Changes(Looks):
         """Do one round of what a running node does by itself: take back lost steps, start what is due, take in files.
 
         Raises:
-            BadNodeIdError: the id is blank.
+            BadNodeIdError: no node could have this id.
             AgentLoadError: the agents, whose retry policies count, cannot be read.
         """
         from relaymesh.inbox.by_hand import inbox_round
+        from relaymesh.store.presence import check_node_id
         from relaymesh.store.tick import maintenance_tick
 
         check_text("node_id", node_id)
-        if not node_id.strip():
-            from relaymesh.store.presence import BadNodeIdError
-
-            raise BadNodeIdError(node_id)
+        check_node_id(node_id)
         notes: list[TickNotes] = []
         store, specs = self._writable(), self._local_agents().specs
         policies = {agent_id: spec.retry for agent_id, spec in specs.items() if spec.retry is not None}

@@ -18,7 +18,16 @@ from relaymesh.errors import InputError, UsageError
 from relaymesh.file_lock import lock, unlock
 from relaymesh.store.error import RootReadOnlyError
 
-__all__ = ["BadNodeIdError", "NodeIdTakenError", "Presence", "host_name", "is_alive", "living_nodes", "take_presence"]
+__all__ = [
+    "BadNodeIdError",
+    "NodeIdTakenError",
+    "Presence",
+    "check_node_id",
+    "host_name",
+    "is_alive",
+    "living_nodes",
+    "take_presence",
+]
 
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -135,9 +144,18 @@ def _is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _try_take(run: Path, node_id: str) -> Presence | None:
+def check_node_id(node_id: str) -> None:
+    """Refuse an id that cannot be the name of a file.
+
+    Raises:
+        BadNodeIdError
+    """
     if not _ID.fullmatch(node_id):
         raise BadNodeIdError(node_id)
+
+
+def _try_take(run: Path, node_id: str) -> Presence | None:
+    check_node_id(node_id)
     path = run / f"{node_id}.lock"
     try:
         run.mkdir(parents=True, exist_ok=True)

@@ -63,13 +63,15 @@ class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a node knows of the mesh, and what went over its socket since it started.
 
     address: where others reach it; empty while it is not bound, and ``problem`` says why. pause: why it may not work,
-    or empty. live: other members that are not gone. lag_s: how late its loop last was. health: 0 well to 7.
+    or empty. notices: why it finds nobody, or who calls in vain.
+    live: other members that are not gone. lag_s: how late its loop last was. health: 0 well to 7.
     sent, received: datagrams; refused: those that changed nothing, by reason. events: suspicions, verdicts, …
     """
 
     address: str = ""
     problem: str = ""
     pause: str = ""
+    notices: tuple[str, ...] = ()
     live: int = 0
     lag_s: float = 0.0
     health: int = 0

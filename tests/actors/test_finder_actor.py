@@ -11,7 +11,9 @@ import pytest
 
 from actors.address import Address
 from actors.finder import LOOK_NS, FinderActor, Wanted
+from actors.mesh import on_lan
 from relaymesh.core.mesh.hint import Source
+from relaymesh.node import GossipOptions
 from relaymesh.wire import codec
 from relaymesh.wire.kernel import Ping
 from relaymesh.wire.mesh import AddressHints
@@ -155,3 +157,18 @@ def test_who_is_bound_to_this_machine_does_not_announce_itself(benches: list[Ben
     benches[0].look()
 
     assert benches[0].actor._discovery is None
+
+
+@pytest.mark.parametrize(
+    ("options", "asks"),
+    [
+        (GossipOptions(), False),
+        (GossipOptions(bind="192.0.2.1"), True),
+        (GossipOptions(bind="192.0.2.1", zeroconf=False), False),
+        (GossipOptions(bind="::1"), False),
+    ],
+)
+def test_the_local_network_is_asked_by_nodes_that_others_reach_unless_told_not_to(
+    options: GossipOptions, asks: bool
+) -> None:
+    assert on_lan(options) is asks

@@ -238,6 +238,8 @@ def test_who_has_another_secret_is_counted_and_not_answered(bench: Bench) -> Non
     assert eventually(refused)
     assert stranger.hear(0) == []
     assert bench.board.report.live == 0
+    (notice,) = bench.board.report.notices
+    assert notice.startswith(f"{stranger.socket.address} calls with another secret")
     stranger.socket.close()
 
 
@@ -253,7 +255,29 @@ def test_a_mesh_of_another_name_is_not_heard(bench: Bench) -> None:
 
     assert eventually(refused)
     assert bench.board.report.live == 0
+    assert "a mesh of another name" in bench.board.report.notices[0]
     stranger.socket.close()
+
+
+def test_that_nobody_answers_at_a_seed_is_said_once_and_not_any_more_when_somebody_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(seeded=True)
+    partner = Partner(bench.board.address)
+    bench.begin()
+    bench.address.tell(AddressHints(int(Source.SEEDS), (partner.socket.address,), 0))
+    with caplog.at_level(logging.WARNING, "relaymesh.gossip"):
+        bench.advance(15 * SECOND)
+    told = bench.board.report.notices
+    meet(bench, partner)
+    bench.advance(2 * SECOND)
+
+    assert len(told) == 1 and told[0].startswith(f"nobody answers at {partner.socket.address}: ")
+    assert [record.getMessage() for record in caplog.records] == list(told)
+    assert bench.board.report.notices == ()
+    bench.actor.halt()
+    assert bench.actor.wait_ended(PATIENCE_S)
+    partner.socket.close()
 
 
 def test_a_secret_that_was_changed_counts_from_then_on(bench: Bench) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from chaos.checker import BROKEN_MAX, INVARIANTS, Bounds, check
-from chaos.history import Event
+from chaos.history import Event, NoHistoryError, read
 
 
 def step(
@@ -260,3 +262,10 @@ def test_no_more_than_a_hundred_violations_of_one_kind_are_listed() -> None:
     events = [start(at, "a", 1) for at in range(2 * BROKEN_MAX)]
 
     assert len(check(events)) == BROKEN_MAX
+
+
+def test_a_history_that_is_not_there_is_no_wrong_line(tmp_path: Path) -> None:
+    with pytest.raises(NoHistoryError) as caught:
+        read(tmp_path / "none.jsonl")
+
+    assert str(caught.value).startswith(f"the history {tmp_path / 'none.jsonl'} cannot be read (No such file")

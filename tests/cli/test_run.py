@@ -109,7 +109,7 @@ def test_up_and_worker_are_told_how_to_find_others(terminal) -> None:
 
     for command in ("up", "worker"):
         terminal.answers(start=FakeNode(ends_on="drain", signals=1))
-        assert terminal.run(command, *words, *seeds).status == 0
+        assert terminal.run(command, *words, *seeds, "--no-zeroconf").status == 0
 
     assert [options.gossip for options in terminal.doors.started] == 2 * [
         GossipOptions(
@@ -118,6 +118,7 @@ def test_up_and_worker_are_told_how_to_find_others(terminal) -> None:
             advertise="192.0.2.1",
             seeds=("192.0.2.2:17888", "[::1]:1", "host:2"),
             seeds_file=Path(os.path.abspath("s.txt")),
+            zeroconf=False,
         )
     ]
 

@@ -30,6 +30,20 @@ def run(terminal: Any, tmp_path: Path) -> Any:
     return lambda *words: terminal.run("--root", str(tmp_path), *words)
 
 
+def test_show_takes_names_of_settings_and_says_which_one_was_meant(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_layout(tmp_path)
+    monkeypatch.setenv("RELAYMESH_MAX_ATEMPTS", "1")
+
+    ended = run("settings", "show", "maxAttempts", "leaseTimeoutMs")
+    wrong = run("settings", "show", "leaseTimeout")
+
+    assert {entry["key"] for entry in ended.document} == {"maxAttempts", "leaseTimeoutMs"}
+    assert "is RELAYMESH_MAX_ATTEMPTS meant?" in ended.err
+    assert wrong.status == 2 and 'there is no setting "leaseTimeout"; did you mean "leaseTimeoutMs"?' in wrong.err
+
+
 def test_show_says_where_each_value_came_from(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / SETTINGS_FILE).write_text('{"leaseTimeoutMs": 40000, "gossipSharedSecret": "hush-hush"}')
     monkeypatch.setenv("RELAYMESH_MAX_ATTEMPTS", "0")

@@ -209,6 +209,7 @@ def test_explain_names_the_rate_and_when_the_next_start_is_due(
 
 @pytest.mark.parametrize("status", ["SUSPECT", "DEAD"])
 def test_a_step_waits_for_a_node_that_lives_and_is_held_dead(client: Client, bench: Bench, status: str) -> None:
+    wait = {"SUSPECT": "suspectRecoverMinMs", "DEAD": "deadRecoverMinMs"}[status]
     presence = take_presence(bench.root / "run", "here")
     node(bench, "here", host=host_name())
     bench.store.conn.execute("UPDATE mesh_nodes SET status=?", (status,))
@@ -220,8 +221,8 @@ def test_a_step_waits_for_a_node_that_lives_and_is_held_dead(client: Client, ben
     assert (found.reason, found.command) == ("node_paused", "relaymesh members")
     assert f"here is {status}" in found.detail
     assert told.notes == (
-        f"the worker of here is paused: the local node here is {status}: it goes on by itself once"
-        " its heartbeats have been heard for a while",
+        f"the worker of here is paused: the local node here is {status}, because nobody heard from it for a while:"
+        f" it goes on by itself when {wait} has passed since then, later if it comes and goes",
     )
     assert not client.status().health.ok
     node(bench, "other")

@@ -34,8 +34,8 @@ def test_a_root_that_is_a_file_is_called_one_whatever_is_asked(tmp_path: Path, a
     assert file.read_text() == "kept"
 
 
-@pytest.mark.parametrize("node_id", ["", " "])
-def test_maintenance_takes_no_blank_node_id_as_a_node_does_not(client: Client, node_id: str) -> None:
+@pytest.mark.parametrize("node_id", ["", " ", "a b", "a/b", "x" * 65])
+def test_maintenance_takes_no_node_id_that_a_node_does_not(client: Client, node_id: str) -> None:
     with pytest.raises(UsageError) as caught:
         client.maintenance(node_id)
 

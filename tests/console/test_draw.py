@@ -6,12 +6,13 @@ import pytest
 from rich.console import Console as Terminal
 from rich.text import Text
 
-from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, task_lines
+from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, standings_of, task_lines
 from relaymesh.console.draw import Look, once, screen
 from relaymesh.console.words import age, count, duration, short_step
 from relaymesh.core.console import Console
 from relaymesh.core.console_event import Key, Query, Seen, Tick
 from relaymesh.core.console_layout import Pane
+from relaymesh.core.console_news import News
 from relaymesh.view import TaskView, WorkflowDetail, WorkflowTask
 from tests.console.sample_status import EVIL, sample_status
 
@@ -21,10 +22,12 @@ SECOND = 1_000_000_000
 def console_with(width: int, height: int) -> Console:
     console = Console(interval_ms=2_000, read_only=False, width=width, height=height)
     status = sample_status()
+    news = News().take(status.checked_at_ms, standings_of(status))
     for at_ns in (0, 3 * SECOND):
         (query,) = [one for one in console.handle(at_ns, Tick()) if isinstance(one, Query)]
         sample = sample_of(status, at_ns)
-        console.handle(at_ns, Seen(query.version, board_of(status), rows_of(status), sample, paused_of(status)))
+        body, rows = board_of(status, news), rows_of(status, news)
+        console.handle(at_ns, Seen(query.version, body, rows, sample, paused_of(status)))
     return console
 
 
@@ -112,6 +115,17 @@ def test_the_selected_row_is_marked_without_colours_too() -> None:
     lines = [line.plain for line in screen(console, 4 * SECOND, Look())]
 
     assert [line for line in lines if line.startswith("> one")]
+
+
+def test_what_happened_to_nodes_is_told_in_words_on_the_smallest_usual_terminal_and_once() -> None:
+    console = console_with(80, 24)
+
+    live = [line.plain for line in screen(console, 4 * SECOND, Look())]
+    printed_once = [line.plain for line in once(sample_status(), 80, Look())]
+
+    for lines in (live, printed_once):
+        at = next(place for place, line in enumerate(lines) if line.startswith("WHAT HAPPENED"))
+        assert lines[at + 1].startswith("   60s two") and "is dead: nobody hears from it" in lines[at + 1]
 
 
 def test_a_column_without_a_measurement_has_a_dash() -> None:

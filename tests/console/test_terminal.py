@@ -46,7 +46,7 @@ def test_the_death_of_a_node_and_an_action_are_seen_as_they_happen(root: Path, o
     for child in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
         with contextlib.suppress(psutil.Error):
             child.send_signal(signal.SIGKILL)
-    top.until("no node runs on this root", "ENDED")
+    top.until("no node runs on this root", "ENDED", "node-local is gone: its process has ended")
 
     top.type("q")
     assert top.ended() == 0

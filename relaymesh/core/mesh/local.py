@@ -67,4 +67,8 @@ def why_paused(node_id: str, status: str | None) -> str:
     """Return why a worker whose node has this word in the member table takes nothing, "" when it does."""
     if status not in (Status.SUSPECT, Status.DEAD):
         return ""
-    return f"the local node {node_id} is {status}: it goes on by itself once its heartbeats have been heard for a while"
+    wait = "suspectRecoverMinMs" if status == Status.SUSPECT else "deadRecoverMinMs"
+    return (
+        f"the local node {node_id} is {status}, because nobody heard from it for a while: it goes on by itself when"
+        f" {wait} has passed since then, later if it comes and goes"
+    )
