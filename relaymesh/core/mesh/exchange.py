@@ -55,6 +55,6 @@ def exchange(asker: Membership, peer: Peer, answerer: Membership, asked_ns: int,
     asker.repair.differs = 0
     took_ns = answered_ns - asker.probe.began_ns
     peer.rtt_ns = took_ns if peer.rtt_ns < 0 else (7 * peer.rtt_ns + took_ns) // 8
-    asker.probe.answered()
+    asker.probe.answered(answered_ns)
     asker.plan()
     return size + answerer.outbox.base_bytes

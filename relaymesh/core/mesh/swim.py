@@ -124,6 +124,9 @@ class Membership:
             self.plan()
         elif self.opinions.due_ns < self.wake_at_ns:
             self.plan()
+        if self.view.doubted is not None and not self.probe.nonce and now_ns < self.probe.due_ns:
+            self.probe.due_ns = now_ns
+            self.plan()
         return out
 
     def wake(self, now_ns: int) -> list[Effect]:
@@ -227,7 +230,7 @@ class Membership:
                 self.plan()
         elif kind is Kind.RELAYED:
             if nonce == self.probe.nonce and nonce:
-                self.probe.answered()
+                self.probe.answered(now_ns)
                 self.last_echo_ns = now_ns
                 self.plan()
         elif kind is Kind.NACK:
@@ -322,7 +325,7 @@ class Membership:
             if self.probe.stage is Stage.DIRECT:
                 # Later it was asked twice, and nobody can say which question this answers.
                 peer.answered_in(now_ns - self.probe.began_ns)
-            self.probe.answered()
+            self.probe.answered(now_ns)
             self.plan()
         else:
             asked, relay = outbox.questions.take(nonce)
@@ -378,11 +381,12 @@ class Membership:
         return out
 
     def _begin_probe(self, now_ns: int) -> Peer | None:
-        peer = self.view.next_to_probe()
+        doubted = self.view.take_doubted()
+        peer = doubted or self.view.next_to_probe()
         if peer is None or self.outbox.me.gone:
             self.probe.rest(now_ns)
             return None
-        self.probe.begin(now_ns, peer, self.outbox.nonce())
+        self.probe.begin(now_ns, peer, self.outbox.nonce(), between=doubted is not None)
         return peer
 
     def _step_probe(self, now_ns: int, out: list[Effect]) -> None:
@@ -402,8 +406,10 @@ class Membership:
             probe.missed()
             if probe.peer.member.state is _ALIVE:
                 self.health.failed(now_ns)
-            if not self.health.frozen(now_ns):
+            if not self.health.frozen(now_ns) and not probe.outlived():
                 self.opinions.suspect(now_ns, probe.peer, out)
+            if now_ns < probe.due_ns and self.view.doubted is None:
+                return
         peer = self._begin_probe(now_ns)
         if peer is not None:
             self.outbox.ping(out, peer, probe.nonce)
