@@ -354,10 +354,10 @@ class Membership:
     # --- what is due ---
 
     def ask_next(self, now_ns: int) -> Peer | None:
-        """Begin the next probe if that is all there is to do now, and return who is to be asked; else do nothing.
+        """Return who is to be asked now, if the next probe of the round is all there is to do; else None.
 
-        It is for a caller that goes on with ``ask``, or knows what will come of it: see ``exchange``. ``wake`` does
-        the same and more.
+        The caller goes on with ``ask``, or with ``exchange`` when it knows what will come of it. ``wake`` does the
+        same and more.
         """
         probe = self.probe
         if (
@@ -368,14 +368,16 @@ class Membership:
             or now_ns >= self._gossip_due_ns
             or now_ns >= self._late_at_ns
             or self.rumors.waiting
+            or self.view.doubted is not None
         ):
             return None
         self.lag_ns = 0
-        return self._begin_probe(now_ns)
+        return self.view.next_to_probe()
 
-    def ask(self, peer: Peer) -> list[Effect]:
-        """Send the question of the probe that ``ask_next`` has begun."""
+    def ask(self, now_ns: int, peer: Peer) -> list[Effect]:
+        """Ask whom ``ask_next`` has returned."""
         out: list[Effect] = []
+        self.probe.begin(now_ns, peer, self.outbox.nonce())
         self.outbox.ping(out, peer, self.probe.nonce)
         self.plan()
         return out
