@@ -12,10 +12,15 @@ will arrive at these times, and until then neither node hears news, changes its 
 
 from __future__ import annotations
 
+from typing import Final
+
 from relaymesh.core.mesh.peer import Peer
+from relaymesh.core.mesh.probe import Stage
 from relaymesh.core.mesh.swim import Membership
 
 __all__ = ["exchange"]
+
+_ANSWERED: Final = Stage.ANSWERED
 
 
 def exchange(asker: Membership, peer: Peer, answerer: Membership, now_ns: int, asked_ns: int, answered_ns: int) -> int:
@@ -58,6 +63,10 @@ def exchange(asker: Membership, peer: Peer, answerer: Membership, now_ns: int, a
     asker.repair.differs = 0
     took_ns = answered_ns - now_ns
     peer.rtt_ns = took_ns if peer.rtt_ns < 0 else (7 * peer.rtt_ns + took_ns) // 8
-    probe.pass_over(now_ns + tuning.probe_interval_ns * factor)
+    # As ``begin`` and ``answered``, without the calls.
+    if factor > 1 or asker.health.failures:
+        asker.health.succeeded()
+    probe.stage = _ANSWERED
+    probe.due_ns = probe.end_ns = now_ns + tuning.probe_interval_ns * factor
     asker.plan()
     return size + answerer.outbox.base_bytes

@@ -83,13 +83,6 @@ class Probe:
         if not between:
             self.end_ns = now_ns + self.tuning.probe_interval_ns * factor
 
-    def pass_over(self, until_ns: int) -> None:
-        """A member was asked and has answered, all in one step: wait for the next turn of the round."""
-        if self._health.score or self._health.failures:
-            self._health.succeeded()
-        self.stage = _ANSWERED
-        self.due_ns = self.end_ns = until_ns
-
     def rest(self, now_ns: int) -> None:
         """There is nobody to ask."""
         self.stage = Stage.IDLE

@@ -48,6 +48,28 @@ class Membership:
     rng: for all choices and nonces. seeds: addresses to join through.
     """
 
+    __slots__ = (
+        "_challenges",
+        "_eager_until_ns",
+        "_gossip_due_ns",
+        "_gossip_last_ns",
+        "_late_at_ns",
+        "_peers",
+        "counts",
+        "health",
+        "lag_ns",
+        "last_echo_ns",
+        "opinions",
+        "outbox",
+        "probe",
+        "repair",
+        "rumors",
+        "tuning",
+        "upkeep",
+        "view",
+        "wake_at_ns",
+    )
+
     def __init__(self, me: Member, tuning: Tuning, rng: random.Random, now_ns: int, seeds: Iterable[str] = ()) -> None:
         self.tuning = tuning
         self.view = View(me, rng)

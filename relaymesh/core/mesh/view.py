@@ -31,6 +31,21 @@ class View:
     dead: those that are DEAD, in the order in which they died. doubted: a suspect that is to be asked beside the round.
     """
 
+    __slots__ = (
+        "_graves",
+        "_leaving",
+        "_me",
+        "_ring",
+        "_ring_at",
+        "_rng",
+        "dead",
+        "digest",
+        "doubted",
+        "live",
+        "parts",
+        "peers",
+    )
+
     def __init__(self, me: Member, rng: random.Random) -> None:
         self._rng = rng
         self.peers: dict[str, Peer] = {}
