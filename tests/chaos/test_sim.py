@@ -36,12 +36,11 @@ def all_of(times: list[int | None]) -> list[int]:
     return [time for time in times if time is not None]
 
 
-# At a loss of 30 % the goal of 6 s is missed by little: docs/performance.md says by how much.
-@pytest.mark.parametrize(("loss", "median"), [(0, 6_000), (10, 6_000), (30, 6_500)])
-def test_ten_nodes_know_a_dead_one_within_11_seconds(loss: int, median: int) -> None:
+@pytest.mark.parametrize("loss", [0, 10, 30])
+def test_ten_nodes_know_a_dead_one_within_11_seconds_and_mostly_within_6(loss: int) -> None:
     times = both([figure.crash(10, seed, loss) for seed in range(1, 21)])
 
-    assert figure.percentile(times, 50) <= median
+    assert figure.percentile(times, 50) <= 6_000
     assert figure.percentile(times, 99) <= 11_000
 
 
