@@ -63,12 +63,15 @@ GOALS: Final = (
     *(Goal("spread", nodes, "ms", None, most) for nodes, most in zip(_SIZES, (500, 800, 1_200), strict=True)),
     *(Goal("join", nodes, "ms", None, most) for nodes, most in zip(_SIZES, (1_000, 3_000, 10_000), strict=True)),
     *(Goal("heal", nodes, "ms", None, most) for nodes, most in zip(_SIZES, (12_000, 12_000, 20_000), strict=True)),
-    *(Goal("idle", nodes, "bytesPerSecond", most, None) for nodes, most in zip(_SIZES, (250, 250, 300), strict=True)),
+    *(
+        Goal(what, nodes, "bytesPerSecond", most, None)
+        for what in ("idle", "young")
+        for nodes, most in zip(_SIZES, (250, 250, 300), strict=True)
+    ),
     *(
         Goal("idle", nodes, "secondsPerCpuSecond", least, None, at_least=True)
         for nodes, least in zip(_SIZES, (10_000, 800, 40), strict=True)
     ),
-    *(Goal("young", nodes, "bytesPerSecond", None, None) for nodes in _SIZES),
     *(Goal(f"false-dead@{loss}", nodes, "dead", None, 0) for loss in (0, 10) for nodes in _FALSE_DEAD_HOURS),
     Goal("slow-nodes", _SLOW_NODES, "verdicts", None, 0),
 )

@@ -231,57 +231,67 @@ class Kernel:
         heap = self._heap
         quiet = self._quiet
         trace = self._trace
+        note = trace.append
         find = self._by_address.get
         network = self.network
         floor_ns, delays, loss = network.floor_ns, network.delays, network.loss_of_mask
-        while heap:
-            entry = heap[0]
-            now_ns, key, _, machine, _, what = entry
-            if what is not None or now_ns >= until_ns or not machine.plain:
-                return
-            if machine.queued_ns != now_ns:
-                heappop(heap)  # put forward since, and done
-                continue
-            membership = machine.membership
-            if membership.wake_at_ns <= now_ns:
-                peer = membership.ask_next(now_ns)
-                if peer is None:
+        count, short, sent_bytes, now_ns = self._count, 0, 0, self.now_ns
+        calm_until_ns, done_ns = quiet.until_ns, quiet.done_ns
+        try:
+            while heap:
+                at_ns, key, _, machine, _, what = heap[0]
+                if what is not None or at_ns >= until_ns or not machine.plain:
                     return
-                self.now_ns = now_ns
-                trace.append(now_ns)
-                size = 0
-                other = find(peer.member.address)
-                if other is not None and other.plain:
-                    # As Network.calm_delay, without the calls.
-                    chance = hash((now_ns, machine.out_salt, other.in_salt))
-                    asked_ns = now_ns + floor_ns + delays[chance >> DELAY_SHIFT & DELAY_MASK]
-                    again = hash((asked_ns, other.out_salt, machine.in_salt))
-                    answered_ns = asked_ns + floor_ns + delays[again >> DELAY_SHIFT & DELAY_MASK]
-                    if answered_ns >= quiet.until_ns:
-                        quiet.renew(now_ns)
-                    in_time = answered_ns < quiet.until_ns and answered_ns < membership.probe.due_ns
-                    if in_time and not (
-                        loss and ((chance >> LOSS_SHIFT & LOSS_MASK) < loss or (again >> LOSS_SHIFT & LOSS_MASK) < loss)
-                    ):
-                        size = exchange(membership, peer, other.membership, asked_ns, answered_ns)
-                if size:
-                    if answered_ns > quiet.done_ns:
-                        quiet.done_ns = answered_ns
-                    self.short += 1
-                    self.bytes_sent += size
-                    trace.append(asked_ns)
-                    trace.append(answered_ns)
-                else:
-                    heappop(heap)
-                    machine.queued_ns = NEVER_NS
-                    self._emit(machine, membership.ask(peer))
-                    quiet.doubt(machine)
-                    self.timer(machine)
+                if machine.queued_ns != at_ns:
+                    heappop(heap)  # put forward since, and done
                     continue
-            # It stays in the heap, for its next time.
-            machine.queued_ns = when_ns = membership.wake_at_ns
-            self._count += 1
-            heapreplace(heap, (when_ns, key, self._count, machine, machine, None))
+                membership = machine.membership
+                if membership.wake_at_ns <= at_ns:
+                    peer = membership.ask_next(at_ns)
+                    if peer is None:
+                        return
+                    now_ns = at_ns
+                    note(now_ns)
+                    size = 0
+                    other = find(peer.member.address)
+                    if other is not None and other.plain:
+                        # As Network.calm_delay, without the calls.
+                        chance = hash((now_ns, machine.out_salt, other.in_salt))
+                        asked_ns = now_ns + floor_ns + delays[chance >> DELAY_SHIFT & DELAY_MASK]
+                        again = hash((asked_ns, other.out_salt, machine.in_salt))
+                        answered_ns = asked_ns + floor_ns + delays[again >> DELAY_SHIFT & DELAY_MASK]
+                        if answered_ns >= calm_until_ns:
+                            quiet.renew(now_ns)
+                            calm_until_ns = quiet.until_ns
+                        if answered_ns < calm_until_ns and not (
+                            loss
+                            and ((chance >> LOSS_SHIFT & LOSS_MASK) < loss or (again >> LOSS_SHIFT & LOSS_MASK) < loss)
+                        ):
+                            size = exchange(membership, peer, other.membership, now_ns, asked_ns, answered_ns)
+                    if size:
+                        if answered_ns > done_ns:
+                            done_ns = answered_ns
+                        short += 1
+                        sent_bytes += size
+                        note(asked_ns)
+                        note(answered_ns)
+                    else:
+                        heappop(heap)
+                        machine.queued_ns = NEVER_NS
+                        self.now_ns, self._count = now_ns, count
+                        self._emit(machine, membership.ask(now_ns, peer))
+                        quiet.doubt(machine)
+                        self.timer(machine)
+                        count, calm_until_ns = self._count, quiet.until_ns
+                        continue
+                # It stays in the heap, for its next time.
+                machine.queued_ns = when_ns = membership.wake_at_ns
+                count += 1
+                heapreplace(heap, (when_ns, key, count, machine, machine, None))
+        finally:
+            self.now_ns, self._count, quiet.done_ns = now_ns, count, done_ns
+            self.short += short
+            self.bytes_sent += sent_bytes
             if len(trace) > _TRACE_CHUNK:
                 self._fold()
 

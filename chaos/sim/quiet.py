@@ -56,7 +56,7 @@ class Quiet:
             if membership.opinions.due_ns != NEVER_NS:
                 doubts.append((membership.opinions.due_ns, machine.index, machine))
             if membership.probe.nonce:
-                doubts.append((membership.probe.end_ns, machine.index, machine))
+                doubts.append((membership.probe.verdict_ns, machine.index, machine))
         for sender, packet in flying:
             if (
                 packet.updates
@@ -87,7 +87,7 @@ class Quiet:
         """A node has done something by itself: note when that may end the quiet."""
         membership = machine.membership
         if membership.probe.nonce:
-            heappush(self._doubts, (membership.probe.end_ns, machine.index, machine))
+            heappush(self._doubts, (membership.probe.verdict_ns, machine.index, machine))
         if membership.opinions.due_ns != NEVER_NS:
             heappush(self._doubts, (membership.opinions.due_ns, machine.index, machine))
         if self._doubts:
@@ -99,7 +99,7 @@ class Quiet:
         while doubts:
             when_ns, _, machine = doubts[0]
             membership = machine.membership
-            open_probe = membership.probe.nonce and membership.probe.end_ns == when_ns
+            open_probe = membership.probe.nonce and membership.probe.verdict_ns == when_ns
             if when_ns >= now_ns and (open_probe or membership.opinions.due_ns == when_ns):
                 self.until_ns = min(self._stop_ns, when_ns)
                 return

@@ -26,7 +26,7 @@ from relaymesh.core.mesh.event import EVENT_BYTES_MAX, HOPS_MAX
 from relaymesh.core.mesh.guard import Gate
 from relaymesh.core.mesh.member import BUCKETS, NODE_ID_BYTES_MAX, Member, State
 from relaymesh.core.mesh.opinion import GENERATION_MAX, VERSION_MAX
-from relaymesh.core.mesh.packet import ACCUSERS_MAX, Extra, Kind, Packet, Update
+from relaymesh.core.mesh.packet import ACCUSERS_MAX, Extra, Kind, Packet, Update, untold_bytes
 from relaymesh.core.mesh.window import Freshness, Windows
 from relaymesh.wire.mesh_key import MAC_BYTES, KeyRing
 
@@ -126,7 +126,7 @@ class Sealer:
             pack_address(sender.address),
             int(sender.state),
             packet.nonce.to_bytes(8, "big"),
-            packet.digest.to_bytes(8, "big"),
+            None if untold_bytes(packet.kind, packet.digest) else packet.digest.to_bytes(8, "big"),
             [_pack_update(update) for update in packet.updates],
             _pack_extra(packet.kind, packet.extra),
         ]
@@ -237,7 +237,7 @@ def _parse(to: str, kind: Kind, generation: int, body: bytes, size: int) -> Pack
         kind,
         sender,
         _eight(nonce),
-        _eight(digest),
+        0 if digest is None and untold_bytes(kind, 0) else _eight(digest),
         tuple(_update(update) for update in updates),
         _extra(kind, extra),
         size,

@@ -36,12 +36,11 @@ def all_of(times: list[int | None]) -> list[int]:
     return [time for time in times if time is not None]
 
 
-# At a loss of 30 % the goal of 6 s is missed by little: docs/performance.md says by how much.
-@pytest.mark.parametrize(("loss", "median"), [(0, 6_000), (10, 6_000), (30, 6_500)])
-def test_ten_nodes_know_a_dead_one_within_11_seconds(loss: int, median: int) -> None:
+@pytest.mark.parametrize("loss", [0, 10, 30])
+def test_ten_nodes_know_a_dead_one_within_11_seconds_and_mostly_within_6(loss: int) -> None:
     times = both([figure.crash(10, seed, loss) for seed in range(1, 21)])
 
-    assert figure.percentile(times, 50) <= median
+    assert figure.percentile(times, 50) <= 6_000
     assert figure.percentile(times, 99) <= 11_000
 
 
@@ -93,6 +92,10 @@ def test_an_idle_node_sends_at_most_250_bytes_a_second(nodes: int) -> None:
     assert figure.idle(nodes, 1, 60)["bytesPerSecond"] <= 250
 
 
+def test_a_node_sends_at_most_250_bytes_a_second_while_pairs_meet_for_the_first_time() -> None:
+    assert figure.young(100, 1, 60)["bytesPerSecond"] <= 250
+
+
 def test_nobody_is_held_dead_without_reason_on_a_network_that_loses_a_tenth() -> None:
     assert figure.false_verdicts(10, 1, 1_800, 10)["dead"] == 0
 
@@ -122,13 +125,13 @@ def test_nodes_that_are_blocked_for_16_seconds_get_no_healthy_node_suspected_by_
 def test_the_same_seed_gives_the_same_run_on_every_python() -> None:
     plan = drawn(11, seeded(11, "faults"))
 
-    assert run(plan).trace == run(plan).trace == "19eb3cab757d44a3cd3d8f6266809218"
+    assert run(plan).trace == run(plan).trace == "4c187d172da84bd903d88cc73d87b057"
     assert run(drawn(12, seeded(12, "faults"))).trace != run(plan).trace
 
 
 # On a slow network much can happen between a question and its answer.
 @pytest.mark.parametrize(
-    ("loss", "floor_us"), [(0, 100), (3, 100), (20, 100), (0, 80_000), (20, 80_000), (30, 150_000)]
+    ("loss", "floor_us"), [(0, 100), (3, 100), (20, 100), (0, 80_000), (20, 80_000), (30, 110_000)]
 )
 @pytest.mark.parametrize("start", ["join", "known"])
 def test_probes_that_are_one_step_change_nothing(loss: int, floor_us: int, start: Literal["join", "known"]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -312,3 +313,44 @@ def test_a_recovery_that_is_held_back_is_told_once() -> None:
 
     assert [effect.shown for effect in effects if isinstance(effect, HeldBack)] == [State.DEAD]
     assert a.counts["held_back"] == 1
+
+
+def three() -> dict[str, Membership]:
+    nodes = {A: node("a", A, seeds=(B,)), B: node("b", B), C: node("c", C, seeds=(B,))}
+    run(0, nodes, 10 * SECOND)
+    return nodes
+
+
+def test_a_suspect_that_one_hears_of_is_asked_at_once_and_the_round_goes_on_as_planned() -> None:
+    nodes = three()
+    a, b, c = nodes.values()
+    now = run(10 * SECOND, nodes, 300 * MS)
+    next_ns = a.probe.due_ns
+    assert now + 10 * MS < next_ns  # answered, and waits for its next turn
+    doubt = Update(c.me.but(State.SUSPECT), (7,))
+
+    a.receive(now + MS, B, Packet(A, Kind.GOSSIP, b.me, 0, 0, (doubt,), None, 200))
+    assert a.wake_at_ns == now + MS
+    asked = packets(a.wake(now + MS))
+    assert (C, Kind.PING) in [(packet.to, packet.kind) for packet in asked]
+    exchange(now + 2 * MS, nodes, [(A, packet) for packet in asked])
+
+    assert a.shown("c") is State.SUSPECT and a.view.peers["c"].member == c.me  # refuted, and held back
+    assert a.probe.due_ns == next_ns
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_member_that_renewed_its_record_while_it_was_asked_is_not_suspected(renewed: bool) -> None:
+    a, b, _ = three().values()
+    peer = a.view.peers["c"]
+    while a.probe.peer is not peer or not a.probe.nonce:
+        now = a.wake_at_ns
+        a.wake(now)
+
+    if renewed:
+        later = Update(Member("c", C, 1, peer.member.version + 1, State.ALIVE))
+        a.receive(now + MS, B, Packet(A, Kind.GOSSIP, b.me, 0, 0, (later,), None, 200))
+    while a.probe.nonce and a.probe.peer is peer:
+        a.wake(a.wake_at_ns)
+
+    assert (peer.member.state is State.SUSPECT) is not renewed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relaymesh.core.mesh.effect import Proved
 from relaymesh.core.mesh.event import HOPS_MAX
 from relaymesh.core.mesh.member import BUCKETS, Member, State
-from relaymesh.core.mesh.packet import Kind, Packet, Update, base_bytes, extra_bytes, update_bytes
+from relaymesh.core.mesh.packet import Kind, Packet, Update, base_bytes, extra_bytes, untold_bytes, update_bytes
 from relaymesh.core.mesh.swim import Membership
 from relaymesh.core.mesh.tuning import SECOND, Tuning
 from relaymesh.wire.mesh_key import KEYS_MAX, KeyRing, MeshKey
@@ -50,8 +50,9 @@ def packets(draw: st.DrawFn) -> Packet:
     sender = draw(members.filter(lambda member: member.state in (State.ALIVE, State.LEFT)))
     news = draw(updates)
     extra = draw(EXTRAS.get(kind, st.none()))
-    size = base_bytes(sender) + sum(map(update_bytes, news)) + extra_bytes(kind, extra)
-    return Packet(HERE, kind, sender, draw(numbers), draw(numbers), news, extra, size)
+    digest = draw(st.just(0) | numbers)
+    size = base_bytes(sender) + sum(map(update_bytes, news)) + extra_bytes(kind, extra) - untold_bytes(kind, digest)
+    return Packet(HERE, kind, sender, draw(numbers), digest, news, extra, size)
 
 
 def a_ping(node_id: str = "a", generation: int = 1) -> Packet:

@@ -3,35 +3,42 @@
     PING ──▶ answerer: heard the asker        ACK ──▶ asker: was answered, heard the answerer
 
 That is all that a PING and its ACK do when each node has proved itself to the other, each holds the very record that
-the other has of itself, neither has news to pass on, and their views have equal digests. Then neither packet has
-anything in it that depends on the time of its sending, and all they leave behind are times, the end of the probe, and
-a point of health. Who calls this answers for three things: the packets will arrive at these times, the answer before
-the asker's patience ends (``probe.due_ns``), and until then neither node hears news, changes its view, stops or is
-stopped. See ``chaos/sim/quiet.py``.
+the other has of itself, neither has news to pass on, their views have equal digests, and the answer comes before the
+asker's patience ends. Then neither packet has anything in it that depends on the time of its sending, and all they
+leave behind are times, the end of the probe, and a point of health. Who calls this answers for two things: the packets
+will arrive at these times, and until then neither node hears news, changes its view, stops or is stopped. See
+``chaos/sim/quiet.py``.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from relaymesh.core.mesh.peer import Peer
+from relaymesh.core.mesh.probe import Stage
 from relaymesh.core.mesh.swim import Membership
 
 __all__ = ["exchange"]
 
+_ANSWERED: Final = Stage.ANSWERED
 
-def exchange(asker: Membership, peer: Peer, answerer: Membership, asked_ns: int, answered_ns: int) -> int:
-    """Let a probe that ``ask_next`` has begun be answered; return how many bytes that took.
+
+def exchange(asker: Membership, peer: Peer, answerer: Membership, now_ns: int, asked_ns: int, answered_ns: int) -> int:
+    """Let a member that ``ask_next`` has returned be asked now and answer; return how many bytes that took.
 
     asked_ns, answered_ns: when PING and ACK arrive, on the clocks of the nodes that they arrive at. Returns 0, and has
-    done nothing, when the two packets would say more than themselves.
+    done nothing, when the two packets would say more than themselves, or the answer would come too late.
     """
-    view, outbox = asker.view, asker.outbox
+    view, outbox, probe = asker.view, asker.outbox, asker.probe
     theirs, me = peer.member, outbox.me
+    tuning, factor = probe.tuning, asker.health.score + 1
     if (
         theirs is not answerer.outbox.me
         or peer.proof != theirs.address
         or peer.proof_generation != theirs.generation
         or view.digest != answerer.view.digest
         or not view.digest
+        or answered_ns - now_ns >= tuning.probe_timeout_ns * factor
     ):
         return 0
     back = answerer.view.peers.get(me.node_id)
@@ -42,6 +49,7 @@ def exchange(asker: Membership, peer: Peer, answerer: Membership, asked_ns: int,
     else:
         size = outbox.ping_bytes(peer)
         peer.welcome = peer.proof_generation
+    outbox.nonce()  # of the question
     # Two that ask each other at the same time are done one after the other.
     if back.heard_ns < asked_ns:
         back.heard_ns = asked_ns
@@ -53,8 +61,12 @@ def exchange(asker: Membership, peer: Peer, answerer: Membership, asked_ns: int,
     if asker.last_echo_ns < answered_ns:
         asker.last_echo_ns = answered_ns
     asker.repair.differs = 0
-    took_ns = answered_ns - asker.probe.began_ns
+    took_ns = answered_ns - now_ns
     peer.rtt_ns = took_ns if peer.rtt_ns < 0 else (7 * peer.rtt_ns + took_ns) // 8
-    asker.probe.answered()
+    # As ``begin`` and ``answered``, without the calls.
+    if factor > 1 or asker.health.failures:
+        asker.health.succeeded()
+    probe.stage = _ANSWERED
+    probe.due_ns = probe.end_ns = now_ns + tuning.probe_interval_ns * factor
     asker.plan()
     return size + answerer.outbox.base_bytes

@@ -36,6 +36,19 @@ class Opinions:
     opinions of others that were merged, …
     """
 
+    __slots__ = (
+        "_health",
+        "_held_back",
+        "_peers",
+        "_suspects",
+        "conflict",
+        "counts",
+        "due_ns",
+        "rumors",
+        "tuning",
+        "view",
+    )
+
     def __init__(self, view: View, rumors: Rumors, health: Health, tuning: Tuning) -> None:
         self.view = view
         self.rumors = rumors

@@ -12,7 +12,17 @@ from typing import Final
 from relaymesh.core.mesh.effect import Effect
 from relaymesh.core.mesh.member import Member, State, address_bytes
 from relaymesh.core.mesh.opinion import Opinions
-from relaymesh.core.mesh.packet import Extra, Kind, Packet, Update, base_bytes, extra_bytes, make_packet, update_bytes
+from relaymesh.core.mesh.packet import (
+    Extra,
+    Kind,
+    Packet,
+    Update,
+    base_bytes,
+    extra_bytes,
+    make_packet,
+    untold_bytes,
+    update_bytes,
+)
 from relaymesh.core.mesh.peer import Peer
 from relaymesh.core.mesh.proof import Questions
 from relaymesh.core.mesh.tuning import Tuning
@@ -63,7 +73,8 @@ class Outbox:
         self._rng = rng
         self.questions = Questions()
         self.me: Member = self._view.me
-        self.told_bytes = address_bytes(self.me.address) + 5
+        # A STALE tells no digest, but an address and a generation.
+        self.told_bytes = address_bytes(self.me.address) + 5 - untold_bytes(Kind.STALE, 0)
         self._measure()
 
     def follow(self) -> None:
@@ -97,8 +108,8 @@ class Outbox:
     def ack(self, out: list[Effect], source: str, packet: Packet, peer: Peer) -> None:
         """Answer the PING of a proven member."""
         updates, size = self.news_for(peer, packet.sender)
-        size += self.base_bytes
         digest = self._view.digest
+        size += self.base_bytes - (0 if digest else untold_bytes(_ACK, 0))
         out.append(make_packet(Packet, (source, _ACK, self.me, packet.nonce, digest, updates, None, size)))
 
     def send(
@@ -113,13 +124,13 @@ class Outbox:
         most: int = 0,
     ) -> None:
         """most: bytes that the packet may have at most, 0 for a whole datagram; a longer one is not sent."""
-        size = self.base_bytes + news[1] + extra_bytes(kind, extra)
+        # The sender of an answer to an unproven node does not tell it its view.
+        digest = 0 if most else self._view.digest
+        size = self.base_bytes + news[1] + extra_bytes(kind, extra) - untold_bytes(kind, digest)
         if most and size > most:
             self._counts["unanswered"] += 1
             return
         assert size <= self.tuning.datagram_bytes
-        # The sender of an answer to an unproven node does not tell it its view.
-        digest = 0 if most else self._view.digest
         out.append(make_packet(Packet, (to, kind, self.me, nonce, digest, news[0], extra, size)))
 
     def news(self, but: str = "", used: int = _ROOM_FOR_EXTRA) -> News:
@@ -153,4 +164,4 @@ class Outbox:
             # Room for being told that a later generation of us is known there.
             return self.told_bytes
         # Its answer may carry a challenge, and must not be longer than what it answers.
-        return max(self.told_bytes, base_bytes(peer.member) + 8 - self.base_bytes)
+        return max(self.told_bytes, base_bytes(peer.member) + 8 - untold_bytes(_ACK, 0) - self.base_bytes)

@@ -29,6 +29,7 @@ __all__ = [
     "extra_bytes",
     "make_packet",
     "make_update",
+    "untold_bytes",
     "update_bytes",
 ]
 
@@ -73,7 +74,7 @@ class Packet(NamedTuple):
 
     to: the address that it goes to. sender: the sender's opinion about itself.
     nonce: PING, PING_REQ: to be echoed; ACK, RELAYED, NACK, ECHO, STALE: the echo; CHALLENGE: to be echoed.
-    digest: of the sender's view, 0 when it does not tell.
+    digest: of the sender's view, 0 when it does not tell; then an ACK and a STALE are nine bytes shorter.
     extra: PING and CHALLENGE: bytes of padding, or None. ACK: a challenge, or None. PING_REQ: (id, address) of the
         member to ask. SYNC: the digests of the parts. RECORDS: (mask of parts that are wanted in return, more follow).
         STALE: (generation, address, state) that is known here. EVENT: (hops left, the event as bytes).
@@ -110,6 +111,11 @@ def base_bytes(sender: Member) -> int:
         + 1
         + 1
     )
+
+
+def untold_bytes(kind: Kind, digest: int) -> int:
+    """Return how much shorter an ACK or STALE is that does not tell a digest, as those to unproven senders."""
+    return 0 if digest or (kind is not Kind.ACK and kind is not Kind.STALE) else 9
 
 
 def extra_bytes(kind: Kind, extra: Extra) -> int:

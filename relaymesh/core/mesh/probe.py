@@ -1,8 +1,8 @@
 """Asking one member after another whether it is there.
 
-    IDLE ──due──▶ DIRECT: PING ──timeout──▶ INDIRECT: others are asked to ask ──end of interval──▶ SUSPECT, IDLE
-      ▲              │                          │
-      └────── end of interval ◀── ANSWERED ◀────┘ an echo of the nonce
+    IDLE ──due──▶ DIRECT: PING ──timeout──▶ INDIRECT: others are asked to ask ──timeout──▶ SUSPECT, IDLE
+      ▲              │                          │                                                  │
+      └────── end of interval ◀── ANSWERED ◀────┘ an echo of the nonce        end of interval ◀────┘
 
 Source: SWIM (Das, Gupta, Motivala 2002), section 3; the interval grows with the local health, as in Lifeguard.
 """
@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 from relaymesh.core.mesh.health import Health
+from relaymesh.core.mesh.member import Member
 from relaymesh.core.mesh.peer import Peer
 from relaymesh.core.mesh.tuning import Tuning
 
@@ -33,33 +34,54 @@ _ANSWERED: Final = Stage.ANSWERED
 class Probe:
     """The one probe that a node has running.
 
-    due_ns: when its next stage begins; end_ns: when it is over. nonce: 0 when no answer
-    is waited for. began_ns: when it was asked first.
+    due_ns: when its next stage begins; verdict_ns: when a missing answer counts; end_ns: when the next member of the
+    round is due. nonce: 0 when no answer is waited for. began_ns: when it was asked first. record: what was held of it
+    then.
     """
 
-    __slots__ = ("_health", "asked", "began_ns", "due_ns", "end_ns", "nacks", "nonce", "peer", "stage", "tuning")
+    __slots__ = (
+        "_health",
+        "asked",
+        "began_ns",
+        "due_ns",
+        "end_ns",
+        "nacks",
+        "nonce",
+        "peer",
+        "record",
+        "stage",
+        "tuning",
+        "verdict_ns",
+    )
 
     def __init__(self, tuning: Tuning, health: Health, due_ns: int) -> None:
         self.tuning = tuning
         self._health = health
         self.due_ns = due_ns
         self.end_ns = due_ns
+        self.verdict_ns = due_ns
         self.began_ns = due_ns
         self.stage = Stage.IDLE
         self.peer: Peer | None = None
+        self.record: Member | None = None
         self.nonce = 0
         self.asked = 0
         self.nacks = 0
 
-    def begin(self, now_ns: int, peer: Peer, nonce: int) -> None:
+    def begin(self, now_ns: int, peer: Peer, nonce: int, *, between: bool = False) -> None:
+        """Ask a member. between: beside the round, which goes on when it would have anyway."""
         factor = self._health.score + 1
         self.stage = _DIRECT
         self.peer = peer
+        self.record = peer.member
         self.nonce = nonce
         self.asked = self.nacks = 0
         self.began_ns = now_ns
-        self.due_ns = now_ns + self.tuning.probe_timeout_ns * factor
-        self.end_ns = now_ns + self.tuning.probe_interval_ns * factor
+        timeout_ns = self.tuning.probe_timeout_ns * factor
+        self.due_ns = now_ns + timeout_ns
+        self.verdict_ns = self.due_ns + timeout_ns
+        if not between:
+            self.end_ns = now_ns + self.tuning.probe_interval_ns * factor
 
     def rest(self, now_ns: int) -> None:
         """There is nobody to ask."""
@@ -71,15 +93,15 @@ class Probe:
     def ask_others(self, asked: int) -> None:
         self.stage = Stage.INDIRECT
         self.asked = asked
-        self.due_ns = self.end_ns
+        self.due_ns = self.verdict_ns
 
-    def answered(self) -> None:
+    def answered(self, now_ns: int) -> None:
         health = self._health
         if health.score or health.failures:
             health.succeeded()
         self.stage = _ANSWERED
         self.nonce = 0
-        self.due_ns = self.end_ns
+        self.due_ns = self.end_ns if self.end_ns > now_ns else now_ns
 
     def missed(self) -> None:
         """Nobody has answered. Who of the helpers did not even say so tells of this node rather than of the member."""
@@ -87,6 +109,14 @@ class Probe:
             self._health.worse()
         self.stage = Stage.IDLE
         self.nonce = 0
+        self.due_ns = max(self.end_ns, self.verdict_ns)
+
+    def outlived(self) -> bool:
+        """Whether the member has renewed its record since it was asked: then others have heard it meanwhile."""
+        if self.peer is None or self.record is None:
+            return False
+        now, then = self.peer.member, self.record
+        return (now.generation, now.version) > (then.generation, then.version)
 
     def abandon(self, now_ns: int) -> None:
         """Start anew: this node did not run, so the missing answer says nothing."""

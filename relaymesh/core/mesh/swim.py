@@ -48,6 +48,28 @@ class Membership:
     rng: for all choices and nonces. seeds: addresses to join through.
     """
 
+    __slots__ = (
+        "_challenges",
+        "_eager_until_ns",
+        "_gossip_due_ns",
+        "_gossip_last_ns",
+        "_late_at_ns",
+        "_peers",
+        "counts",
+        "health",
+        "lag_ns",
+        "last_echo_ns",
+        "opinions",
+        "outbox",
+        "probe",
+        "repair",
+        "rumors",
+        "tuning",
+        "upkeep",
+        "view",
+        "wake_at_ns",
+    )
+
     def __init__(self, me: Member, tuning: Tuning, rng: random.Random, now_ns: int, seeds: Iterable[str] = ()) -> None:
         self.tuning = tuning
         self.view = View(me, rng)
@@ -123,6 +145,9 @@ class Membership:
             )
             self.plan()
         elif self.opinions.due_ns < self.wake_at_ns:
+            self.plan()
+        if self.view.doubted is not None and not self.probe.nonce and now_ns < self.probe.due_ns:
+            self.probe.due_ns = now_ns
             self.plan()
         return out
 
@@ -227,7 +252,7 @@ class Membership:
                 self.plan()
         elif kind is Kind.RELAYED:
             if nonce == self.probe.nonce and nonce:
-                self.probe.answered()
+                self.probe.answered(now_ns)
                 self.last_echo_ns = now_ns
                 self.plan()
         elif kind is Kind.NACK:
@@ -322,7 +347,7 @@ class Membership:
             if self.probe.stage is Stage.DIRECT:
                 # Later it was asked twice, and nobody can say which question this answers.
                 peer.answered_in(now_ns - self.probe.began_ns)
-            self.probe.answered()
+            self.probe.answered(now_ns)
             self.plan()
         else:
             asked, relay = outbox.questions.take(nonce)
@@ -351,10 +376,10 @@ class Membership:
     # --- what is due ---
 
     def ask_next(self, now_ns: int) -> Peer | None:
-        """Begin the next probe if that is all there is to do now, and return who is to be asked; else do nothing.
+        """Return who is to be asked now, if the next probe of the round is all there is to do; else None.
 
-        It is for a caller that goes on with ``ask``, or knows what will come of it: see ``exchange``. ``wake`` does
-        the same and more.
+        The caller goes on with ``ask``, or with ``exchange`` when it knows what will come of it. ``wake`` does the
+        same and more.
         """
         probe = self.probe
         if (
@@ -365,24 +390,27 @@ class Membership:
             or now_ns >= self._gossip_due_ns
             or now_ns >= self._late_at_ns
             or self.rumors.waiting
+            or self.view.doubted is not None
         ):
             return None
         self.lag_ns = 0
-        return self._begin_probe(now_ns)
+        return self.view.next_to_probe()
 
-    def ask(self, peer: Peer) -> list[Effect]:
-        """Send the question of the probe that ``ask_next`` has begun."""
+    def ask(self, now_ns: int, peer: Peer) -> list[Effect]:
+        """Ask whom ``ask_next`` has returned."""
         out: list[Effect] = []
+        self.probe.begin(now_ns, peer, self.outbox.nonce())
         self.outbox.ping(out, peer, self.probe.nonce)
         self.plan()
         return out
 
     def _begin_probe(self, now_ns: int) -> Peer | None:
-        peer = self.view.next_to_probe()
+        doubted = self.view.take_doubted()
+        peer = doubted or self.view.next_to_probe()
         if peer is None or self.outbox.me.gone:
             self.probe.rest(now_ns)
             return None
-        self.probe.begin(now_ns, peer, self.outbox.nonce())
+        self.probe.begin(now_ns, peer, self.outbox.nonce(), between=doubted is not None)
         return peer
 
     def _step_probe(self, now_ns: int, out: list[Effect]) -> None:
@@ -402,8 +430,10 @@ class Membership:
             probe.missed()
             if probe.peer.member.state is _ALIVE:
                 self.health.failed(now_ns)
-            if not self.health.frozen(now_ns):
+            if not self.health.frozen(now_ns) and not probe.outlived():
                 self.opinions.suspect(now_ns, probe.peer, out)
+            if now_ns < probe.due_ns and self.view.doubted is None:
+                return
         peer = self._begin_probe(now_ns)
         if peer is not None:
             self.outbox.ping(out, peer, probe.nonce)

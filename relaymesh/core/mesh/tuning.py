@@ -19,7 +19,8 @@ NEVER_NS: Final = (1 << 63) - 1
 class Tuning:
     """How one node behaves. Durations in ns.
 
-    probe_interval_ns: one member is asked in each. probe_timeout_ns: then others are asked to ask it.
+    probe_interval_ns: one member is asked in each. probe_timeout_ns: then others are asked to ask it; after twice
+    as long without an answer it is suspected.
     suspect_after_ns, dead_after_ns: ceilings: verdicts that were held back come at the latest after these.
     sync_gap_ns: between two requests of ours for other views.
     eager_ns: after the start, views are repaired at the first difference, and more often.
@@ -28,7 +29,7 @@ class Tuning:
     """
 
     probe_interval_ns: int = SECOND
-    probe_timeout_ns: int = 500 * MS
+    probe_timeout_ns: int = 400 * MS
     gossip_interval_ns: int = 200 * MS
     gossip_delay_ns: int = 5 * MS
     dead_probe_ns: int = 10 * SECOND
@@ -52,8 +53,8 @@ class Tuning:
     members_max: int = 4_096
 
     def __post_init__(self) -> None:
-        if not 0 < self.probe_timeout_ns < self.probe_interval_ns:
-            raise ValueError("probe_timeout_ns must lie between 0 and probe_interval_ns")
+        if not 0 < 2 * self.probe_timeout_ns <= self.probe_interval_ns:
+            raise ValueError("probe_timeout_ns must lie between 0 and half of probe_interval_ns")
         if not 512 <= self.datagram_bytes <= 1_400:
             raise ValueError(f"a datagram of {self.datagram_bytes} bytes: use 512 to 1400")
         if self.fanout < 1 or self.sample < 1 or self.members_max < 2:

@@ -28,6 +28,22 @@ class Upkeep:
     due_ns: when there is some. seeds: addresses to join through.
     """
 
+    __slots__ = (
+        "_dead_probe_due_ns",
+        "_join_due_ns",
+        "_opinions",
+        "_outbox",
+        "_prune_due_ns",
+        "_relays",
+        "_rng",
+        "_seed_at",
+        "_seed_peers",
+        "_view",
+        "due_ns",
+        "seeds",
+        "tuning",
+    )
+
     def __init__(
         self, outbox: Outbox, opinions: Opinions, tuning: Tuning, rng: random.Random, now_ns: int, seeds: Iterable[str]
     ) -> None:

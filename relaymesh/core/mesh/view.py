@@ -18,7 +18,7 @@ from relaymesh.core.mesh.tuning import SECOND
 __all__ = ["GRAVES_MAX", "GRAVE_AGE_NS", "SECOND_OPINIONS", "View"]
 
 GRAVES_MAX: Final = 65_536
-SECOND_OPINIONS: Final = 4
+SECOND_OPINIONS: Final = 6
 _DEAD: Final = State.DEAD
 _LEFT: Final = State.LEFT
 GRAVE_AGE_NS: Final = 30 * 86_400 * SECOND
@@ -28,8 +28,23 @@ class View:
     """All other members that this node knows.
 
     digest: of this node and the others. parts: the same, cut into 32. live: others that are not gone.
-    dead: those that are DEAD, in the order in which they died.
+    dead: those that are DEAD, in the order in which they died. doubted: a suspect that is to be asked beside the round.
     """
+
+    __slots__ = (
+        "_graves",
+        "_leaving",
+        "_me",
+        "_ring",
+        "_ring_at",
+        "_rng",
+        "dead",
+        "digest",
+        "doubted",
+        "live",
+        "parts",
+        "peers",
+    )
 
     def __init__(self, me: Member, rng: random.Random) -> None:
         self._rng = rng
@@ -43,7 +58,7 @@ class View:
         self._ring: list[Peer] = []
         self._ring_at = 0
         self._leaving: dict[str, Peer] = {}  # gone, but still in the ring
-        self._first: Peer | None = None
+        self.doubted: Peer | None = None
         self._graves: dict[int, tuple[int, int]] = {}  # id hash: generation, when
 
     @property
@@ -101,10 +116,6 @@ class View:
 
     def next_to_probe(self) -> Peer | None:
         """Return the next of a shuffled round of all that are not gone."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            if not first.member.gone:
-                return first
         while True:
             if self._ring_at >= len(self._ring):
                 self._ring = [peer for peer in self._ring if not peer.member.gone]
@@ -120,9 +131,14 @@ class View:
                 return peer
 
     def ask_soon(self, peer: Peer) -> None:
-        """Let about four nodes of the mesh ask a new suspect next: to confirm the doubt, or to let it hear of it."""
+        """Let some nodes of the mesh ask a new suspect at once: to confirm the doubt, or to let it hear of it."""
         if self._rng.random() * self.live < SECOND_OPINIONS:
-            self._first = peer
+            self.doubted = peer
+
+    def take_doubted(self) -> Peer | None:
+        """Return the suspect to ask beside the round, once."""
+        doubted, self.doubted = self.doubted, None
+        return None if doubted is None or doubted.member.gone else doubted
 
     def pick(self, count: int, but: Peer | None = None) -> list[Peer]:
         """Return up to so many random members that are not gone."""
