@@ -89,7 +89,7 @@ def test_steps_of_a_dead_node_are_recorded_as_taken_back(make_site: Callable[...
     site = make_site(settings={"leaseTimeoutMs": 15_000})
     site.node("other", concurrency=1).wait_up()
     with site.client() as client:
-        client.submit("stamp", {"ms": 3_000}, idempotency_key="busy")
+        client.submit("stamp", {"ms": 8_000}, idempotency_key="busy")
     eventually(lambda: len(site.ran()) == 1)
     dying = site.node("dying", concurrency=1).wait_up()
     with site.client() as client:

@@ -220,7 +220,7 @@ def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
 
     assert {result["benchmark"] for result in results} == {
         "throughput", "latency", "backlog", "blocked", "history", "limits", "dag", "inbox", "idle", "cli", "audit",
-        "peers", "encryption", "crowd",
+        "peers", "encryption", "crowd", "features",
     }  # fmt: skip
 
 
