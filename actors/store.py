@@ -161,7 +161,7 @@ class StoreActor(Actor):
             now_ms=self._needs.now_ms(),
             durability=self._facts.durability,
         )
-        self._store.counts_later = True
+        self._store.counts_later = self._store.remembers_state = True
         self._make_room()
         self._timers.every(POLL_NS, self.address, PollStore(), key="poll")
         self._checkpoint_at_ns = self._timers.now_ns() + CHECKPOINT_NS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +18,12 @@ SECONDS = float(os.environ.get("RELAYMESH_TEST_HAMMER_S", "12"))
 
 
 @pytest.mark.slow
-def test_eight_processes_submit_and_work_on_one_root_and_none_is_told_that_it_is_locked(site: Site) -> None:
+def test_eight_processes_submit_and_work_on_one_root_and_none_is_told_that_it_is_locked(
+    make_site: Callable[..., Site],
+) -> None:
+    # As by default: SQLite does not queue those who wait for the writer, so on a busy machine one of eight may wait
+    # longer than the 2 s that the other tests give a lease, and then has lost it.
+    site = make_site(settings={"leaseTimeoutMs": 15_000})
     acknowledged = [site.folder / f"acknowledged.{n}" for n in range(PROCESSES)]
     nodes = [
         site.node(
@@ -46,11 +52,7 @@ def test_eight_processes_submit_and_work_on_one_root_and_none_is_told_that_it_is
     assert len(ids) > 1_000
     assert len(set(ids)) == len(ids)
     assert history(site, ids) == {"SUCCESS": len(ids)}
-    # Seen once in many runs, beside other programs: a live owner that lost a few steps. Then its late results are
-    # refused and recorded, and nothing else may be.
-    conflicts = site.rows("SELECT event_type, expected_lease_epoch, actual_lease_epoch FROM lease_conflicts")
-    assert len(conflicts) <= 10, conflicts
-    assert all(kind == "success_commit_conflict" and late < now for kind, late, now in conflicts), conflicts
+    assert site.rows("SELECT * FROM lease_conflicts") == []
     # All of them took part.
     assert site.one("SELECT count(DISTINCT worker_id) FROM steps") == PROCESSES
 
