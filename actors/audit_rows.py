@@ -195,16 +195,17 @@ class AuditRowsOf:
         desk = self._desk
         if desk is None:
             return
-        later = self._few()
-        if later is None or not desk.offer_later(*later):
-            desk.offer(self._bodies())
+        make = self._maker()
+        few = self._few()
+        if few is None or not desk.offer_later(few, make):
+            desk.offer(make())
         if self._died_ms is not None:
             desk.died(self._died_ms, self._now_ms)
         self.begin(self._now_ms)
 
-    def _few(self) -> tuple[int, Callable[[], Sequence[str]]] | None:
-        """Return how many rows a small transaction has and what makes them, so that the result of its only step, which
-        is next, need not wait for that; None when there is more, or more in it than should be held."""
+    def _few(self) -> int | None:
+        """Return how many rows a small transaction has: the result of its only step, which is next, need not wait until
+        they are made. None when there are more, or more in them than should be held."""
         if self._records or self._fired:
             return None
         tasks = [task for message, _ in self._submitted for task in message.tasks]
@@ -214,10 +215,7 @@ class AuditRowsOf:
         payloads = sum(len(step.payload or "") for task in tasks for step in task.steps)
         if payloads + sum(len(step.report.output) for step in steps) > LATER_CHARS_MAX:
             return None
-        return len(tasks) + len(steps), self._maker()
-
-    def _bodies(self) -> Sequence[str]:
-        return self._maker()()
+        return len(tasks) + len(steps)
 
     def _maker(self) -> Callable[[], Sequence[str]]:
         """Return what makes the rows of this transaction, in whatever thread."""

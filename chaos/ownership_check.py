@@ -121,9 +121,9 @@ def _live(events: Sequence[Event], bounds: Bounds) -> list[Finding]:
             open_since[event.value["step"]] = event.t
         elif event.f == "commit":
             open_since.pop(event.value["step"], None)
+    now = events[-1].t
     return [
         (len(events) - 1, f"{step} has not come to its end {now - max(since, calm_since)} ms after the last fault")
-        for now in (events[-1].t,)
         for step, since in open_since.items()
         if now - max(since, calm_since) >= bounds.live_ms
     ]

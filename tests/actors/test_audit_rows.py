@@ -11,14 +11,15 @@ import pytest
 
 from actors.audit_rows import AuditRowsOf
 from relaymesh.store.recover import Reclaimed
-from relaymesh.wire.store import SubmitTasks
-from tests.store.bench import Bench
+from relaymesh.wire.store import FinishedStep, Grant, SubmitTasks
+from tests.store.bench import Bench, report_of
 
 
 class Desk:
     """Where the rows go; keeps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, full: bool = False) -> None:
+        self.full = full
         self.bodies: list[str] = []
         self.deaths: list[tuple[int, int]] = []
 
@@ -26,6 +27,8 @@ class Desk:
         self.bodies += bodies
 
     def offer_later(self, count: int, make: Callable[[], Sequence[str]]) -> bool:
+        if self.full:
+            return False
         self.bodies += make()
         assert len(self.bodies) >= count
         return True
@@ -119,3 +122,19 @@ def test_tasks_are_recorded_for_who_says_its_name_within_a_limit(bench: Bench, a
     rows.hand_in()
 
     assert [row["actor"] for row in desk.rows("task.submit")] == ([actor] if ours else [])
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_row_has_the_trace_that_its_task_brought_whoever_makes_it(bench: Bench, full: bool) -> None:
+    desk, trace = Desk(full=full), "a" * 32
+    rows = AuditRowsOf(desk, "default", "n1", "w")
+    bench.one(traceparent=f"00-{trace}-{'b' * 16}-01")
+    (lease,) = bench.claim()
+    rows.remember_trace(Grant(lease, "", "pool", f"00-{trace}-{'b' * 16}-01"))
+    report = report_of(lease, output="done")
+
+    rows.begin(bench.now_ms)
+    rows.finished((FinishedStep(lease, report, "w"),), bench.finish((lease, report)))
+    rows.hand_in()
+
+    assert [row["trace_id"] for row in desk.rows("step.execute")] == [trace]
