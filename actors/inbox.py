@@ -1,7 +1,7 @@
 """InboxActor: takes in files that programs hand in, and puts the answers beside them.
 
 What to do with a file is decided in ``relaymesh.core.inbox``, and done by ``relaymesh.inbox``. This actor brings the
-time: a look five times a second, which costs one stat a lane; everything else in pieces of 500 files, two of them on
+time: a look four times a second, which costs one stat a lane; everything else in pieces of 500 files, two of them on
 their way to the StoreActor at a time. When the disk refuses, it rests for a second.
 """
 
@@ -37,12 +37,12 @@ __all__ = ["InboxActor"]
 
 log = logging.getLogger("relaymesh.inbox")
 
-LOOK_NS = 200_000_000
+LOOK_NS = 250_000_000
 IN_FLIGHT_MAX = 2
 """Batches that wait for their commit."""
-ADOPT_TICKS = 25
-_REST_TICKS = 5
-REPAIR_TICKS = 300
+ADOPT_TICKS = 20
+REST_TICKS = 4
+REPAIR_TICKS = 240
 _GO_ON = encode(InboxGoOn())
 
 
@@ -143,14 +143,14 @@ class InboxActor(Actor):
             piece()
         except RelayMeshError as error:
             log.warning("the inbox rests for a second (%s): %s", error.code, error)
-            self._rest = _REST_TICKS
+            self._rest = REST_TICKS
         except OSError as error:  # of message files, which are no more than a picture of the database
             log.warning("the message files rest for a second, the disk refused: %s", error)
-            self._rest = _REST_TICKS
+            self._rest = REST_TICKS
         trouble = self._intake.trouble()
         if trouble is not None:
             log.warning("the inbox rests for a second, the disk refused: %s", trouble)
-            self._rest = _REST_TICKS
+            self._rest = REST_TICKS
 
     def _look(self) -> None:
         if self._ticks % ADOPT_TICKS == 1 and self._intake.adopt(self._is_gone):
@@ -210,7 +210,7 @@ class InboxActor(Actor):
                 # Perhaps it is on disk all the same: the files are looked up before they are tried again.
                 log.info("a batch of the inbox was not acknowledged (%s): %s", error.code, error)
                 self._intake.uncertain(sent.batch)
-                self._rest = _REST_TICKS
+                self._rest = REST_TICKS
             else:
                 assert isinstance(answer, StoreAnswer)
                 self._intake.committed(sent.batch, answer.results)

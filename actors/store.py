@@ -20,6 +20,7 @@ from actors.audit_rows import AuditRowsOf, Desk
 from actors.base import Actor
 from actors.members import OwnStanding, round_of_members
 from actors.store_batch import Batch, Done
+from actors.store_look import Looks
 from actors.store_needs import NodeFacts, StoreNeeds
 from actors.timer import Timers
 from relaymesh.core.demand import Standing
@@ -131,6 +132,7 @@ class StoreActor(Actor):
         self._lease = lease
         self._batch = Batch()
         self._steps = self._chars = 0
+        self._looks = Looks(timers)
         self._demand = Standing()
         self._claim_max = CLAIM_MAX
         self._generation = 0
@@ -163,7 +165,7 @@ class StoreActor(Actor):
         )
         self._store.counts_later = self._store.remembers_state = True
         self._make_room()
-        self._timers.every(POLL_NS, self.address, PollStore(), key="poll")
+        self._looks.begin(self.address)
         self._checkpoint_at_ns = self._timers.now_ns() + CHECKPOINT_NS
 
     def _make_room(self) -> None:
@@ -173,7 +175,7 @@ class StoreActor(Actor):
             log.info("the log is not made longer (%s): %s", error.code, error)  # commits do it, a little slower
 
     def stopping(self) -> None:
-        self._timers.cancel(self.address, "poll")
+        self._looks.end()
         self._retry_at_ns = 0
         self._flush()
         while self._batch.writes and not self._retry_at_ns:
@@ -206,6 +208,7 @@ class StoreActor(Actor):
             case PollStore(hint):
                 if hint:
                     self._maybe_ready = self._hinted = True  # the rest has time until the next look of our own
+                    self._looks.stir()
                 else:
                     self._poll()
             case ReleaseSteps():
@@ -269,7 +272,8 @@ class StoreActor(Actor):
         if self._room_at_ns is not None and now_ns >= self._room_at_ns:
             self._room_at_ns = None
             self._maybe_ready = True
-        if version != self._data_version:
+        news = version != self._data_version
+        if news:
             self._data_version = version
             self._maybe_ready = True
             self._due_known = False
@@ -284,6 +288,7 @@ class StoreActor(Actor):
             self._due_ms = self._store.next_due_ms()
             self._tick_queued = self._store.has_queued_tick()
             self._due_known = True
+        self._looks.looked(news, None if self._due_ms is None else self._due_ms - self._needs.now_ms())
         if now_ns >= self._checkpoint_at_ns:
             self._checkpoint_at_ns = now_ns + CHECKPOINT_NS
             # Cutting a long log waits for nobody, but others may wait for it: only while nothing is going on.
@@ -330,6 +335,8 @@ class StoreActor(Actor):
         self._wrote = True
         if batch.nodes or batch.take_over:
             self._heed(began=self._standing.settle())
+        if claimed or done.due_changed or batch.size > len(batch.nodes):
+            self._looks.stir()
         if hinted and done.claim is not None:
             self._hints_pay = bool(done.claim.rows)
         self._tell_about(done, asked_at_ns)
@@ -731,6 +738,3 @@ def _ended(leases: Iterable[LeaseRef]) -> tuple[tuple[int, int], ...]:
 
 VERIFY_NS = 200_000_000
 """How often, at most, long-running steps are looked at because another process committed something."""
-
-POLL_NS = 80_000_000
-"""How often the node looks for commits of others and for what became due."""

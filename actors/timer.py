@@ -87,10 +87,11 @@ class Timers(Protocol):
         ...
 
     def every(self, period_ns: int, target: Target, message: Message, *, key: str) -> Timer:
-        """Send ``message`` each ``period_ns``, the first in one period. Raises and replaces as ``after``.
+        """Send ``message`` each ``period_ns``, the first within one period. Raises and replaces as ``after``.
 
-        Due times are whole periods from the start, so delays do not add up; periods that were missed are skipped, not
-        made up for. A tick that finds the mailbox full is skipped.
+        Due times are whole periods of the clock: delays do not add up, and timers whose periods divide each other come
+        in one wake-up of the thread, which costs more than all they do. Periods that were missed are skipped, not made
+        up for. A tick that finds the mailbox full is skipped.
         """
         ...
 
@@ -212,12 +213,12 @@ class TimerService:
         return len(self._heap)
 
     def after(self, delay_ns: int, target: Target, message: Message, *, key: str) -> Timer:
-        return self._set(target, message, key, max(0, delay_ns), 0)
+        return self._set(target, message, key, self.now_ns() + max(0, delay_ns), 0)
 
     def every(self, period_ns: int, target: Target, message: Message, *, key: str) -> Timer:
         if period_ns <= 0:
             raise ValueError(f"a period must be positive, not {period_ns} ns")
-        return self._set(target, message, key, period_ns, period_ns)
+        return self._set(target, message, key, (self.now_ns() // period_ns + 1) * period_ns, period_ns)
 
     def cancel(self, target: Target, key: str) -> bool:
         return self._heap.cancel_key(target, key)
@@ -231,8 +232,8 @@ class TimerService:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
 
-    def _set(self, target: Target, message: Message, key: str, delay_ns: int, period_ns: int) -> Timer:
-        timer, first = self._heap.set(target, key, encode(message), self.now_ns() + delay_ns, period_ns)
+    def _set(self, target: Target, message: Message, key: str, due_ns: int, period_ns: int) -> Timer:
+        timer, first = self._heap.set(target, key, encode(message), due_ns, period_ns)
         if first or self._thread is None or not self._thread.is_alive():
             with self._changed:
                 self._run_thread()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from actors.address import Address
-from actors.inbox import ADOPT_TICKS, LOOK_NS, InboxActor
+from actors.inbox import ADOPT_TICKS, LOOK_NS, REST_TICKS, InboxActor
 from actors.reply import Asked, Reply
 from actors.store_needs import NodeFacts
 from relaymesh.audit import AuditTrail
@@ -127,7 +127,7 @@ def test_a_store_that_refuses_is_asked_again_after_a_rest_under_another_ticket(d
 
     reply.fail(StoreFullError())
     desk.settle()
-    desk.look(5)
+    desk.look(REST_TICKS)
     assert not desk.store.depth
     desk.look()
     again, _ = desk.asked()

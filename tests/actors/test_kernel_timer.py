@@ -328,6 +328,18 @@ def test_a_stopped_service_sends_nothing_and_its_thread_is_over() -> None:
     assert address.depth == depth
 
 
+def test_periods_that_divide_each_other_come_in_one_wake_up() -> None:
+    at_ns = [7]
+    timers, slow, fast = TimerService(clock=lambda: at_ns[0]), Address("slow"), Address("fast")
+    second = timers.every(SECOND, slow, Note("slow"), key="a")
+    at_ns[0] = 300_000_001
+    quarter = timers.every(SECOND // 4, fast, Note("fast"), key="a")
+
+    assert second.due_ns == SECOND
+    assert quarter.due_ns == 2 * SECOND // 4
+    timers.stop()
+
+
 def test_a_period_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive"):
         TimerService().every(0, Address("target"), Ping(), key="a")
