@@ -250,7 +250,7 @@ class MembershipActor(Actor):
             tuple((name, amount) for name, amount in self._counters.items() if amount),
             tuple(self._beats.items()),
             self._keys,
-            _patience(self._needs.settings()) if self._beats else (0, 0, 0, 0),
+            _patience(self._needs.settings()),
         )
         news = order.changed or order.shown or order.heard or order.pruned or order.beats or order.keys
         if not (order.own or news or order.marks):

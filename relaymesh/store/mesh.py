@@ -43,10 +43,12 @@ WHERE (excluded.generation, excluded.version) >= (generation, version)
 """
 # Of a node of this root: a later run, which does not gossip or has not said so yet, is not what the mesh speaks of; one
 # that has left said so itself, and is back when it says that; and who writes no heartbeats is not alive for the root,
-# whoever hears it. Of others: that nobody hears from who has left is no news.
+# whoever hears it. Of others: that nobody hears from who has left is no news. Nodes of a root may disagree: who has not
+# noticed that a member was away does not make it ALIVE before the dwell time of what another wrote is over.
 _SHOW: Final = """
 UPDATE mesh_nodes SET status=?1, status_changed_at_ms=?2, updated_at_ms=max(?2, updated_at_ms+1)
-WHERE node_id=?3 AND status=?4 AND status<>?1 AND (
+WHERE node_id=?3 AND status=?4 AND status<>?1 AND (?1<>'ALIVE' OR ?2>=status_changed_at_ms
+    + CASE status WHEN 'SUSPECT' THEN ?6 WHEN 'DEAD' THEN ?7 ELSE 0 END) AND (
     host IS NULL AND NOT (status='LEFT' AND ?1 IN ('SUSPECT','DEAD'))
     OR host IS NOT NULL AND status<>'LEFT' AND (?1<>'ALIVE' OR last_heartbeat_ms>=?2-?5)
         AND EXISTS (SELECT 1 FROM mesh_members m WHERE m.node_id=mesh_nodes.node_id
@@ -129,9 +131,9 @@ def write_members(conn: sqlite3.Connection, order: WriteMembers, *, now_ms: int)
         if known is None:
             turned.append((row.node_id, "", shown))
         else:
-            turned += _show(conn, row.node_id, shown, now_ms, order.silent_ms)
+            turned += _show(conn, row.node_id, shown, now_ms, order)
     for node_id, number in order.shown:
-        turned += _show(conn, node_id, State(number).name, now_ms, order.silent_ms)
+        turned += _show(conn, node_id, State(number).name, now_ms, order)
     if order.heard:
         conn.executemany(
             "UPDATE mesh_members SET rtt_us=?, heard_at_ms=?, heard_by=? WHERE node_id=?",
@@ -182,10 +184,11 @@ def _write_heard(conn: sqlite3.Connection, order: WriteMembers, now_ms: int) -> 
 
 
 def _show(
-    conn: sqlite3.Connection, node_id: str, shown: str, now_ms: int, silent_ms: int
+    conn: sqlite3.Connection, node_id: str, shown: str, now_ms: int, order: WriteMembers
 ) -> list[tuple[str, str, str]]:
     row = conn.execute("SELECT status FROM mesh_nodes WHERE node_id=?", (node_id,)).fetchone()
     if row is None or row[0] == shown:
         return []
-    changed = conn.execute(_SHOW, (shown, now_ms, node_id, row[0], silent_ms)).rowcount
+    dwells_ms = order.patience[2:]
+    changed = conn.execute(_SHOW, (shown, now_ms, node_id, row[0], order.silent_ms, *dwells_ms)).rowcount
     return [(node_id, str(row[0]), shown)] if changed else []

@@ -149,8 +149,8 @@ class WriteMembers(Message, frozen=True):
     row may say something else, to be put right; those of nodes of other roots count as heard now when they are alive
     and older than ``refresh_ms``. silent_ms: a node of this root whose heartbeat is older is not put right to ALIVE.
     heard: as in ``MeshCheckpoint``. counters: amounts to add, by name.
-    beats, keys: as in ``HeardEvents``; patience: the settings that such members are judged by, in the order of
-    ``relaymesh.core.mesh.silence.Patience``.
+    beats, keys: as in ``HeardEvents``; patience: the settings that members are judged by, in the order of
+    ``relaymesh.core.mesh.silence.Patience``. Nobody is put right to ALIVE before its dwell time is over.
     """
 
     observer: str

@@ -152,6 +152,25 @@ def test_a_row_that_says_something_else_is_put_right(database: Database) -> None
     assert turned == (("far", "SUSPECT", "ALIVE"),)
 
 
+@pytest.mark.parametrize(("shown", "dwell_ms"), [(State.SUSPECT, 5_000), (State.DEAD, 30_000)])
+@pytest.mark.parametrize("local", [False, True])
+def test_who_did_not_notice_that_a_member_was_away_does_not_end_its_dwell_time(
+    database: Database, shown: State, dwell_ms: int, local: bool
+) -> None:
+    """Two nodes of a root, of which one alone was cut off from the member."""
+    if local:
+        register(database, "it")
+        write(database, order(observer="it", own=row("it"), owner_generation=1))
+    else:
+        write(database, order(row("it")))
+    patience = (30_000, 60_000, 5_000, 30_000)
+    assert write(database, order(row("it", shown), patience=patience)) == (("it", "ALIVE", shown.name),)
+    for alive in (order(row("it"), patience=patience), order(shown=(("it", int(State.ALIVE)),), patience=patience)):
+        assert write(database, alive, NOON + dwell_ms - 1) == ()
+
+    assert write(database, alive, NOON + dwell_ms) == (("it", shown.name, "ALIVE"),)
+
+
 def test_rows_of_other_roots_stay_fresh_while_the_mesh_holds_them_alive_and_ours_are_left_alone(
     database: Database,
 ) -> None:
