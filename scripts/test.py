@@ -20,8 +20,9 @@ import _bootstrap
 
 CORE_COVERAGE_PERCENT = 90
 OVERALL_COVERAGE_PERCENT = 80
-# The tests that start and kill real processes: half of the time, most of it spent waiting.
+# The tests that start and kill real processes: more than half of the time, most of it spent waiting. So two at a time.
 APART = ("tests/integration", "tests/scripts")
+TOGETHER = ("-n", "2", "--dist", "loadfile")
 # Whole clusters in a simulator: the tests of the parts reach the same code, and to count it takes as long again.
 SIMULATED = ("tests/chaos",)
 
@@ -62,7 +63,7 @@ def in_two(python):
     in the sense that somebody looks at what came of it.
     """
     with tempfile.TemporaryFile() as printed, concurrent.futures.ThreadPoolExecutor(1) as beside:
-        apart = beside.submit(tests, python, [*APART, "-p", "no:cacheprovider"], out=printed)
+        apart = beside.submit(tests, python, [*APART, *TOGETHER, "-p", "no:cacheprovider"], out=printed)
         others = tests(python, ["--ignore=" + path for path in (*APART, *SIMULATED)], measure=True)
         simulated = tests(python, [*SIMULATED, "-p", "no:cacheprovider"])
         result = apart.result()

@@ -113,7 +113,9 @@ def _fill(database: Path, *, dead: int, waiting: int, progress: Callable[[str], 
                     conn.execute(statement, values)
                 conn.execute("COMMIT")
                 progress(f"{status}: {min(low + CHUNK, count):,} of {count:,} tasks stored")
-        conn.execute("PRAGMA locking_mode=NORMAL").fetchall()
+        # On the disk and as nodes leave it, or the first look would wait for all that the fill has written.
+        for pragma in ("locking_mode=NORMAL", "synchronous=FULL", "journal_mode=WAL", "wal_checkpoint(TRUNCATE)"):
+            conn.execute(f"PRAGMA {pragma}").fetchall()
 
 
 def _look(root: Path, empty: Path, what: str) -> dict[str, Any]:
