@@ -33,6 +33,7 @@ from relaymesh.store.clock import load_clock
 from relaymesh.store.grave import prune_is_due
 from relaymesh.store.member import reclaimers, silent_members
 from relaymesh.store.presence import is_alive
+from relaymesh.store.recover import running_to_judge
 from relaymesh.store.store import Store
 from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import MaintenanceDone, MaintenanceTick, RunMaintenance, SeenLease, WriteNode
@@ -64,6 +65,7 @@ class MaintenanceNeeds(Protocol):
     def reading(self) -> clock_guard.Reading: ...
     def current_generation(self) -> int: ...
     def member_rules(self) -> MemberRules: ...
+    def renewals(self) -> int: ...
     def maintained(self, done: MaintenanceOutcome) -> None: ...
 
 
@@ -105,8 +107,7 @@ class MaintenanceActor(Actor):
         self._ticked_at_ns = self._judges_at_ns = 0
         self._reclaims = reclaims
         self._orders: deque[_Order] = deque(maxlen=_ORDERS_MAX)
-        # When each of our own leases was last renewed, as the last round saw it.
-        self._renewed_at: dict[tuple[int, int], int] = {}
+        self._renewals = needs.renewals()
 
     def started(self) -> None:
         self._reads = Store.open(self._facts.root, namespace=self._facts.namespace, now_ms=self._needs.now_ms())
@@ -192,8 +193,10 @@ class MaintenanceActor(Actor):
     def _scan(self) -> None:
         reading, believed = self._read_clocks()
         # Our own as well: a lease that we stopped trusting, or that an old cluster epoch holds, is renewed by nobody.
-        seen = self._reads.running_elsewhere(node_id="", limit=ROWS_MAX)
-        self._tell(seen)
+        with self._reads.reading():
+            conn, own = self._reads.conn, self._facts.node_id
+            seen = running_to_judge(conn, own=own, now_ms=reading.wall_ms, limit=ROWS_MAX)
+        self._tell()
         rows = [
             RunningRow(s.row_id, s.lease_token or "", s.updated_at_ms, s.owner, s.lease_epoch, s.step_id) for s in seen
         ]
@@ -259,11 +262,10 @@ class MaintenanceActor(Actor):
 
     # What came of it.
 
-    def _tell(self, seen: Iterable[SeenLease]) -> None:
+    def _tell(self) -> None:
         """Tell what the round before came to, and how many of our leases were renewed since."""
-        ours = {(s.row_id, s.lease_epoch): s.updated_at_ms for s in seen if s.owner == self._facts.node_id}
-        renewed = sum(at_ms > self._renewed_at.get(lease, at_ms) for lease, at_ms in ours.items())
-        self._renewed_at = ours
+        renewals = self._needs.renewals()
+        renewed, self._renewals = renewals - self._renewals, renewals
         counts: Counter[str] = Counter()
         while self._orders and self._orders[0].reply.settled:
             counts.update(self._counts_of(self._orders.popleft()))

@@ -341,6 +341,8 @@ class StoreActor(Actor):
             self._hints_pay = bool(done.claim.rows)
         self._tell_about(done, asked_at_ns)
         # Last, because nobody waits for it.
+        if done.renewed:
+            self._needs.renewed(done.renewed)
         self._needs.committed(spent_ns, batch.size + len(claimed), batch.finished, claimed)
         if batch.finished:
             self._log_ended(batch.finished)
@@ -426,6 +428,7 @@ class StoreActor(Actor):
             lost_leases = tuple((lease[0], lease[2]) for lease in renewal.leases if lease[0] in gone)
             cancelled = store.cancel_reasons(gone) if gone else ()
             done.tells.append((self._lease, Renewed(kept, lost_leases, renewal.asked_at_ns, cancelled=cancelled)))
+            done.renewed += len(kept)
         if batch.spent:
             cuts = store.spend(batch.spent, now_ms=now_ms)
             if cuts:

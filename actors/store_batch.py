@@ -105,6 +105,7 @@ class Done:
     refused: tuple[int, ...] = ()
     claim: Claim | None = None
     free: dict[str, int] = field(default_factory=dict)
+    renewed: int = 0
     ready: bool = False
     due_changed: bool = False
     generation: int = 0

@@ -176,7 +176,7 @@ class Node:
         now_ns = self._timers.now_ns()
         self._holds = self.lease_bounds(self._leases.owner_ms(now_ns), self._leases.judge_ms(now_ns))
         self._ids = Ids(_now_ms, random.Random(random.SystemRandom().getrandbits(128)))
-        self._generation = 0
+        self._generation = self._renewals = 0
         self._measures = Measures()
         self._tracing = _tracing(options, self.node_id)
         self._ended = threading.Event()
@@ -293,6 +293,14 @@ class Node:
     def refused(self) -> None:
         """The database refused a transaction."""
         self._measures.refused()
+
+    def renewed(self, leases: int) -> None:
+        """The store has renewed so many leases; called by the StoreActor only."""
+        self._renewals += leases
+
+    def renewals(self) -> int:
+        """Return how many leases were renewed since the node was built."""
+        return self._renewals
 
     def member_rules(self) -> MemberRules:
         """Return what the settings say about members."""

@@ -70,6 +70,8 @@ class RunningRow:
 class Scanned:
     """One scan of all RUNNING rows (or of the ``ROWS_MAX`` with the oldest ``updated_at_ms``).
 
+    Rows of the judge's own node that were written a moment ago may be left out: their watch begins that much later.
+
     asked_at_ns: monotonic time before the rows were read.
     wall_ms: wall time of the clock guard's reading of this scan; None when the guard doubts the wall clock.
     dead_owners: node ids that membership holds dead.

@@ -29,7 +29,11 @@ __all__ = [
     "requeue_former_generation",
     "restart_waits",
     "running_elsewhere",
+    "running_to_judge",
 ]
+
+OWN_YOUNG_MS = 2_000
+"""How long a lease of its own is none of a judge's business: two rounds, and a renewal takes no longer."""
 
 PolicyOf = Callable[[str], RetryPolicy]
 
@@ -339,6 +343,21 @@ def running_elsewhere(conn: sqlite3.Connection, *, node_id: str, limit: int) -> 
         "SELECT id, lease_token, lease_epoch, updated_at_ms, coalesce(lease_owner, ''), step_id FROM steps"
         " WHERE status='RUNNING' AND lease_owner IS NOT ? ORDER BY updated_at_ms LIMIT ?",
         (node_id, limit),
+    ).fetchall()
+    return [SeenLease(*row) for row in rows]
+
+
+def running_to_judge(conn: sqlite3.Connection, *, own: str, now_ms: int, limit: int) -> list[SeenLease]:
+    """Return what a judge on node ``own`` has to look at: RUNNING rows of others, and its own that nobody renews.
+
+    Own rows that were written within OWN_YOUNG_MS of the wall clock, before or after, are left out: a busy node has a
+    thousand of them, and they are renewed or end long before anybody would judge them. Longest silent first.
+    """
+    rows = conn.execute(
+        "SELECT id, lease_token, lease_epoch, updated_at_ms, coalesce(lease_owner, ''), step_id FROM steps"
+        " WHERE status='RUNNING' AND (lease_owner IS NOT ?1 OR abs(updated_at_ms-?2)>=?3)"
+        " ORDER BY updated_at_ms LIMIT ?4",
+        (own, now_ms, OWN_YOUNG_MS, limit),
     ).fetchall()
     return [SeenLease(*row) for row in rows]
 

@@ -203,8 +203,10 @@ class Throttle:
             return list(groups)
         return [group for group in groups if self._rules.pause_of(*group) is None]
 
-    def open_fresh(self, fresh: Mapping[Lane, Sequence[Candidate]] | None) -> dict[Lane, Sequence[Candidate]]:
+    def open_fresh(self, fresh: Mapping[Lane, Sequence[Candidate]] | None) -> Mapping[Lane, Sequence[Candidate]]:
         """Return those of these candidates that are not paused."""
+        if not self._rules.pauses:
+            return fresh or {}
         lanes: dict[Lane, Sequence[Candidate]] = {}
         for lane, candidates in (fresh or {}).items():
             agents = {agent for agent, _ in self.open({(candidate.agent_id, str(lane)) for candidate in candidates})}

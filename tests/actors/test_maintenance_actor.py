@@ -36,7 +36,7 @@ class Desk:
         self.told: list[MaintenanceOutcome] = []
         self.timers = ManualTimers()
         self.rules = MemberRules()
-        self.jumped_ms = 0
+        self.jumped_ms = self.renewed = 0
         self.store, self.address = Address("store"), Address("maintenance")
         self.reads = Store.open(root, now_ms=NOW_MS)
         facts = NodeFacts(
@@ -67,6 +67,9 @@ class Desk:
 
     def member_rules(self) -> MemberRules:
         return self.rules
+
+    def renewals(self) -> int:
+        return self.renewed
 
     def maintained(self, done: MaintenanceOutcome) -> None:
         self.told.append(done)
@@ -165,14 +168,39 @@ def test_a_store_that_has_not_answered_is_told_of_later(desk: Desk) -> None:
     assert [done.dead_owner_reclaimed for done in desk.told] == [1]
 
 
-def test_renewals_of_its_own_leases_are_counted(desk: Desk) -> None:
+def test_a_lease_of_its_own_that_nobody_renews_is_taken_back_and_young_ones_are_not_looked_at(desk: Desk) -> None:
     desk.row(1, "node-1")
-    desk.row(2, "node-1")
+    for _ in range(17):
+        assert orders(desk.tick()) == []
+        desk.change("DELETE FROM steps WHERE id>1")
+        desk.change(
+            "INSERT INTO steps(step_id, task_id, agent_id, status, lease_owner, lease_token, lease_epoch,"
+            " created_at_ms, updated_at_ms)"
+            f" VALUES ('young', 't1', 'echo', 'RUNNING', 'node-1', 'lse', 1, 1, {desk.now_ms()})"
+        )
+    found = [order for _ in range(3) for order in orders(desk.tick())]
+
+    assert {lease.step_id for order in found for lease in order.expired} == {"s1"}
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_lease_of_its_own_is_watched_when_the_wall_clock_was_set(desk: Desk, hours: int) -> None:
+    desk.row(1, "node-1")
     desk.tick()
-    desk.change("UPDATE steps SET updated_at_ms=updated_at_ms+2000 WHERE id=1")
+    desk.jumped_ms = hours * 3_600_000
+
+    found = [order for _ in range(20) for order in orders(desk.tick())]
+
+    assert {lease.step_id for order in found for lease in order.expired} == {"s1"}
+
+
+def test_renewals_of_its_own_leases_are_counted(desk: Desk) -> None:
+    desk.tick()
+    desk.renewed += 3
+    desk.tick()
     desk.tick()
 
-    assert desk.told == [MaintenanceOutcome(node_id="node-1", lease_heartbeats=1)]
+    assert desk.told == [MaintenanceOutcome(node_id="node-1", lease_heartbeats=3)]
 
 
 def test_without_maintenance_it_takes_nothing_back_and_goes_on_with_heartbeats(idle_desk: Desk) -> None:

@@ -37,6 +37,7 @@ from relaymesh.wire.store import (
     NewTask,
     PollStore,
     ReleaseSteps,
+    RenewLeases,
     StoreAnswer,
     SubmitTasks,
     TakeOver,
@@ -54,7 +55,7 @@ class Needs:
 
     def __init__(self) -> None:
         self.generations: list[int] = []
-        self.lost = 0
+        self.lost = self.renewals = 0
         self.commits: list[int] = []
         self.refusals = 0
         self.rules = MemberRules()
@@ -76,6 +77,9 @@ class Needs:
 
     def committed(self, spent_ns: int, writes: int, finished: object, claimed: object) -> None:
         self.commits.append(writes)
+
+    def renewed(self, leases: int) -> None:
+        self.renewals += leases
 
     def refused(self) -> None:
         self.refusals += 1
@@ -272,6 +276,20 @@ def finished(grant: Grant) -> FinishedStep:
 
 def demand(after: int = 0, slots: int = 8, limit: int = 8) -> Demand:
     return Demand(after, {"inline": slots}, limit, 0, 0)
+
+
+def test_leases_that_were_renewed_are_counted_and_those_of_others_are_not(desk: Desk) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.tell(demand())
+    desk.submit("a", "b")
+    leases = [grant.lease for grant in desk.claimed()]
+
+    words = [(lease.row_id, lease.lease_token, lease.lease_epoch, lease.cluster_epoch) for lease in leases]
+    desk.tell(RenewLeases((*words, (99, "lse_of-another", 1, 1)), 0))
+
+    assert len(leases) == 2
+    assert desk.needs.renewals == 2
 
 
 def test_a_heartbeat_from_before_a_restart_of_our_own_does_not_end_the_node(desk: Desk) -> None:
