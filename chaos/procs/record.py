@@ -164,16 +164,13 @@ class Root:
                 continue
             seen.add(about)
             # Several nodes write one table, each what it holds, and where they are parted from each other one overrules
-            # the other: a row is no record of one of them, and its word need not stand for a dwell time.
+            # the other: a row is no record of one of them. Its word stands for a dwell time all the same.
             view = (generation, version, state, shown) if alone else (state, shown)
             if self._views.get((node, about)) != view:
                 self._views[(node, about)] = view
-                rest = (
-                    {"generation": generation, "version": version, "percent": _SLACK_PERCENT}
-                    if alone
-                    else {"percent": 0}
-                )
-                self._record.note(node, "member", {"about": about, "state": state, "shown": shown, **rest})
+                rest = {"generation": generation, "version": version} if alone else {}
+                value = {"about": about, "state": state, "shown": shown, "percent": _SLACK_PERCENT, **rest}
+                self._record.note(node, "member", value)
         for key in [key for key in self._views if key[0] == node and key[1] not in seen]:
             del self._views[key]
             self._record.note(node, "pruned", {"about": key[1]})
