@@ -46,7 +46,7 @@ def test_each_step_of_a_killed_node_is_taken_by_one_of_the_others_and_the_comman
     nodes = three(site)
     with site.client() as client:
         acknowledged = [
-            client.submit("stamp", {"ms": 2_500}, idempotency_key=str(number)).task_id for number in range(6)
+            client.submit("stamp", {"ms": 6_000}, idempotency_key=str(number)).task_id for number in range(6)
         ]
     eventually(lambda: len(site.ran()) == 6, what="six steps run")
     owners = dict(site.rows("SELECT lease_owner, count(*) FROM steps GROUP BY lease_owner"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tests.integration.harness import Site, eventually
 
-LEASE_S = 15
+LEASE_S = 30
 
 
 def _crash_with_running_steps(site: Site, count: int) -> float:
@@ -42,12 +42,12 @@ def test_another_node_takes_the_steps_of_a_killed_one_as_soon_as_its_lock_is_gon
     # The second is busy while the first gets its steps.
     with site.client() as client:
         for number in range(2):
-            client.submit("stamp", {"ms": 4_000}, idempotency_key=f"busy-{number}")
+            client.submit("stamp", {"ms": 12_000}, idempotency_key=f"busy-{number}")
     eventually(lambda: len(site.ran()) == 2)
     node = site.node("first", concurrency=2).wait_up()
     with site.client() as client:
         for number in range(2):
-            client.submit("stamp", {"ms": 3_000}, idempotency_key=f"theirs-{number}")
+            client.submit("stamp", {"ms": 9_000}, idempotency_key=f"theirs-{number}")
     eventually(lambda: site.one("SELECT count(*) FROM steps WHERE lease_owner='first'") == 2 and len(site.ran()) == 4)
 
     node.kill()

@@ -13,8 +13,18 @@ import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench.py"
 SPREAD = {"median", "min", "max", "rounds"}
+Taken = dict[str, list[dict[str, Any]]]
 QUANTILES = {"p50_ms", "p99_ms", "min_ms", "max_ms", "samples"}
 SETTINGS = {"durability", "cores", "python", "sqlite", "platform", "file_system", "commit", "load_average_1m"}
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Taken:
+    """Return what ``bench.py all`` prints, by benchmark: each costs some processes, so all are run once."""
+    found: Taken = {}
+    for result in bench(tmp_path_factory.mktemp("bench") / "data", "all"):
+        found.setdefault(result["benchmark"], []).append(result)
+    return found
 
 
 def bench(folder: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -44,22 +54,20 @@ def check_common(result: dict[str, Any], name: str) -> None:
         assert set(line) in ({"what", "measured", "at_least", "met"}, {"what", "measured", "at_most", "met"})
 
 
-@pytest.mark.parametrize("options", [["--agent", "echo"], ["--agent", "process-echo", "--from-outside"]])
-def test_throughput_prints_both_rates_and_their_ratio(tmp_path: Path, options: list[str]) -> None:
-    (result,) = bench(tmp_path / "data", "throughput", *options)
-
-    check_common(result, "throughput")
-    assert result["agent"] == options[1]
-    for figure in ("tasks_per_s", "raw_tasks_per_s", "ratio"):
-        assert set(result[figure]) == SPREAD
-        assert result[figure]["min"] > 0
-    assert set(result["raw_with_rows_like_ours"]) == {"tasks_per_s", "ratio"}
-    assert set(result["cpu_ms_per_task"]) == {"node", "workers", "submitter", "raw"}
-    assert result["settings"]["raw_batch"] == 500
+def test_throughput_prints_both_rates_and_their_ratio(taken: Taken) -> None:
+    assert [result["agent"] for result in taken["throughput"]] == ["echo", "echo", "process-echo", "process-echo"]
+    for result in taken["throughput"]:
+        check_common(result, "throughput")
+        for figure in ("tasks_per_s", "raw_tasks_per_s", "ratio"):
+            assert set(result[figure]) == SPREAD
+            assert result[figure]["min"] > 0
+        assert set(result["raw_with_rows_like_ours"]) == {"tasks_per_s", "ratio"}
+        assert set(result["cpu_ms_per_task"]) == {"node", "workers", "submitter", "raw"}
+        assert result["settings"]["raw_batch"] == 500
 
 
-def test_latency_prints_percentiles_of_both_agents_and_of_three_raw_commits(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "latency")
+def test_latency_prints_percentiles_of_both_agents_and_of_three_raw_commits(taken: Taken) -> None:
+    (result,) = taken["latency"]
 
     check_common(result, "latency")
     assert set(result["agents"]) == {"echo", "process-echo"}
@@ -80,8 +88,8 @@ def test_takeover_prints_how_long_until_a_step_runs_again_after_a_kill_and_after
     assert (result["settings"]["lease_ms"], result["settings"]["nodes"]) == (2_000, 4)
 
 
-def test_backlog_prints_the_cost_of_a_claim_in_an_empty_and_in_a_filled_store(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "backlog")
+def test_backlog_prints_the_cost_of_a_claim_in_an_empty_and_in_a_filled_store(taken: Taken) -> None:
+    (result,) = taken["backlog"]
 
     check_common(result, "backlog")
     for store in ("empty", "filled"):
@@ -91,24 +99,24 @@ def test_backlog_prints_the_cost_of_a_claim_in_an_empty_and_in_a_filled_store(tm
     assert (result["settings"]["finished"], result["settings"]["delayed"]) == (2_000, 2_000)
 
 
-def test_limits_prints_the_rates_with_and_without_them(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "limits")
+def test_limits_prints_the_rates_with_and_without_them(taken: Taken) -> None:
+    (result,) = taken["limits"]
 
     check_common(result, "limits")
     assert set(result["tasks_per_s"]) == {"none", "limits", "keyed"}
     assert set(result["ratio"]) == set(result["ratio_keyed"]) == SPREAD
 
 
-def test_encryption_prints_the_rates_with_and_without_it(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "encryption")
+def test_encryption_prints_the_rates_with_and_without_it(taken: Taken) -> None:
+    (result,) = taken["encryption"]
 
     check_common(result, "encryption")
     assert set(result["tasks_per_s"]) == set(result["node_cpu_ms_per_task"]) == {"off", "on"}
     assert set(result["ratio"]) == SPREAD
 
 
-def test_crowd_prints_what_looks_take_before_and_after_a_node_has_counted(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "crowd")
+def test_crowd_prints_what_looks_take_before_and_after_a_node_has_counted(taken: Taken) -> None:
+    (result,) = taken["crowd"]
 
     check_common(result, "crowd")
     for when in ("nobody_has_counted", "a_node_has_counted"):
@@ -117,16 +125,16 @@ def test_crowd_prints_what_looks_take_before_and_after_a_node_has_counted(tmp_pa
     assert (result["settings"]["dead"], result["settings"]["waiting"]) == (300, 300)
 
 
-def test_blocked_prints_the_cost_of_a_claim_behind_few_and_many_blocked_steps(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "blocked")
+def test_blocked_prints_the_cost_of_a_claim_behind_few_and_many_blocked_steps(taken: Taken) -> None:
+    (result,) = taken["blocked"]
 
     check_common(result, "blocked")
     assert all(set(result["claim"][name]) == QUANTILES for name in ("few", "many"))
     assert result["settings"]["steps_of_a_key"]["many"] > result["settings"]["steps_of_a_key"]["few"]
 
 
-def test_history_prints_the_cost_of_a_claim_and_of_each_command_that_looks(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "history")
+def test_history_prints_the_cost_of_a_claim_and_of_each_command_that_looks(taken: Taken) -> None:
+    (result,) = taken["history"]
 
     check_common(result, "history")
     assert set(result["filled_over_empty"]["claim"]) == {"p50", "p99"}
@@ -140,8 +148,8 @@ def test_history_prints_the_cost_of_a_claim_and_of_each_command_that_looks(tmp_p
     assert result["settings"]["finished"] == 2_000
 
 
-def test_inbox_prints_the_seconds_until_stored_and_until_answered(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "inbox")
+def test_inbox_prints_the_seconds_until_stored_and_until_answered(taken: Taken) -> None:
+    (result,) = taken["inbox"]
 
     check_common(result, "inbox")
     assert all(set(result["seconds"][what]) == SPREAD for what in ("stored", "answered"))
@@ -157,8 +165,8 @@ def test_dag_prints_the_seconds_of_both_shapes(tmp_path: Path) -> None:
     assert all(set(figure) == SPREAD for figure in result["seconds"].values())
 
 
-def test_idle_prints_cpu_and_memory_of_each_phase(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "idle")
+def test_idle_prints_cpu_and_memory_of_each_phase(taken: Taken) -> None:
+    (result,) = taken["idle"]
 
     check_common(result, "idle")
     assert set(result["phases"]) == {
@@ -172,19 +180,18 @@ def test_idle_prints_cpu_and_memory_of_each_phase(tmp_path: Path) -> None:
         assert phase["cpu_percent"] >= 0
 
 
-def test_cli_prints_the_start_of_each_command_against_a_bare_python(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "cli")
+def test_cli_prints_the_start_of_each_command_against_a_bare_python(taken: Taken) -> None:
+    (result,) = taken["cli"]
 
     check_common(result, "cli")
     assert {"python -c pass", "python -m relaymesh --help", "python -m relaymesh task ID"} <= set(result["commands"])
     assert set(result["ratio_of_medians"]) == set(result["commands"]) - {"python -c pass"}
 
 
-@pytest.mark.slow
-def test_peers_prints_our_rates_beside_those_of_huey(tmp_path: Path) -> None:
+def test_peers_prints_our_rates_beside_those_of_huey(taken: Taken) -> None:
     pytest.importorskip("huey")
 
-    (result,) = bench(tmp_path / "data", "peers")
+    (result,) = taken["peers"]
 
     check_common(result, "peers")
     assert set(result["huey_tasks_per_s"]) == SPREAD
@@ -192,8 +199,8 @@ def test_peers_prints_our_rates_beside_those_of_huey(tmp_path: Path) -> None:
     assert result["settings"]["huey_fsync"] is True
 
 
-def test_audit_prints_the_cost_of_a_row_of_queries_and_of_the_check(tmp_path: Path) -> None:
-    (result,) = bench(tmp_path / "data", "audit")
+def test_audit_prints_the_cost_of_a_row_of_queries_and_of_the_check(taken: Taken) -> None:
+    (result,) = taken["audit"]
 
     check_common(result, "audit")
     assert result["row_us"]["all"] > result["row_us"]["of_which_sha256"] > 0
@@ -214,11 +221,8 @@ def test_profile_prints_threads_statements_and_stages(tmp_path: Path) -> None:
     assert None in counted or counted[1]["all"] < counted[0]["all"]
 
 
-@pytest.mark.slow
-def test_all_prints_one_object_a_line(tmp_path: Path) -> None:
-    results = bench(tmp_path / "data", "all")
-
-    assert {result["benchmark"] for result in results} == {
+def test_all_takes_each_benchmark(taken: Taken) -> None:
+    assert set(taken) == {
         "throughput", "latency", "backlog", "blocked", "history", "limits", "dag", "inbox", "idle", "cli", "audit",
         "peers", "encryption", "crowd", "features",
     }  # fmt: skip
