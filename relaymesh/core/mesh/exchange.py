@@ -7,7 +7,7 @@ the other has of itself, neither has news to pass on, their views have equal dig
 asker's patience ends. Then neither packet has anything in it that depends on the time of its sending, and all they
 leave behind are times, the end of the probe, and a point of health. Who calls this answers for three things: nobody has
 news, and all views are equal; the packets will arrive at these times; and until then neither node hears news, changes
-its view, stops or is stopped. See ``chaos/sim/quiet.py``. What only these two nodes know of each other is looked at here.
+its view, stops or is stopped. See ``chaos/sim/quiet.py``. What the two nodes know of each other is looked at here.
 """
 
 from __future__ import annotations

@@ -117,6 +117,9 @@ class View:
     def next_to_probe(self) -> Peer | None:
         """Return the next of a shuffled round of all that are not gone."""
         ring, at = self._ring, self._ring_at
+        if at < len(ring) and not self._leaving:
+            self._ring_at = at + 1
+            return ring[at]
         while True:
             if at >= len(ring):
                 if self._leaving:
