@@ -2,10 +2,12 @@
 
     heap ──▶ node.wake / node.receive ──packets──▶ network ──▶ heap
               │
-              └──▶ an answered probe of a quiet mesh is one step (quiet.py)
+              └──▶ an answered probe of a quiet mesh is one step (quiet.py) ──▶ round ──▶ the next, an interval later
 
 A node has one entry in the heap that counts, the earliest (``queued_ns``). When a node moves its timer forward, as the
-answer to a probe does, the entry stays and is put off when it comes up; that costs less than moving it.
+answer to a probe does, the entry stays and is put off when it comes up; that costs less than moving it. In a quiet mesh
+all nodes ask at the same interval, so who has just asked is due after all others: it goes to the end of the ``round``,
+a queue in the order of time, and the heap keeps the exceptions.
 
 The times of all events go into a rolling hash, and in the end all that the nodes think, the time of every contact
 included: two runs with the same hash have done the same.
@@ -18,8 +20,9 @@ import hashlib
 import random
 from array import array
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from typing import Final
 
 from chaos.sim.machine import Machine
@@ -28,13 +31,15 @@ from chaos.sim.quiet import Quiet
 from relaymesh.core.mesh.effect import Effect
 from relaymesh.core.mesh.exchange import exchange
 from relaymesh.core.mesh.packet import Packet
+from relaymesh.core.mesh.peer import Peer
 from relaymesh.core.mesh.tuning import MS, NEVER_NS
 
 __all__ = ["Arrival", "Kernel", "Observer", "seeded"]
 
 LOOK_NS: Final = 50 * MS
 """How often it is asked whether a loud mesh has become quiet."""
-_TRACE_CHUNK: Final = 1 << 15
+_TRACE_CHUNK: Final = 1 << 12
+"""Small enough to be still in the cache of the processor when it is sorted."""
 _NODE_BITS: Final = 12
 _SOURCES: Final = 1 << _NODE_BITS
 
@@ -75,6 +80,7 @@ class Kernel:
         self._look_at_ns = 0
         self._by_address: dict[str, Machine] = {}
         self._heap: list[Entry] = []
+        self._round: deque[tuple[int, Machine]] = deque()
         self._count = 0
         self._orders: list[tuple[int, int, bool, Callable[[], None]]] = []
         self._trace: list[int] = []
@@ -127,8 +133,7 @@ class Kernel:
             orders = self._orders
             while orders and orders[0][0] < until_ns:
                 when_ns, _, meddles, order = heappop(orders)
-                if self._heap and self._heap[0][0] < when_ns:
-                    self._drain(when_ns)
+                self._drain(when_ns)
                 self.now_ns = max(self.now_ns, when_ns)
                 if meddles:
                     self._interfere()
@@ -174,11 +179,13 @@ class Kernel:
         quiet = self._quiet
         quiet.stop_at(self.now_ns, until_ns)
         never = NEVER_NS // 2
-        while heap and heap[0][0] < until_ns:
+        while True:
             if quiet.on:
                 self._ask_all(until_ns)
-                if not heap or heap[0][0] >= until_ns:
-                    return
+            elif self._round:
+                self._end_round()
+            if not heap or heap[0][0] >= until_ns:
+                return
             now_ns, _, _, machine, source, what = heappop(heap)
             self.now_ns = now_ns
             if what is None:
@@ -227,73 +234,104 @@ class Kernel:
                 heappush(heap, (at_ns, machine.index << _NODE_BITS, self._count, machine, machine, None))
 
     def _ask_all(self, until_ns: int) -> None:
-        """Let the nodes of a quiet mesh probe one after the other, until something else is to be done."""
-        heap = self._heap
+        """Let the nodes of a quiet mesh probe one after the other, until the quiet ends or a packet arrives."""
+        heap, ring = self._heap, self._round
         quiet = self._quiet
         trace = self._trace
-        note = trace.append
         find = self._by_address.get
         network = self.network
         floor_ns, delays, loss = network.floor_ns, network.delays, network.loss_of_mask
-        count, short, sent_bytes, now_ns = self._count, 0, 0, self.now_ns
+        short, sent_bytes, now_ns = 0, 0, self.now_ns
         calm_until_ns, done_ns = quiet.until_ns, quiet.done_ns
+        last_ns = ring[-1][0] if ring else 0
+        stop_ns = min(until_ns, heap[0][0]) if heap else until_ns
         try:
-            while heap:
-                at_ns, key, _, machine, _, what = heap[0]
-                if what is not None or at_ns >= until_ns or not machine.plain:
-                    return
-                if machine.queued_ns != at_ns:
-                    heappop(heap)  # put forward since, and done
-                    continue
-                membership = machine.membership
-                if membership.wake_at_ns <= at_ns:
-                    peer = membership.ask_next(at_ns)
-                    if peer is None:
+            while True:
+                if ring and ring[0][0] < stop_ns:
+                    at_ns, machine = ring.popleft()
+                else:
+                    if not heap or heap[0][0] >= until_ns:
                         return
+                    if ring and ring[0][0] == stop_ns:
+                        # At one time the heap knows the order.
+                        self._wait(ring.popleft()[1], stop_ns)
+                    at_ns, _, _, machine, _, what = heap[0]
+                    if what is not None or not machine.plain:
+                        return
+                    heappop(heap)
+                    stop_ns = min(until_ns, heap[0][0]) if heap else until_ns
+                if machine.queued_ns != at_ns:
+                    continue  # put forward since, and done
+                membership = machine.membership
+                due_ns = membership.wake_at_ns
+                if due_ns <= at_ns:
                     now_ns = at_ns
-                    note(now_ns)
                     size = 0
-                    other = find(peer.member.address)
-                    if other is not None and other.plain:
+                    peer = membership.ask_next() if due_ns == at_ns else None
+                    if peer is not None and (other := find(peer.member.address)) is not None and other.plain:
                         # As Network.calm_delay, without the calls.
-                        chance = hash((now_ns, machine.out_salt, other.in_salt))
-                        asked_ns = now_ns + floor_ns + delays[chance >> DELAY_SHIFT & DELAY_MASK]
+                        chance = hash((at_ns, machine.out_salt, other.in_salt))
+                        asked_ns = at_ns + floor_ns + delays[chance >> DELAY_SHIFT & DELAY_MASK]
                         again = hash((asked_ns, other.out_salt, machine.in_salt))
                         answered_ns = asked_ns + floor_ns + delays[again >> DELAY_SHIFT & DELAY_MASK]
                         if answered_ns >= calm_until_ns:
-                            quiet.renew(now_ns)
+                            quiet.renew(at_ns)
                             calm_until_ns = quiet.until_ns
                         if answered_ns < calm_until_ns and not (
                             loss
                             and ((chance >> LOSS_SHIFT & LOSS_MASK) < loss or (again >> LOSS_SHIFT & LOSS_MASK) < loss)
                         ):
-                            size = exchange(membership, peer, other.membership, now_ns, asked_ns, answered_ns)
-                    if size:
-                        if answered_ns > done_ns:
-                            done_ns = answered_ns
-                        short += 1
-                        sent_bytes += size
-                        note(asked_ns)
-                        note(answered_ns)
-                    else:
-                        heappop(heap)
-                        machine.queued_ns = NEVER_NS
-                        self.now_ns, self._count = now_ns, count
-                        self._emit(machine, membership.ask(now_ns, peer))
-                        quiet.doubt(machine)
-                        self.timer(machine)
-                        count, calm_until_ns = self._count, quiet.until_ns
+                            size = exchange(membership, peer, other.membership, at_ns, asked_ns, answered_ns)
+                    if not size:
+                        self.now_ns, quiet.done_ns = at_ns, done_ns
+                        self._wake_quietly(machine, peer)
+                        if not quiet.on:
+                            return
+                        calm_until_ns = quiet.until_ns
+                        stop_ns = min(until_ns, heap[0][0]) if heap else until_ns
                         continue
-                # It stays in the heap, for its next time.
-                machine.queued_ns = when_ns = membership.wake_at_ns
-                count += 1
-                heapreplace(heap, (when_ns, key, count, machine, machine, None))
+                    if answered_ns > done_ns:
+                        done_ns = answered_ns
+                    short += 1
+                    sent_bytes += size
+                    trace += (at_ns, asked_ns, answered_ns)
+                    due_ns = membership.wake_at_ns
+                machine.queued_ns = due_ns
+                if due_ns > last_ns:
+                    ring.append((due_ns, machine))
+                    last_ns = due_ns
+                else:
+                    self._wait(machine, due_ns)
+                    stop_ns = min(stop_ns, due_ns)
         finally:
-            self.now_ns, self._count, quiet.done_ns = now_ns, count, done_ns
+            self.now_ns, quiet.done_ns = now_ns, done_ns
             self.short += short
             self.bytes_sent += sent_bytes
             if len(trace) > _TRACE_CHUNK:
                 self._fold()
+
+    def _wake_quietly(self, machine: Machine, peer: Peer | None) -> None:
+        """Let a node of a quiet mesh do what cannot be done at once. peer: whom it is going to ask."""
+        now_ns, membership = self.now_ns, machine.membership
+        self._trace.append(now_ns)
+        machine.queued_ns = NEVER_NS
+        effects = membership.wake(now_ns) if peer is None else membership.ask(now_ns, peer)
+        if effects:
+            self._emit(machine, effects)
+        self.timer(machine)
+        self._quiet.doubt(machine)
+        if membership.rumors.waiting:
+            self._quiet.end(now_ns)
+
+    def _wait(self, machine: Machine, when_ns: int) -> None:
+        self._count += 1
+        heappush(self._heap, (when_ns, machine.index << _NODE_BITS, self._count, machine, machine, None))
+
+    def _end_round(self) -> None:
+        for when_ns, machine in self._round:
+            if machine.queued_ns == when_ns:
+                self._wait(machine, when_ns)
+        self._round.clear()
 
     def _emit(self, machine: Machine, effects: list[Effect]) -> None:
         network = self.network

@@ -1,6 +1,6 @@
 """When a question and its answer may be one step: while nothing can happen between them that would change them.
 
-    loud ──nobody has news, all views are equal, nothing else is on its way──▶ quiet
+    loud ──nobody has news or doubts, all views are equal, nothing else is on its way──▶ quiet
     quiet ──a node has news, or somebody interferes──▶ loud
 
 In a quiet mesh every packet is a PING or an ACK that says nothing but itself, or belongs to a probe that goes through
@@ -38,10 +38,16 @@ class Quiet:
         self.until_ns = 0
         self._stop_ns = 0
         self._doubts: list[tuple[int, int, Machine]] = []
+        self._loud: Machine | None = None
         self.done_ns = 0
 
     def look(self, now_ns: int, machines: Sequence[Machine], flying: Iterable[tuple[Machine, Packet]]) -> None:
         """Find out whether the mesh is quiet. flying: the packets on their way, and who has sent each."""
+        # Who had news a moment ago has most likely some now, which spares the look at all others.
+        loud, self._loud = self._loud, None
+        if loud is not None and loud.plain and not _calm(loud):
+            self._loud = loud
+            return
         digest = 0
         doubts: list[tuple[int, int, Machine]] = []
         for machine in machines:
@@ -50,9 +56,15 @@ class Quiet:
             if not machine.plain:
                 return
             membership = machine.membership
-            if membership.rumors.waiting or (digest and membership.view.digest != digest):
+            view = membership.view
+            # As ``_calm``, without the call: a look is at all nodes.
+            if membership.rumors.waiting or view.doubted is not None or membership.repair.differs:
+                self._loud = machine
                 return
-            digest = membership.view.digest
+            ours = view.digest
+            if not ours or (digest and ours != digest):
+                return
+            digest = ours
             if membership.opinions.due_ns != NEVER_NS:
                 doubts.append((membership.opinions.due_ns, machine.index, machine))
             if membership.probe.nonce:
@@ -105,3 +117,9 @@ class Quiet:
                 return
             heappop(doubts)
         self.until_ns = self._stop_ns
+
+
+def _calm(machine: Machine) -> bool:
+    """Whether a node has nothing to say, asks in its round only, and has seen views that are equal to its own."""
+    membership = machine.membership
+    return not membership.rumors.waiting and membership.view.doubted is None and not membership.repair.differs

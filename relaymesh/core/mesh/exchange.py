@@ -5,9 +5,9 @@
 That is all that a PING and its ACK do when each node has proved itself to the other, each holds the very record that
 the other has of itself, neither has news to pass on, their views have equal digests, and the answer comes before the
 asker's patience ends. Then neither packet has anything in it that depends on the time of its sending, and all they
-leave behind are times, the end of the probe, and a point of health. Who calls this answers for two things: the packets
-will arrive at these times, and until then neither node hears news, changes its view, stops or is stopped. See
-``chaos/sim/quiet.py``.
+leave behind are times, the end of the probe, and a point of health. Who calls this answers for three things: nobody has
+news, and all views are equal; the packets will arrive at these times; and until then neither node hears news, changes
+its view, stops or is stopped. See ``chaos/sim/quiet.py``. What the two nodes know of each other is looked at here.
 """
 
 from __future__ import annotations
@@ -29,20 +29,26 @@ def exchange(asker: Membership, peer: Peer, answerer: Membership, now_ns: int, a
     asked_ns, answered_ns: when PING and ACK arrive, on the clocks of the nodes that they arrive at. Returns 0, and has
     done nothing, when the two packets would say more than themselves, or the answer would come too late.
     """
-    view, outbox, probe = asker.view, asker.outbox, asker.probe
+    outbox, health, tuning = asker.outbox, asker.health, asker.tuning
     theirs, me = peer.member, outbox.me
-    tuning, factor = probe.tuning, asker.health.score + 1
-    if (
-        theirs is not answerer.outbox.me
-        or peer.proof != theirs.address
-        or peer.proof_generation != theirs.generation
-        or view.digest != answerer.view.digest
-        or not view.digest
-        or answered_ns - now_ns >= tuning.probe_timeout_ns * factor
-    ):
-        return 0
     back = answerer.view.peers.get(me.node_id)
-    if back is None or back.member is not me or back.proof != me.address or back.proof_generation != me.generation:
+    took_ns = answered_ns - now_ns
+    timeout_ns, interval_ns = tuning.probe_timeout_ns, tuning.probe_interval_ns
+    unwell = health.score or health.failures
+    if unwell:
+        timeout_ns *= health.score + 1
+        interval_ns *= health.score + 1
+    if (
+        back is None
+        or back.member is not me
+        or theirs is not answerer.outbox.me
+        # The same text as in the record, or it is not worth a look.
+        or peer.proof is not theirs.address
+        or back.proof is not me.address
+        or peer.proof_generation != theirs.generation
+        or back.proof_generation != me.generation
+        or took_ns >= timeout_ns
+    ):
         return 0
     if peer.welcome == theirs.generation:
         size = outbox.welcome_bytes
@@ -53,20 +59,17 @@ def exchange(asker: Membership, peer: Peer, answerer: Membership, now_ns: int, a
     # Two that ask each other at the same time are done one after the other.
     if back.heard_ns < asked_ns:
         back.heard_ns = asked_ns
-    answerer.repair.differs = 0
     if peer.heard_ns < answered_ns:
         peer.heard_ns = answered_ns
-    if peer.echo_ns < answered_ns:
-        peer.echo_ns = answered_ns
-    if asker.last_echo_ns < answered_ns:
-        asker.last_echo_ns = answered_ns
-    asker.repair.differs = 0
-    took_ns = answered_ns - now_ns
-    peer.rtt_ns = took_ns if peer.rtt_ns < 0 else (7 * peer.rtt_ns + took_ns) // 8
-    # As ``begin`` and ``answered``, without the calls.
-    if factor > 1 or asker.health.failures:
-        asker.health.succeeded()
+    # Other answers have come before now: those to questions beside the probe are not done ahead.
+    peer.echo_ns = asker.last_echo_ns = answered_ns
+    rtt_ns = peer.rtt_ns
+    peer.rtt_ns = took_ns if rtt_ns < 0 else (7 * rtt_ns + took_ns) // 8
+    # As ``begin``, ``answered`` and ``plan``, without the calls.
+    if unwell:
+        health.succeeded()
+    probe, due_ns = asker.probe, now_ns + interval_ns
     probe.stage = _ANSWERED
-    probe.due_ns = probe.end_ns = now_ns + tuning.probe_interval_ns * factor
-    asker.plan()
+    probe.due_ns = probe.end_ns = due_ns
+    asker.wake_at_ns = due_ns if due_ns < asker.other_due_ns else asker.other_due_ns
     return size + answerer.outbox.base_bytes

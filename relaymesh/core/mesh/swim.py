@@ -45,7 +45,8 @@ class Membership:
     """What one node knows and does about the others.
 
     me: its own record, with a generation that is higher than in every earlier run and kept on the disk.
-    rng: for all choices and nonces. seeds: addresses to join through.
+    rng: for all choices and nonces. seeds: addresses to join through. other_due_ns: when something else than the probe
+    is due.
     """
 
     __slots__ = (
@@ -53,13 +54,13 @@ class Membership:
         "_eager_until_ns",
         "_gossip_due_ns",
         "_gossip_last_ns",
-        "_late_at_ns",
         "_peers",
         "counts",
         "health",
         "lag_ns",
         "last_echo_ns",
         "opinions",
+        "other_due_ns",
         "outbox",
         "probe",
         "repair",
@@ -90,7 +91,7 @@ class Membership:
         self._gossip_last_ns = now_ns - tuning.gossip_interval_ns
         self._eager_until_ns = now_ns + tuning.eager_ns
         self.wake_at_ns = now_ns
-        self._late_at_ns = NEVER_NS
+        self.other_due_ns = NEVER_NS
         self.plan()
 
     @property
@@ -131,7 +132,7 @@ class Membership:
     def receive(self, now_ns: int, source: str, packet: Packet) -> list[Effect]:
         """Take a packet that is authenticated and no repetition. source: the address that it came from."""
         out: list[Effect] = []
-        if now_ns >= self._late_at_ns:
+        if now_ns - self.wake_at_ns >= self.tuning.late_ns:
             self._was_late(now_ns)
         sender = packet.sender
         peer = self._peers.get(sender.node_id)
@@ -144,7 +145,7 @@ class Membership:
                 now_ns + self.tuning.gossip_delay_ns, self._gossip_last_ns + self.tuning.gossip_interval_ns
             )
             self.plan()
-        elif self.opinions.due_ns < self.wake_at_ns:
+        elif self.opinions.due_ns < self.other_due_ns:
             self.plan()
         if self.view.doubted is not None and not self.probe.nonce and now_ns < self.probe.due_ns:
             self.probe.due_ns = now_ns
@@ -154,7 +155,7 @@ class Membership:
     def wake(self, now_ns: int) -> list[Effect]:
         """Do what is due."""
         out: list[Effect] = []
-        if now_ns >= self._late_at_ns:
+        if now_ns - self.wake_at_ns >= self.tuning.late_ns:
             self._was_late(now_ns)
         else:
             self.lag_ns = 0
@@ -375,23 +376,13 @@ class Membership:
 
     # --- what is due ---
 
-    def ask_next(self, now_ns: int) -> Peer | None:
-        """Return who is to be asked now, if the next probe of the round is all there is to do; else None.
+    def ask_next(self) -> Peer | None:
+        """Return who is to be asked at ``wake_at_ns``, if the next probe of the round is all there is to do; else None.
 
-        The caller goes on with ``ask``, or with ``exchange`` when it knows what will come of it. ``wake`` does the
-        same and more.
+        It must be that time now, and there must be neither news nor a doubted member. The caller goes on with ``ask``,
+        or with ``exchange`` when it knows what will come of it. ``wake`` does the same and more.
         """
-        probe = self.probe
-        if (
-            probe.nonce
-            or now_ns < probe.due_ns
-            or now_ns >= self.upkeep.due_ns
-            or now_ns >= self.opinions.due_ns
-            or now_ns >= self._gossip_due_ns
-            or now_ns >= self._late_at_ns
-            or self.rumors.waiting
-            or self.view.doubted is not None
-        ):
+        if self.probe.nonce or self.wake_at_ns >= self.other_due_ns:
             return None
         self.lag_ns = 0
         return self.view.next_to_probe()
@@ -491,17 +482,14 @@ class Membership:
             self.opinions.stood_still(late_ns)
             self.probe.abandon(now_ns)
             self.upkeep.forget_relays()
-        self._late_at_ns = now_ns + self.tuning.late_ns
-        self.wake_at_ns = now_ns
+        self.other_due_ns = self.wake_at_ns = now_ns
 
     def plan(self) -> None:
         """Set ``wake_at_ns`` to when something is due next."""
-        at = self.probe.due_ns
-        if self.opinions.due_ns < at:
-            at = self.opinions.due_ns
+        at = self.opinions.due_ns
         if self.upkeep.due_ns < at:
             at = self.upkeep.due_ns
         if self._gossip_due_ns < at:
             at = self._gossip_due_ns
-        self.wake_at_ns = at
-        self._late_at_ns = at + self.tuning.late_ns
+        self.other_due_ns = at
+        self.wake_at_ns = self.probe.due_ns if self.probe.due_ns < at else at

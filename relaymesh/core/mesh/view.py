@@ -116,16 +116,21 @@ class View:
 
     def next_to_probe(self) -> Peer | None:
         """Return the next of a shuffled round of all that are not gone."""
+        ring, at = self._ring, self._ring_at
+        if at < len(ring) and not self._leaving:
+            self._ring_at = at + 1
+            return ring[at]
         while True:
-            if self._ring_at >= len(self._ring):
-                self._ring = [peer for peer in self._ring if not peer.member.gone]
-                self._ring_at = 0
-                self._leaving.clear()
-                if not self._ring:
+            if at >= len(ring):
+                if self._leaving:
+                    self._ring = ring = [peer for peer in ring if not peer.member.gone]
+                    self._leaving.clear()
+                self._ring_at = at = 0
+                if not ring:
                     return None
                 self._shuffle()
-            peer = self._ring[self._ring_at]
-            self._ring_at += 1
+            peer = ring[at]
+            self._ring_at = at = at + 1
             state = peer.member.state
             if state is not _DEAD and state is not _LEFT:
                 return peer
