@@ -21,7 +21,7 @@ import _bootstrap
 CORE_COVERAGE_PERCENT = 90
 OVERALL_COVERAGE_PERCENT = 80
 # The tests that start and kill real processes: more than half of the time, most of it spent waiting. So two at a time.
-APART = ("tests/integration", "tests/scripts")
+APART = ("tests/integration", "tests/scripts", "tests/examples", "tests/demo")
 TOGETHER = ("-n", "2", "--dist", "loadfile")
 # Whole clusters in a simulator: the tests of the parts reach the same code, and to count it takes as long again.
 SIMULATED = ("tests/chaos",)
@@ -111,7 +111,6 @@ def tests(python, arguments, measure=False, out=None):
 
 def coverage_limits(python):
     coverage = [python, "-m", "coverage"]
-    subprocess.run([*coverage, "combine", "--quiet"], check=False)
     checks = {
         f"coverage of relaymesh/core, at least {CORE_COVERAGE_PERCENT} %": [
             "report",
