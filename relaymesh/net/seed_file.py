@@ -7,6 +7,8 @@ What is told is the whole list, in place of what was told before; a list that di
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,16 +52,20 @@ class SeedFile:
         """Return what the file says.
 
         Raises:
-            SeedFileError: it is missing, too long, or no text.
+            SeedFileError: it is missing, no file, too long, or no text.
         """
         try:
             facts = self.path.stat()
+            if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+                # To open a pipe would wait for somebody to write, and a device may never end.
+                self._facts = _of(facts)
+                raise SeedFileError(str(self.path), "it is a pipe or a device")
             with open(self.path, "rb") as file:
                 data = file.read(FILE_BYTES_MAX + 1)
         except OSError as error:
             self._facts = None
             raise SeedFileError(str(self.path), error.strerror or type(error).__name__) from error
-        self._facts = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        self._facts = _of(facts)
         if len(data) > FILE_BYTES_MAX:
             raise SeedFileError(str(self.path), f"it is longer than {FILE_BYTES_MAX // 1024} KiB")
         try:
@@ -73,7 +79,11 @@ class SeedFile:
             facts = self.path.stat()
         except OSError:
             return self._facts is not None
-        return self._facts != (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        return self._facts != _of(facts)
+
+
+def _of(facts: os.stat_result) -> _Facts:
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 class SeedWatch:

@@ -46,6 +46,17 @@ def test_what_is_no_text_or_too_long_is_refused(tmp_path: Path, data: bytes) -> 
         SeedFile(path).read()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes in the file system are POSIX")
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "seeds")
+    file = SeedFile(tmp_path / "seeds")
+
+    with pytest.raises(SeedFileError, match="it is a pipe or a device"):
+        file.read()
+
+    assert not file.changed()
+
+
 def test_a_file_tells_that_it_changed_and_that_it_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "seeds.txt"
     write(path, "10.0.0.1:1")
