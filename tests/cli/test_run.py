@@ -133,6 +133,16 @@ def test_a_seed_that_cannot_be_one_is_wrong_usage(terminal, seed: str) -> None:
     assert terminal.doors.started == []
 
 
+@pytest.mark.parametrize("place", [":::", "host:99999", "[::1", "0.0.0.0:17888"])
+def test_a_place_at_which_nobody_can_be_reached_is_wrong_usage(terminal, place: str) -> None:
+    ended = terminal.run("worker", "--advertise", place)
+
+    assert ended.status == 2
+    assert ended.err.startswith("error[usage]: ")
+    assert "--advertise" in ended.err
+    assert terminal.doors.started == []
+
+
 @pytest.mark.parametrize("words", [["up", "--no-gossip"], ["up", "--gossip=false"], ["worker", "--no-gossip"]])
 def test_a_node_can_be_kept_out_of_every_mesh(terminal, words: list[str]) -> None:
     terminal.answers(start=FakeNode(ends_on="drain", signals=1))
