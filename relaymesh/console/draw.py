@@ -181,7 +181,9 @@ def _title(board: Board | None, width: int, look: Look, pens: Pens) -> Text:
     if board is not None:
         status = board.status
         alive = status.nodes_alive
-        nodes = "no node runs" if not alive else f"{alive} node{'s' if alive != 1 else ''}"
+        nodes = f"{alive} node{'s' if alive != 1 else ''}"
+        if not alive:
+            nodes = "no node is ALIVE" if _held(status) else "no node runs"
         line.append(f"  {nodes}", pens.of(Tone.GOOD if alive else Tone.BAD))
         if status.paused:
             line.append("  PAUSED", pens.of(Tone.WARN))
@@ -196,9 +198,14 @@ def _title(board: Board | None, width: int, look: Look, pens: Pens) -> Text:
     return line
 
 
+def _held(status: StatusOutcome) -> bool:
+    """Return whether a node runs here that the member table calls SUSPECT or DEAD: in its dwell time, mostly."""
+    return any(one.process_alive and one.status in ("SUSPECT", "DEAD") for one in status.members)
+
+
 def _health(board: Board, look: Look) -> Text:
     status, pens = board.status, look.pens
-    if not status.nodes_alive:
+    if not status.nodes_alive and not _held(status):
         return Text("no node runs on this root: this is what the store holds", style=pens.of(Tone.WARN))
     health = status.health
     if not health.ok:

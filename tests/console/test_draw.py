@@ -164,6 +164,20 @@ def test_what_a_node_says_of_its_mesh_is_there_in_place_of_well_and_in_full_in_t
         assert all(len(line) <= 80 for line in lines)
 
 
+def test_a_node_that_runs_and_counts_as_dead_is_not_called_no_node() -> None:
+    status = sample_status(evil="")
+    (dead,) = [one for one in status.members if one.status == "DEAD"]
+    why = "the worker of two is paused: it was DEAD"
+    health = replace(status.health, ok=False, problems=(why,))
+    status = replace(status, nodes_alive=0, members=(replace(dead, process_alive=True),), health=health)
+    over = replace(status, members=(replace(dead, process_alive=False),))
+
+    held, gone = ([line.plain for line in once(one, 80, Look())] for one in (status, over))
+
+    assert "no node is ALIVE" in held[0] and held[1] == why
+    assert "no node runs" in gone[0] and gone[1].startswith("no node runs on this root")
+
+
 def test_a_column_without_a_measurement_has_a_dash() -> None:
     lines = [line.plain for line in once(sample_status(evil=""), 80, Look())]
 
