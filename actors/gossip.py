@@ -392,7 +392,9 @@ class GossipActor(Actor):
     def _notice(self, now_ns: int, speaking: Speaking) -> None:
         machine = speaking.membership
         asked, live = self._hints.addresses(now_ns), machine.view.live
-        notices = speaking.company.notices(now_ns, live=live, asked=asked, seeded=self._place.seeded)
+        # Who has our id answers, and is no member: that nobody answers there would send people to their firewall.
+        alone = self._place.seeded and machine.opinions.conflict is None
+        notices = speaking.company.notices(now_ns, live=live, asked=asked, seeded=alone)
         for sentence in notices:
             if sentence not in self._notices:
                 log.warning("%s", sentence)

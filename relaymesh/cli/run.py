@@ -434,6 +434,13 @@ def _until_ended(running: RunningNode) -> int:
     for number in numbers:
         signal.signal(number, on_signal)
     # Waiting in slices: on Windows a signal does not interrupt a wait.
+    silent = True
     while (status := running.wait(1.0)) is None:
-        continue
+        if silent and len(first_orders) == 1:
+            silent = False
+            click.echo(
+                f"node {running.node_id} is stopping, and waits for the steps that run; once more ends it now, and they"
+                " run again elsewhere",
+                err=True,
+            )
     return status

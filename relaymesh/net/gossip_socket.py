@@ -238,7 +238,7 @@ def _bind(host: str, port: int) -> tuple[socket.socket, bool]:
     host = host.strip("[]")
     found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
     family, _, _, _, where = found[0]
-    for at in range(port, port + PORTS) if port else (0,):
+    for at in range(port, min(port + PORTS, 65_536)) if port else (0,):
         bound = socket.socket(family, socket.SOCK_DGRAM)
         try:
             dual = family == socket.AF_INET6 and where[0] == "::"
@@ -252,11 +252,12 @@ def _bind(host: str, port: int) -> tuple[socket.socket, bool]:
             bound.bind((where[0], at, *where[2:]))
         except OSError as error:
             bound.close()
-            if at + 1 < min(port + PORTS, 65_536) and {error.errno, getattr(error, "winerror", 0)} & _TAKEN:
-                continue
-            raise
+            if not {error.errno, getattr(error, "winerror", 0)} & _TAKEN:
+                raise
+            continue
         return bound, dual
-    raise OSError(errno.EADDRINUSE, f"no port from {port} on can be bound")
+    last = min(port + PORTS, 65_536) - 1
+    raise OSError(errno.EADDRINUSE, f"all ports from {port} to {last} are taken, choose another --gossip-port")
 
 
 @lru_cache(maxsize=4096)

@@ -166,9 +166,12 @@ def test_a_signal_drains_the_node_and_a_second_one_ends_it(terminal, signals: in
     node = FakeNode(ends_on=told[-1], signals=signals)
     terminal.answers(start=node)
 
-    assert terminal.run("up").status == 0
+    ended = terminal.run("up")
 
+    assert ended.status == 0
     assert node.told == told
+    # Whoever pressed Ctrl-C and sees nothing happen has to know what the next one does.
+    assert ended.err.count("is stopping, and waits for the steps that run") == signals - 1
 
 
 def test_a_worker_runs_until_it_is_stopped(terminal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -159,6 +160,15 @@ def test_a_port_that_is_taken_is_left_to_whoever_has_it(ends: list[End]) -> None
     ends.append(second)
 
     assert port < int(second.socket.address.rpartition(":")[2]) < port + PORTS
+
+
+def test_when_all_ports_are_taken_it_is_said_which_and_what_to_do() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+        with contextlib.suppress(OSError):  # somebody else has it, which is as good
+            last.bind(("127.0.0.1", 65_535))
+
+        with pytest.raises(OSError, match=r"all ports from 65535 to 65535 are taken, choose another --gossip-port"):
+            End(port=65_535)
 
 
 def test_an_address_of_another_machine_is_an_error() -> None:
