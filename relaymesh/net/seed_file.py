@@ -25,6 +25,8 @@ FILE_BYTES_MAX: Final = 262_144
 LOOK_S: Final = 2.0
 """Time between two looks at the file."""
 
+_NAMES_SHOWN_MAX: Final = 3
+
 _Facts = tuple[int, int, int] | None
 
 
@@ -90,7 +92,8 @@ class SeedWatch:
     """Tells the addresses of seeds, of options and of a file, until it is closed.
 
     tell: gets the whole list; from a thread of this object, and from nobody else. say: gets one sentence about what is
-    wrong with the file, when that changes. look_s: time between two looks.
+    wrong with the file, when that changes, and one about names that nobody knows, when there is another one.
+    look_s: time between two looks.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class SeedWatch:
         self._look_s = look_s
         self._told: tuple[str, ...] | None = None
         self._said = ""
+        self._unknown: tuple[str, ...] = ()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relaymesh-seeds", daemon=True)
 
@@ -144,6 +148,12 @@ class SeedWatch:
         if addresses != self._told:
             self._told = addresses
             self._tell(addresses)
+        unknown = self._resolver.unknown(seeds)
+        if set(unknown) - set(self._unknown):
+            names = ", ".join(unknown[:_NAMES_SHOWN_MAX])
+            more = f" and {len(unknown) - _NAMES_SHOWN_MAX} more" if len(unknown) > _NAMES_SHOWN_MAX else ""
+            self._say(f"no address is known of {names}{more}: check the names of these seeds; they are asked for again")
+        self._unknown = unknown
 
     def _read(self, file: SeedFile) -> None:
         try:
