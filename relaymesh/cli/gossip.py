@@ -21,8 +21,7 @@ _SECRET_BYTES_MAX = 65_536
 _PORT = WholeNumber(min=1, max=65_535)
 _WINDOW = WholeNumber(min=100, max=3_600_000)
 _PAUSE = WholeNumber(min=0, max=86_400_000)
-_FANOUT = WholeNumber(min=-1, max=1_024)
-_HOPS = WholeNumber(min=-1, max=32)
+_FANOUT = _HOPS = WholeNumber(max=10_000)  # not positive: as the settings say
 _ROUNDS = WholeNumber(min=1, max=10_000)
 
 

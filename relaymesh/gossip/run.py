@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from relaymesh.core.mesh.event import EVENT_BYTES_MAX, HOPS_MAX, Event, EventKind, Flood, Seen, hops
+from relaymesh.core.mesh.event import EVENT_BYTES_MAX, Event, EventKind, Flood, Seen, hops
 from relaymesh.core.mesh.key_seen import KeysSeen
 from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Kind, Packet, base_bytes, extra_bytes
@@ -51,6 +51,8 @@ _BODY_BYTES_MIN: Final = 600
 """A node that runs answers with no more than it was sent: room for some twenty members."""
 WINDOW_MS_MIN: Final = 100
 WINDOW_MS_MAX: Final = 3_600_000
+TOLD_MAX: Final = 10_000
+"""Largest fanout and hops that are taken; seeds and ``HOPS_MAX`` bound what is done."""
 _SUMMED: Final = (
     "sent",
     "relayed",
@@ -360,8 +362,8 @@ def _check(options: TickOptions) -> None:
         raise InputError(f"{options.bind_port} is no UDP port: choose a --bind-port from 1 to 65535")
     for name, value, least, most in (
         ("--window-ms", options.window_ms, WINDOW_MS_MIN, WINDOW_MS_MAX),
-        ("--fanout", options.fanout, -1, SEEDS_MAX),
-        ("--ttl", options.ttl, -1, HOPS_MAX),
+        ("--fanout", max(options.fanout, 0), 0, TOLD_MAX),
+        ("--ttl", max(options.ttl, 0), 0, TOLD_MAX),
     ):
         if not least <= value <= most:
             raise InputError(f"{name} {value:,} is out of bounds: choose {least:,} to {most:,}")
