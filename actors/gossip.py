@@ -14,6 +14,7 @@ is handled newest first; how late the loop runs is seen by the machine itself, w
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 from collections.abc import Iterable
@@ -34,7 +35,8 @@ from relaymesh.core.mesh.packet import Kind, Packet
 from relaymesh.core.mesh.swim import Membership
 from relaymesh.core.mesh.tuning import MS, NEVER_NS, SECOND, Tuning
 from relaymesh.core.setting_table import Settings
-from relaymesh.net.gossip_socket import GossipSocket, advertised_address, is_loopback
+from relaymesh.net.datagram import is_loopback_host, knows_host
+from relaymesh.net.gossip_socket import GossipSocket, advertised_address
 from relaymesh.wire.mesh import (
     AddressHints,
     BeginGossip,
@@ -182,7 +184,9 @@ class GossipActor(Actor):
         place, settings = self._place, self._settings
         try:
             signed = not self._needs.key_ring().primary.open
-            if not (signed or settings.allow_insecure_gossip or is_loopback(place.host)):
+            if not (signed or settings.allow_insecure_gossip or is_loopback_host(place.host)):
+                if not knows_host(place.host):
+                    raise OSError(errno.EADDRNOTAVAIL, f"no address is known of {place.host}")
                 raise PermissionError(
                     f"{place.host} can be reached from other machines, and gossip is not signed:"
                     " set gossipSharedSecret on all nodes"
@@ -388,7 +392,9 @@ class GossipActor(Actor):
     def _notice(self, now_ns: int, speaking: Speaking) -> None:
         machine = speaking.membership
         asked, live = self._hints.addresses(now_ns), machine.view.live
-        notices = speaking.company.notices(now_ns, live=live, asked=asked, seeded=self._place.seeded)
+        # Who has our id answers, and is no member: that nobody answers there would send people to their firewall.
+        alone = self._place.seeded and machine.opinions.conflict is None
+        notices = speaking.company.notices(now_ns, live=live, asked=asked, seeded=alone)
         for sentence in notices:
             if sentence not in self._notices:
                 log.warning("%s", sentence)

@@ -28,7 +28,7 @@ from relaymesh.core.mesh.label import mesh_label
 from relaymesh.core.mesh.tuning import SECOND
 from relaymesh.core.supervision import Intensity, Strategy
 from relaymesh.errors import ActorError
-from relaymesh.net.gossip_socket import is_loopback
+from relaymesh.net.datagram import is_loopback_host
 from relaymesh.store.gossip_ring import RingWatch
 from relaymesh.store.root import GOSSIP_KEYS, signs_gossip
 from relaymesh.wire.mesh import OwnGeneration
@@ -173,7 +173,7 @@ class MeshPart:
 
 def on_lan(options: GossipOptions) -> bool:
     """Whether the node announces itself on the local network, and asks there."""
-    return options.zeroconf and not is_loopback(options.bind)
+    return options.zeroconf and not is_loopback_host(options.bind)
 
 
 def _place_of(root: Path) -> str:

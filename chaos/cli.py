@@ -9,6 +9,8 @@ from typing import Any
 import click
 import msgspec
 
+from relaymesh.cli.option import Command, WholeNumber
+
 __all__ = ["chaos"]
 
 
@@ -17,10 +19,10 @@ def chaos() -> None:
     """Break a mesh on purpose, and check that what must hold still holds."""
 
 
-@chaos.command("sim")
-@click.option("--nodes", type=int, help="Nodes of the mesh.  [default: those of the scenario, or 5]")
-@click.option("--seconds", type=int, help="Simulated time.  [default: that of the scenario, or 60]")
-@click.option("--seed", type=int, help="Decides all chance.  [default: that of the scenario, or 1]")
+@chaos.command("sim", cls=Command)
+@click.option("--nodes", type=WholeNumber(), help="Nodes of the mesh.  [default: those of the scenario, or 5]")
+@click.option("--seconds", type=WholeNumber(), help="Simulated time.  [default: that of the scenario, or 60]")
+@click.option("--seed", type=WholeNumber(), help="Decides all chance.  [default: that of the scenario, or 1]")
 @click.option("--scenario", metavar="FILE", help="What goes wrong when, as JSON.  [default: nothing]")
 @click.option("--random", "by_chance", is_flag=True, help="Draw the faults from the seed, in place of a scenario.")
 @click.option("--codec", is_flag=True, help="Encode, authenticate and parse every packet; slower.")
@@ -42,7 +44,7 @@ def sim(
 
     Example: relaymesh chaos sim --scenario chaos/scenarios/partition.json
     """
-    from chaos.history import write
+    from chaos.history import writable, write
     from chaos.sim.kernel import seeded
     from chaos.sim.run import run
     from chaos.sim.scenario import Fault, Scenario, drawn
@@ -61,6 +63,8 @@ def sim(
         plan = Scenario(**chosen)
     if codec:
         plan = replace(plan, codec=True)
+    if history is not None:
+        writable(Path(history))
     result = run(plan)
     answer: dict[str, Any] = {**result.figures, "traceHash": result.trace, "broken": []}
     if history is not None:
@@ -78,10 +82,14 @@ def sim(
     return 1 if result.broken else 0
 
 
-@chaos.command("procs")
-@click.option("--nodes", type=int, help="Nodes, 2 to 16.  [default: those of the scenario, or 3]")
-@click.option("--seconds", type=int, help="How long it lasts.  [default: that of the scenario, or 20]")
-@click.option("--seed", type=int, help="Decides what links do.  [default: that of the scenario, or 1]")
+@chaos.command("procs", cls=Command)
+@click.option(
+    "--nodes", type=WholeNumber(min=2, max=16), help="Nodes, at most 16.  [default: those of the scenario, or 3]"
+)
+@click.option(
+    "--seconds", type=WholeNumber(min=1, max=3_600), help="How long it lasts.  [default: that of the scenario, or 20]"
+)
+@click.option("--seed", type=WholeNumber(), help="Decides what links do.  [default: that of the scenario, or 1]")
 @click.option("--scenario", metavar="FILE", help="What goes wrong when, as for `chaos sim`.  [default: nothing]")
 @click.option("--one-root", is_flag=True, help="All nodes work on one root.  [default: each on its own]")
 @click.option("--history", metavar="FILE", help="Write what happened to a file, for `chaos check`.")
@@ -106,8 +114,8 @@ def procs(
     import sys
     import tempfile
 
-    from chaos.history import write
-    from chaos.procs.run import run
+    from chaos.history import writable, write
+    from chaos.procs.run import check_plan, run
     from chaos.sim.scenario import Scenario
 
     given = {"nodes": nodes, "seconds": seconds, "seed": seed}
@@ -115,6 +123,9 @@ def procs(
     plan = (
         Scenario(**{"nodes": 3, "seconds": 20, **chosen}) if scenario is None else Scenario.read(Path(scenario), given)
     )
+    check_plan(plan, one_root=one_root)
+    if history is not None:
+        writable(Path(history))
     # So that what is told to end ends its nodes first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if keep is None:
@@ -133,8 +144,8 @@ def procs(
     return 1 if result.broken else 0
 
 
-@chaos.command("check")
-@click.argument("file")
+@chaos.command("check", cls=Command)
+@click.argument("file", metavar="FILE")
 @click.option("--overlap", is_flag=True, help="Leases of one step may overlap (a mesh without quorum).")
 def check_history(file: str, overlap: bool) -> int:
     """Check a history (JSONL) for broken invariants; the exit status is 1 when there are any.

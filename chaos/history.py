@@ -59,6 +59,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     value: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+def writable(path: Path) -> None:
+    """Make sure that a history can be written there, before the run that it is of; raises OSError when it cannot."""
+    with path.open("ab"):
+        pass
+
+
 def write(path: Path, events: Iterable[Event]) -> None:
     encoder = msgspec.json.Encoder(order="sorted")
     with path.open("wb") as file:

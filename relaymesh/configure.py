@@ -14,7 +14,7 @@ from typing import Any
 from relaymesh.audit import AuditTrail
 from relaymesh.core.nearest import quoted
 from relaymesh.core.setting import Applies, Setting, Value, WrongValueError, find, parse
-from relaymesh.core.setting_table import by_name
+from relaymesh.core.setting_table import SECRET, by_name
 from relaymesh.errors import InputError
 from relaymesh.evidence import rows_of_action
 from relaymesh.reload import LOAD, RESOURCE, locked_settings
@@ -72,7 +72,7 @@ def set_setting(root: Path, key: str, text: str, *, audit: AuditTrail, actor: st
         raised_from=raised.given if raised is not None else None,
         overridden_by=overridden,
         hot=setting.applies is Applies.LIVE,
-        message=_what_now(setting, changed, overridden),
+        message=_what_now(setting, changed, overridden) + _guessable(setting, value),
     )
 
 
@@ -99,6 +99,18 @@ def _what_now(setting: Setting, changed: bool, overridden: str | None) -> str:
     if setting.applies is Applies.START:
         return "nodes take it at their next start"
     return "running nodes take it at their next look at the file"
+
+
+def _guessable(setting: Setting, value: Value) -> str:
+    """Return a warning about a secret that somebody could try out, "" for any other value."""
+    if setting.name != SECRET or not value:
+        return ""
+    from relaymesh.gossip.key import SECRET_CHARS_MIN
+
+    length = len(str(value))
+    if length >= SECRET_CHARS_MIN:
+        return ""
+    return f"; {length} characters can be guessed: take {SECRET_CHARS_MIN} or more, as of `openssl rand -hex 32`"
 
 
 def settings_history(limit: int, *, audit: AuditTrail) -> list[SettingsHistoryEntry]:

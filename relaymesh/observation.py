@@ -165,16 +165,21 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
 
 def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
     """Add what nodes say about their mesh: work goes on without it, so the root stays as well as it is."""
+    notes = mesh_notes(root / "run", now_ms=now_ms)
+    return msgspec.structs.replace(found, notes=(*found.notes, *notes)) if notes else found
+
+
+def mesh_notes(run: Path, *, now_ms: int) -> tuple[str, ...]:
+    """Return what the nodes that live say about their mesh: why one is in none, or whom it does not find."""
     from relaymesh.store.node_report import read_reports
 
-    notes = [
+    return tuple(
         f"node {report.node_id}: {sentence}"
-        for report in read_reports(root / "run", now_ms=now_ms)
+        for report in read_reports(run, now_ms=now_ms)
         if report.mesh is not None
         for sentence in (report.mesh.problem, "" if report.paused else report.mesh.pause, *report.mesh.notices)
         if sentence
-    ]
-    return msgspec.structs.replace(found, notes=(*found.notes, *notes)) if notes else found
+    )
 
 
 def _with_notes(found: HealthOutcome, root: Path, now_ms: int, *, newer_than_ms: int, pauses: bool) -> HealthOutcome:

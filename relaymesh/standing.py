@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from relaymesh.core.disk import short_of_disk
 from relaymesh.core.stall import STALL_MS
-from relaymesh.observation import alerts
+from relaymesh.observation import alerts, mesh_notes
 from relaymesh.rule_view import PauseView
 from relaymesh.status_view import StatusHealth, StatusOutcome
 from relaymesh.store import standing as rows
@@ -112,4 +112,5 @@ def _health(store: Database, conn: sqlite3.Connection, settings: Settings, at_ms
         disk_pressure=pressure,
         lease_conflicts_1h=int(conflicts),
         problems=tuple(problems),
+        notes=mesh_notes(store.root / "run", now_ms=at_ms),
     )

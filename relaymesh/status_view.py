@@ -104,7 +104,10 @@ class StatusTrouble(View, frozen=True, kw_only=True):
 
 
 class StatusHealth(View, frozen=True, kw_only=True):
-    """What is wrong, in sentences; the whole check, which also writes, is ``relaymesh health``."""
+    """What is wrong, in sentences; the whole check, which also writes, is ``relaymesh health``.
+
+    notes: what nodes say of their mesh, a seed that does not answer for instance. Work goes on, so it is no problem.
+    """
 
     ok: bool
     stalled_ms: int
@@ -112,6 +115,7 @@ class StatusHealth(View, frozen=True, kw_only=True):
     disk_pressure: bool
     lease_conflicts_1h: int
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class StatusOutcome(View, frozen=True, kw_only=True):

@@ -62,8 +62,8 @@ reload period if that is more), and waits for those of others by the longest: a 
 that lives.
 
 **Secrets.** `gossipSharedSecret` is never printed, logged or audited; changes of it are told by its name only.
-`settings set` takes it from the standard input only and makes the file readable by its owner only (mode 0600). A
-variable that holds it is not handed on to agents.
+`settings set` takes it from the standard input only (an empty line clears it, no input at all is refused) and makes the
+file readable by its owner only (mode 0600). A variable that holds it is not handed on to agents.
 
 """
 

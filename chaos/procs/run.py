@@ -27,7 +27,7 @@ from chaos.proxy import CLEAR, Proxy
 from chaos.sim.scenario import BadScenarioError, Fault, Scenario
 from relaymesh.client import Client
 
-__all__ = ["NODES_MAX", "SECONDS_MAX", "SETTLE_MS_MAX", "Result", "run"]
+__all__ = ["NODES_MAX", "SECONDS_MAX", "SETTLE_MS_MAX", "Result", "check_plan", "run"]
 
 NODES_MAX: Final = 16
 SECONDS_MAX: Final = 3_600
@@ -72,16 +72,24 @@ def run(scenario: Scenario, folder: Path, *, one_root: bool = False) -> Result:
         BadScenarioError: more nodes or seconds than real processes are good for, steps that could never end, or nodes
             that did not start.
     """
+    check_plan(scenario, one_root=one_root)
+    with contextlib.ExitStack() as stack:
+        return _Run(scenario, folder, one_root, stack).run()
+
+
+def check_plan(scenario: Scenario, *, one_root: bool) -> None:
+    """Raise BadScenarioError for what no run could be of."""
     if scenario.nodes > NODES_MAX or scenario.seconds > SECONDS_MAX:
-        raise BadScenarioError(f"real processes are for at most {NODES_MAX} nodes and {SECONDS_MAX:,} seconds")
+        raise BadScenarioError(
+            f"{scenario.nodes:,} nodes for {scenario.seconds:,} seconds: real processes are for at most"
+            f" {NODES_MAX} nodes and {SECONDS_MAX:,} seconds"
+        )
     stays_away = any(fault.fault in ("crash", "leave") and not fault.duration for fault in scenario.faults)
     if stays_away and scenario.work.steps and not one_root:
         raise BadScenarioError(
             "a node with a root of its own that does not come back takes its steps with it:"
             " give the fault a `for`, or let all nodes work on one root"
         )
-    with contextlib.ExitStack() as stack:
-        return _Run(scenario, folder, one_root, stack).run()
 
 
 class _Run:

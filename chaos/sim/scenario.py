@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import random
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,13 +179,15 @@ class Scenario:
         for at, fault in enumerate(self.faults):
             if any(not 0 <= node < self.nodes for node in fault.touched):
                 raise BadScenarioError(f"fault {at} names a node that is not 0 to {self.nodes - 1}")
+            if fault.fault == "partition" and not fault.to_nodes and len(set(fault.nodes)) == self.nodes:
+                raise BadScenarioError(f"fault {at} cuts all nodes off from nobody: name those of one side only")
 
     @classmethod
     def read(cls, path: Path, given: Mapping[str, Any]) -> Scenario:
         """Return the scenario of a file; what is given (nodes, seconds, seed) and not None wins over the file.
 
         Raises:
-            BadScenarioError: the file is missing, too long, or says what cannot be.
+            BadScenarioError: the file is missing, too long, or says what cannot be; or a fault would never begin.
         """
         try:
             with path.open("rb") as file:
@@ -194,11 +197,11 @@ class Scenario:
         if len(text) > FILE_BYTES_MAX:
             raise BadScenarioError(f"{path} is longer than {FILE_BYTES_MAX:,} bytes")
         try:
-            found = msgspec.json.decode(text, type=_File)
+            found = msgspec.json.decode(text.removeprefix(BOM_UTF8), type=_File)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise BadScenarioError(str(error)) from error
         values = {name: value for name, value in given.items() if value is not None}
-        return cls(
+        scenario = cls(
             nodes=values.get("nodes", found.nodes),
             seconds=values.get("seconds", found.seconds),
             seed=values.get("seed", found.seed),
@@ -211,6 +214,13 @@ class Scenario:
             work=found.work,
             faults=found.method,
         )
+        for at, fault in enumerate(scenario.faults):
+            if fault.at >= scenario.seconds * 1_000:
+                raise BadScenarioError(
+                    f"fault {at} begins at {fault.at:,} ms, and all is over after {scenario.seconds:,} s: give more"
+                    " seconds, or leave it out"
+                )
+        return scenario
 
 
 def drawn(seed: int, rng: random.Random, *, nodes: int = 5, codec: bool = False) -> Scenario:

@@ -19,6 +19,10 @@ F = TypeVar("F", bound=Callable[..., object])
 
 _SECRET_BYTES_MAX = 65_536
 _PORT = WholeNumber(min=1, max=65_535)
+_WINDOW = WholeNumber(min=100, max=3_600_000)
+_PAUSE = WholeNumber(min=0, max=86_400_000)
+_FANOUT = _HOPS = WholeNumber(max=10_000)  # not positive: as the settings say
+_ROUNDS = WholeNumber(min=1, max=10_000)
 
 
 def _shared(window_ms: int) -> Callable[[F], F]:
@@ -36,10 +40,13 @@ def _shared(window_ms: int) -> Callable[[F], F]:
         ),
         click.option("--seeds-file", metavar="FILE", help="More of them, one or more a line; # begins a comment."),
         click.option(
-            "--window-ms", type=WholeNumber(min=100), default=window_ms, help="How long to listen in each tick."
+            "--window-ms",
+            type=_WINDOW,
+            default=window_ms,
+            help="How long to listen in each tick, up to an hour.",
         ),
-        click.option("--fanout", type=WholeNumber(), default=-1, help="Seeds told at a time; -1: gossipFanout."),
-        click.option("--ttl", type=WholeNumber(), default=-1, help="Hops of a packet; -1: gossipPacketTtl."),
+        click.option("--fanout", type=_FANOUT, default=-1, help="Seeds told at a time; -1: gossipFanout."),
+        click.option("--ttl", type=_HOPS, default=-1, help="Hops of a packet; -1: gossipPacketTtl."),
     ]
 
     def add(function: F) -> F:
@@ -56,7 +63,7 @@ def _shared(window_ms: int) -> Callable[[F], F]:
 relaymesh gossip --seeds-file seeds.txt --once=false --interval-ms 2000""",
 )
 @_shared(300)
-@click.option("--interval-ms", type=WholeNumber(min=0), default=1_000, help="Pause between two ticks of a loop.")
+@click.option("--interval-ms", type=_PAUSE, default=1_000, help="Pause between two ticks of a loop.")
 @click.option("--once", cls=Flag, default=True, help="One tick; =false goes on until it is stopped.")
 @pass_call
 def gossip(call: Call, /, interval_ms: int, once: bool, **options: Any) -> None:
@@ -86,8 +93,8 @@ def gossip(call: Call, /, interval_ms: int, once: bool, **options: Any) -> None:
     example="relaymesh gossip-sync --node-id a --seeds 127.0.0.1:17889 --rounds 6",
 )
 @_shared(1_200)
-@click.option("--interval-ms", type=WholeNumber(min=0), default=250, help="Pause between two rounds.")
-@click.option("--rounds", type=WholeNumber(min=1), default=3, help="How many ticks.")
+@click.option("--interval-ms", type=_PAUSE, default=250, help="Pause between two rounds.")
+@click.option("--rounds", type=_ROUNDS, default=3, help="How many ticks; up to 10,000.")
 @pass_call
 def gossip_sync(call: Call, /, rounds: int, interval_ms: int, **options: Any) -> None:
     """As `gossip`, with the sums of all rounds."""

@@ -106,6 +106,18 @@ def _split_seeds(ctx: click.Context, param: click.Parameter, values: Sequence[st
     return seeds
 
 
+def _check_advertise(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Callback of ``--advertise``: what nobody can be reached at would keep the node out of every mesh."""
+    if value.strip():
+        from relaymesh.net.gossip_socket import parse_advertise
+
+        try:
+            parse_advertise(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+    return value.strip()
+
+
 _GOSSIP_OPTIONS = (
     click.option(
         "--gossip",
@@ -129,6 +141,7 @@ _GOSSIP_OPTIONS = (
         "--advertise",
         metavar="HOST[:PORT]",
         default="",
+        callback=_check_advertise,
         help="Where other nodes reach this one, behind a NAT for instance.  [default: where it is bound]",
     ),
     click.option(
@@ -421,6 +434,13 @@ def _until_ended(running: RunningNode) -> int:
     for number in numbers:
         signal.signal(number, on_signal)
     # Waiting in slices: on Windows a signal does not interrupt a wait.
+    silent = True
     while (status := running.wait(1.0)) is None:
-        continue
+        if silent and len(first_orders) == 1:
+            silent = False
+            click.echo(
+                f"node {running.node_id} is stopping, and waits for the steps that run; once more ends it now, and they"
+                " run again elsewhere",
+                err=True,
+            )
     return status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import TYPE_CHECKING, TypeVar
 
 from relaymesh.console.words import age
@@ -23,6 +24,8 @@ __all__ = ["Board", "board_of", "paused_of", "rows_of", "sample_of", "standings_
 V = TypeVar("V", bound="View")
 _OUTPUT_CHARS_MAX = 4_000
 _STEPS_SHOWN_MAX = 200
+_DETAIL_WIDTH = 76
+"""Sentences of details are broken for the smallest usual terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,17 @@ def _member_lines(status: StatusOutcome, member: StatusMember) -> tuple[str, ...
             f"  {printable(step.agent)}  {printable(step.step_id)}  renewed {age(step.lease_age_ms)} ago"
             for step in owned
         ),
+        *_said_of(status, member.node_id),
     )
+
+
+def _said_of(status: StatusOutcome, node_id: str) -> Iterable[str]:
+    """Yield what the line of own health says of one node, where there is room for all of it."""
+    heads = (f"the worker of {node_id} is paused: ", f"node {node_id}: ")
+    for sentence in (*status.health.problems, *status.health.notes):
+        if sentence.startswith(heads):
+            yield ""
+            yield from wrap(printable(sentence), _DETAIL_WIDTH)
 
 
 def _news_lines(status: StatusOutcome, item: Item) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
@@ -45,7 +46,7 @@ HELP: Final = (
     "",
     "  ALIVE            its heartbeats come in time",
     "  DRAINED          it lives, and takes nothing new until it is resumed",
-    "  SUSPECT          it does not answer; it is asked again, and by others",
+    "  SUSPECT          it does not answer; others ask it as well",
     "  DEAD             nobody hears from it: its steps are taken over",
     "  ENDED            its process on this machine has ended, and the member table does not know yet",
     "  LEFT             stopped in order",
@@ -93,7 +94,7 @@ def screen(console: Console, now_ns: int, look: Look) -> list[Text]:
 def once(status: StatusOutcome, width: int, look: Look, *, rows_max: int = 12) -> list[Text]:
     """Return one screen for somebody who only looks once; rows_max: of each table."""
     board = Board(status)
-    lines = [_title(board, width, look, look.pens), _health(board, look)]
+    lines = [_title(board, width, look, look.pens), *_wrapped(_health(board, look), width)]
     wide = width_of(width)
     for pane in Pane:
         lines.append(pane_title(pane, board.status, look.pens, focused=False, filtered=""))
@@ -117,6 +118,13 @@ def once(status: StatusOutcome, width: int, look: Look, *, rows_max: int = 12) -
         line.truncate(width, overflow="crop" if look.plain else "ellipsis")
         line.rstrip()
     return lines
+
+
+def _wrapped(sentence: Text, width: int) -> list[Text]:
+    """Return all of a sentence, on as many lines as it takes."""
+    if sentence.cell_len <= width:
+        return [sentence]
+    return [Text(line, style=sentence.style) for line in wrap(sentence.plain, max(20, width))]
 
 
 def _panes(console: Console, board: Board, look: Look, pens: Pens) -> list[Text]:
@@ -143,7 +151,8 @@ def _rows(console: Console, board: Board, placed: Placed, look: Look, pens: Pens
     if rows and room >= 2 and pane is not Pane.NEWS:  # sentences need no headings
         lines.append(heading(pane, wide, width, pens))
         room -= 1
-    first = scroll(selected, len(rows), room)
+    # Elsewhere the first rows are the ones that matter: the worst off, the latest.
+    first = scroll(selected, len(rows), room) if pane is console.focus else 0
     for at, row in enumerate(rows[first : first + room], start=first):
         line = row_line(board.status, pane, board.items[pane][row.key], wide, width, pens, plain=look.plain)
         if pane is console.focus and at == selected:
@@ -172,7 +181,9 @@ def _title(board: Board | None, width: int, look: Look, pens: Pens) -> Text:
     if board is not None:
         status = board.status
         alive = status.nodes_alive
-        nodes = "no node runs" if not alive else f"{alive} node{'s' if alive != 1 else ''}"
+        nodes = f"{alive} node{'s' if alive != 1 else ''}"
+        if not alive:
+            nodes = "no node is ALIVE" if _held(status) else "no node runs"
         line.append(f"  {nodes}", pens.of(Tone.GOOD if alive else Tone.BAD))
         if status.paused:
             line.append("  PAUSED", pens.of(Tone.WARN))
@@ -187,13 +198,20 @@ def _title(board: Board | None, width: int, look: Look, pens: Pens) -> Text:
     return line
 
 
+def _held(status: StatusOutcome) -> bool:
+    """Return whether a node runs here that the member table calls SUSPECT or DEAD: in its dwell time, mostly."""
+    return any(one.process_alive and one.status in ("SUSPECT", "DEAD") for one in status.members)
+
+
 def _health(board: Board, look: Look) -> Text:
     status, pens = board.status, look.pens
-    if not status.nodes_alive:
+    if not status.nodes_alive and not _held(status):
         return Text("no node runs on this root: this is what the store holds", style=pens.of(Tone.WARN))
     health = status.health
     if not health.ok:
         return Text("; ".join(map(printable, health.problems)), style=pens.of(Tone.BAD))
+    if health.notes:
+        return Text("; ".join(map(printable, health.notes)), style=pens.of(Tone.WARN))
     line = Text("well", style=pens.of(Tone.GOOD))
     free = f"{health.disk_free_bytes / 2**30:.1f} GiB free, " if health.disk_free_bytes >= 0 else ""
     line.append(f": the store answers, {free}epoch {status.cluster_epoch}", pens.of(Tone.FAINT))

@@ -238,9 +238,11 @@ class Console:
     def _show_latest(self) -> None:
         if self._latest is not None:
             for pane in Pane:  # the selection stays with its row, and with its place when the row is gone
-                rows = self.rows(pane)
-                if rows:
-                    self._selected[pane] = (rows[self.selected(pane)].key, self.selected(pane))
+                rows, place = self.rows(pane), self.selected(pane)
+                if pane is Pane.NEWS and place == 0:
+                    self._selected.pop(pane, None)  # who reads the latest wants what comes next
+                elif rows:
+                    self._selected[pane] = (rows[place].key, place)
             self.shown, self._shown_at_ns = self._latest
 
     def _failed(self, now_ns: int, event: Failed) -> list[Effect]:

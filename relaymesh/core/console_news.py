@@ -18,7 +18,7 @@ FIRST_LOOK_MS: Final = 600_000
 """The first look tells what became of each node within so long; before that it is no news."""
 
 _SENTENCES: Final = {
-    "SUSPECT": "does not answer: it is asked again, and by others, before it counts as dead",
+    "SUSPECT": "does not answer: others ask it too before it counts as dead",
     "DEAD": "is dead: nobody hears from it",
     "ENDED": "is gone: its process has ended without a word",
     "LEFT": "has ended in order",
@@ -89,7 +89,7 @@ class News:
         if again and node.word == "ALIVE":
             self._tell(now_ms, name, node, f"{_STARTED}, and is there")
         elif again and node.word in ("SUSPECT", "DEAD"):
-            self._tell(now_ms, name, node, f"{_STARTED}; it takes nothing until it has been heard for a while")
+            self._tell(now_ms, name, node, f"{_STARTED}; it waits a while before it takes steps")
         elif node.word != before.word:
             back = "takes work again" if before.word == "DRAINED" else "is back"
             self._tell(now_ms, name, node, _sentence(node, back))

@@ -18,20 +18,22 @@ from typing import TYPE_CHECKING, Final, Self
 
 from relaymesh.core.mesh.event import EVENT_BYTES_MAX, Event, EventKind, Flood, Seen, hops
 from relaymesh.core.mesh.key_seen import KeysSeen
-from relaymesh.core.mesh.member import NODE_ID_BYTES_MAX, Member, State
+from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Kind, Packet, base_bytes, extra_bytes
+from relaymesh.core.mesh.seed import SEEDS_MAX
 from relaymesh.core.mesh.silence import Patience
 from relaymesh.core.mesh.tick import PACKETS_MAX, Heartbeat, Tick, sample
 from relaymesh.errors import InputError, RelayMeshError
 from relaymesh.gossip.seen_file import keep_seen, load_seen
 from relaymesh.gossip.whom import Whom
 from relaymesh.gossip_view import GossipSyncOutcome, GossipTickOutcome
-from relaymesh.net.datagram import DatagramSocket, is_loopback_host
+from relaymesh.net.datagram import DatagramSocket, GossipBindError, is_loopback_host, knows_host
 from relaymesh.store.counter import RECOVERY_SUPPRESSED, add_counter
 from relaymesh.store.gossip_ring import RootRing, cluster_label, ring_of
 from relaymesh.store.key_seen_row import save_keys_seen
 from relaymesh.store.member import reconcile
 from relaymesh.store.member_row import fresh_members, hear_members, member_count
+from relaymesh.store.presence import check_node_id
 from relaymesh.store.root import GOSSIP_KEYS
 from relaymesh.wire.mesh_event import HEARTBEAT_NODES_MAX, pack_event, pack_heartbeat, parse_event, parse_heartbeat
 from relaymesh.wire.mesh_packet import Opener, Refusal, Sealer, key_id_of
@@ -47,6 +49,10 @@ _RESOURCE: Final = "runtime/membership"
 _SLICE_S: Final = 0.5
 _BODY_BYTES_MIN: Final = 600
 """A node that runs answers with no more than it was sent: room for some twenty members."""
+WINDOW_MS_MIN: Final = 100
+WINDOW_MS_MAX: Final = 3_600_000
+TOLD_MAX: Final = 10_000
+"""Largest fanout and hops that are taken; seeds and ``HOPS_MAX`` bound what is done."""
 _SUMMED: Final = (
     "sent",
     "relayed",
@@ -132,6 +138,7 @@ class GossipRun:
         self._sealer = Sealer(ring.ring, self._label, options.node_id)
         self._flood: Flood | None = None
         self._told_differs = False
+        self._unsent: set[str] = set()  # of which that was said
 
     def __enter__(self) -> Self:
         return self
@@ -205,8 +212,11 @@ class GossipRun:
         for to in chosen:
             if to is not None and self._send(me, to, event, hops_left):
                 sent += 1
-            else:
-                tick.invalid += 1
+                continue
+            tick.invalid += 1
+            if to is not None and to not in self._unsent:
+                self._unsent = {*self._unsent, to} if len(self._unsent) < SEEDS_MAX else {to}
+                self._say(f"the seed {to} is not told: nothing can be sent there from {self._socket.address}")
         relayed = self._listen(tick, me, keys)
         if ring.signing:
             own = [key.key_id.hex() for key in (ring.ring.primary, *ring.ring.secondaries)]
@@ -337,6 +347,8 @@ class GossipRun:
     def _ring(self, settings: Settings) -> RootRing:
         found = ring_of(self._store.root, settings.gossip_shared_secret, self._label)
         if not (found.signing or settings.allow_insecure_gossip or is_loopback_host(self._options.bind)):
+            if not knows_host(self._options.bind):
+                raise GossipBindError(f"{self._options.bind}:{self._options.bind_port}", "no address is known of it")
             raise GossipInsecureError(self._options.bind)
         return found
 
@@ -345,10 +357,13 @@ class GossipRun:
 
 
 def _check(options: TickOptions) -> None:
-    node_id = options.node_id
-    if not 0 < len(node_id.encode("utf-8", "replace")) <= NODE_ID_BYTES_MAX or not node_id.isprintable():
-        raise InputError(f"a node id has 1 to {NODE_ID_BYTES_MAX} bytes that can be printed: choose another --node-id")
+    check_node_id(options.node_id)
     if not 1 <= options.bind_port <= 65_535:
         raise InputError(f"{options.bind_port} is no UDP port: choose a --bind-port from 1 to 65535")
-    if options.window_ms < 100:
-        raise InputError(f"a window of {options.window_ms} ms is too short: choose a --window-ms of at least 100")
+    for name, value, least, most in (
+        ("--window-ms", options.window_ms, WINDOW_MS_MIN, WINDOW_MS_MAX),
+        ("--fanout", max(options.fanout, 0), 0, TOLD_MAX),
+        ("--ttl", max(options.ttl, 0), 0, TOLD_MAX),
+    ):
+        if not least <= value <= most:
+            raise InputError(f"{name} {value:,} is out of bounds: choose {least:,} to {most:,}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from relaymesh.core.mesh.event import targets
-from relaymesh.core.mesh.seed import Seed, merge_seeds, parse_seed
+from relaymesh.core.mesh.seed import SEEDS_MAX, Seed, merge_seeds, parse_seed
 from relaymesh.net.resolve import Resolver
 from relaymesh.net.seed_file import SeedFile, SeedFileError
 
@@ -32,6 +32,7 @@ class Whom:
         self._rng = rng
         self._say = say
         self._resolver = Resolver()
+        self._nowhere: set[Seed] = set()  # of which that was said
         self._given = self._parse(texts)
         self._from_file: tuple[Seed, ...] = ()
         self._file = None if file is None else SeedFile(file)
@@ -46,8 +47,12 @@ class Whom:
         self._resolver.wait(_LOOKUP_S)
         found: list[str | None] = []
         for seed in chosen:
-            addresses = [one for one in self._resolver.addresses([seed]) if one != self.own]
+            known = self._resolver.addresses([seed])
+            addresses = [one for one in known if one != self.own]
             found.append(addresses[0] if addresses else None)
+            if not known and seed not in self._nowhere:
+                self._nowhere = {*self._nowhere, seed} if len(self._nowhere) < SEEDS_MAX else {seed}
+                self._say(f"the seed {seed} is not told: no address is known of that host, check its name")
         return found
 
     def known(self) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from relaymesh.errors import RelayMeshError
 
-__all__ = ["DatagramSocket", "GossipBindError", "is_loopback_host"]
+__all__ = ["DatagramSocket", "GossipBindError", "is_loopback_host", "knows_host"]
 
 _READ_BYTES: Final = 2_048
 """Longer than any packet of ours: what does not fit is cut, and refused for its length."""
@@ -35,11 +35,21 @@ class GossipBindError(RelayMeshError):
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether only this machine reaches what is bound to a host, IPv6 with brackets or without. A name is only if it is
+    ``localhost``.
+    """
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+
+
+def knows_host(host: str) -> bool:
+    """Whether a host is an address, or a name that has one; asks the name servers, which may take seconds."""
+    try:
+        return bool(socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE))
+    except (OSError, UnicodeError):
+        return False
 
 
 class DatagramSocket:
@@ -50,10 +60,13 @@ class DatagramSocket:
     """
 
     def __init__(self, host: str, port: int) -> None:
+        host = host.strip("[]")
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
             self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        except UnicodeError as error:
+            raise GossipBindError(shown, "it is no host name") from error
         except OSError as error:
             raise GossipBindError(shown, error.strerror or type(error).__name__) from error
         try:

@@ -24,8 +24,9 @@ from typing import Any, Final
 
 from relaymesh.core.mesh.guard import Gate
 from relaymesh.core.mesh.hint import normal_address
+from relaymesh.core.mesh.seed import parse_seed
 
-__all__ = ["BYTES_MAX", "PORT", "PORTS", "QUEUE_MAX", "GossipSocket", "advertised_address", "is_loopback"]
+__all__ = ["BYTES_MAX", "PORT", "PORTS", "QUEUE_MAX", "GossipSocket", "advertised_address", "parse_advertise"]
 
 PORT: Final = 17_888
 PORTS: Final = 32
@@ -169,14 +170,6 @@ class GossipSocket:
             self._told = False
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a host to bind to is of this machine only. A name is only if it is ``localhost``."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def advertised_address(advertise: str, bound: str) -> str:
     """Return where others reach what is bound here, as packets write it.
 
@@ -203,19 +196,41 @@ def advertised_address(advertise: str, bound: str) -> str:
 
 
 def _looked_up(advertise: str, port: int) -> str:
-    text = advertise.strip()
-    host, colon, tail = text.rpartition(":")
-    if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
-        host, tail = text, str(port)  # an address without a port, IPv6 in any form
-    host = host.strip("[]")
     try:
+        host, told = parse_advertise(advertise)
         found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-        address = normal_address(_text((str(found[0][4][0]), int(tail))))
-    except (ValueError, UnicodeError):
-        address = None
+        address = normal_address(_text((str(found[0][4][0]), told or port)))
+    except socket.gaierror as error:
+        raise OSError(errno.EADDRNOTAVAIL, f"no address is known of {advertise}, which --advertise names") from error
+    except (ValueError, UnicodeError) as error:
+        raise OSError(errno.EADDRNOTAVAIL, f"--advertise: {error}") from error
     if address is None:
         raise OSError(errno.EADDRNOTAVAIL, f"{advertise} is no address to advertise")
     return address
+
+
+def parse_advertise(text: str) -> tuple[str, int | None]:
+    """Return the host of ``HOST[:PORT]`` and its port, None for the one that is bound. Nothing is looked up.
+
+    Raises ValueError, with a reason in words, for what is neither, and for an address that means all of them.
+    """
+    text = text.strip()
+    try:
+        host, port = str(ipaddress.IPv6Address(text.removeprefix("[").removesuffix("]"))), None
+        if text.startswith("[") != text.endswith("]"):
+            raise ValueError("one bracket")
+    except ValueError:
+        try:
+            seed = parse_seed(text if ":" in text else f"{text}:{PORT}")
+        except ValueError as error:
+            raise ValueError(
+                f'"{text[:60]}" is not HOST or HOST:PORT: give a name or an address, with a port from 1 to 65535, and'
+                " an IPv6 address that has a port in brackets"
+            ) from error
+        host, port = seed.host, seed.port if ":" in text else None
+    if host in ("0.0.0.0", "::"):
+        raise ValueError(f"{host} means all addresses of a machine: give the one at which others reach it")
+    return host, port
 
 
 def _bind(host: str, port: int) -> tuple[socket.socket, bool]:
@@ -223,7 +238,7 @@ def _bind(host: str, port: int) -> tuple[socket.socket, bool]:
     host = host.strip("[]")
     found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
     family, _, _, _, where = found[0]
-    for at in range(port, port + PORTS) if port else (0,):
+    for at in range(port, min(port + PORTS, 65_536)) if port else (0,):
         bound = socket.socket(family, socket.SOCK_DGRAM)
         try:
             dual = family == socket.AF_INET6 and where[0] == "::"
@@ -237,11 +252,12 @@ def _bind(host: str, port: int) -> tuple[socket.socket, bool]:
             bound.bind((where[0], at, *where[2:]))
         except OSError as error:
             bound.close()
-            if at + 1 < min(port + PORTS, 65_536) and {error.errno, getattr(error, "winerror", 0)} & _TAKEN:
-                continue
-            raise
+            if not {error.errno, getattr(error, "winerror", 0)} & _TAKEN:
+                raise
+            continue
         return bound, dual
-    raise OSError(errno.EADDRINUSE, f"no port from {port} on can be bound")
+    last = min(port + PORTS, 65_536) - 1
+    raise OSError(errno.EADDRINUSE, f"all ports from {port} to {last} are taken, choose another --gossip-port")
 
 
 @lru_cache(maxsize=4096)

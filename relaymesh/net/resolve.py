@@ -44,6 +44,7 @@ class Resolver:
         self._changed = threading.Condition()
         self._known: dict[str, tuple[str, ...]] = {}
         self._asked_at: dict[str, float] = {}
+        self._failed: set[str] = set()
         self._busy = 0
         self._todo: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -58,6 +59,11 @@ class Resolver:
             for address in self._of(seed):
                 found[address] = None
         return tuple(found)
+
+    def unknown(self, seeds: Iterable[Seed]) -> tuple[str, ...]:
+        """Return the names of these seeds that were looked up, and of which no address has ever been known."""
+        with self._changed:
+            return tuple(dict.fromkeys(seed.host for seed in seeds if seed.host in self._failed))
 
     def wait(self, seconds: float) -> bool:
         """Wait until nothing is being looked up; return whether that is so."""
@@ -90,6 +96,7 @@ class Resolver:
             for host in [host for host in self._asked_at if host not in wanted]:
                 del self._asked_at[host]
                 self._known.pop(host, None)
+                self._failed.discard(host)
 
     def _start(self) -> None:
         # Daemons: a lookup cannot be broken off, and must not hold up the end of the process.
@@ -105,8 +112,12 @@ class Resolver:
                 found = None
             with self._changed:
                 self._busy -= 1
-                if found and host in self._asked_at:
-                    self._known[host] = found
+                if host in self._asked_at:
+                    if found:
+                        self._known[host] = found
+                        self._failed.discard(host)
+                    elif host not in self._known:
+                        self._failed.add(host)
                 self._changed.notify_all()
 
 

@@ -7,6 +7,8 @@ What is told is the whole list, in place of what was told before; a list that di
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ FILE_BYTES_MAX: Final = 262_144
 """A longer file is refused."""
 LOOK_S: Final = 2.0
 """Time between two looks at the file."""
+
+_NAMES_SHOWN_MAX: Final = 3
 
 _Facts = tuple[int, int, int] | None
 
@@ -50,16 +54,20 @@ class SeedFile:
         """Return what the file says.
 
         Raises:
-            SeedFileError: it is missing, too long, or no text.
+            SeedFileError: it is missing, no file, too long, or no text.
         """
         try:
             facts = self.path.stat()
+            if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+                # To open a pipe would wait for somebody to write, and a device may never end.
+                self._facts = _of(facts)
+                raise SeedFileError(str(self.path), "it is a pipe or a device")
             with open(self.path, "rb") as file:
                 data = file.read(FILE_BYTES_MAX + 1)
         except OSError as error:
             self._facts = None
             raise SeedFileError(str(self.path), error.strerror or type(error).__name__) from error
-        self._facts = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        self._facts = _of(facts)
         if len(data) > FILE_BYTES_MAX:
             raise SeedFileError(str(self.path), f"it is longer than {FILE_BYTES_MAX // 1024} KiB")
         try:
@@ -73,14 +81,19 @@ class SeedFile:
             facts = self.path.stat()
         except OSError:
             return self._facts is not None
-        return self._facts != (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        return self._facts != _of(facts)
+
+
+def _of(facts: os.stat_result) -> _Facts:
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 class SeedWatch:
     """Tells the addresses of seeds, of options and of a file, until it is closed.
 
     tell: gets the whole list; from a thread of this object, and from nobody else. say: gets one sentence about what is
-    wrong with the file, when that changes. look_s: time between two looks.
+    wrong with the file, when that changes, and one about names that nobody knows, when there is another one.
+    look_s: time between two looks.
     """
 
     def __init__(
@@ -102,6 +115,7 @@ class SeedWatch:
         self._look_s = look_s
         self._told: tuple[str, ...] | None = None
         self._said = ""
+        self._unknown: tuple[str, ...] = ()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relaymesh-seeds", daemon=True)
 
@@ -134,6 +148,12 @@ class SeedWatch:
         if addresses != self._told:
             self._told = addresses
             self._tell(addresses)
+        unknown = self._resolver.unknown(seeds)
+        if set(unknown) - set(self._unknown):
+            names = ", ".join(unknown[:_NAMES_SHOWN_MAX])
+            more = f" and {len(unknown) - _NAMES_SHOWN_MAX} more" if len(unknown) > _NAMES_SHOWN_MAX else ""
+            self._say(f"no address is known of {names}{more}: check the names of these seeds; they are asked for again")
+        self._unknown = unknown
 
     def _read(self, file: SeedFile) -> None:
         try:

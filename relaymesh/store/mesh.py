@@ -46,11 +46,11 @@ WHERE (excluded.generation, excluded.version) >= (generation, version)
 # whoever hears it. Of others: that nobody hears from who has left is no news. Nodes of a root may disagree: who has not
 # noticed that a member was away does not make it ALIVE before the dwell time of what another wrote is over.
 _SHOW: Final = """
-UPDATE mesh_nodes SET status=?1, status_changed_at_ms=?2, updated_at_ms=max(?2, updated_at_ms+1)
-WHERE node_id=?3 AND status=?4 AND status<>?1 AND (?1<>'ALIVE' OR ?2>=status_changed_at_ms
-    + CASE status WHEN 'SUSPECT' THEN ?6 WHEN 'DEAD' THEN ?7 ELSE 0 END) AND (
-    host IS NULL AND NOT (status='LEFT' AND ?1 IN ('SUSPECT','DEAD'))
-    OR host IS NOT NULL AND status<>'LEFT' AND (?1<>'ALIVE' OR last_heartbeat_ms>=?2-?5)
+UPDATE mesh_nodes SET status=:word, status_changed_at_ms=:now, updated_at_ms=max(:now, updated_at_ms+1)
+WHERE node_id=:node AND status=:before AND status<>:word AND (:word<>'ALIVE' OR :now>=status_changed_at_ms
+    + CASE status WHEN 'SUSPECT' THEN :suspect_dwell WHEN 'DEAD' THEN :dead_dwell ELSE 0 END) AND (
+    host IS NULL AND NOT (status='LEFT' AND :word IN ('SUSPECT','DEAD'))
+    OR host IS NOT NULL AND status<>'LEFT' AND (:word<>'ALIVE' OR last_heartbeat_ms>=:now-:silent)
         AND EXISTS (SELECT 1 FROM mesh_members m WHERE m.node_id=mesh_nodes.node_id
             AND m.owner_generation=mesh_nodes.generation))
 """
@@ -189,6 +189,13 @@ def _show(
     row = conn.execute("SELECT status FROM mesh_nodes WHERE node_id=?", (node_id,)).fetchone()
     if row is None or row[0] == shown:
         return []
-    dwells_ms = order.patience[2:]
-    changed = conn.execute(_SHOW, (shown, now_ms, node_id, row[0], order.silent_ms, *dwells_ms)).rowcount
-    return [(node_id, str(row[0]), shown)] if changed else []
+    before = str(row[0])
+    _, _, suspect_dwell_ms, dead_dwell_ms = order.patience
+    guards = {
+        "before": before,
+        "silent": order.silent_ms,
+        "suspect_dwell": suspect_dwell_ms,
+        "dead_dwell": dead_dwell_ms,
+    }
+    changed = conn.execute(_SHOW, {"word": shown, "now": now_ms, "node": node_id, **guards}).rowcount
+    return [(node_id, before, shown)] if changed else []

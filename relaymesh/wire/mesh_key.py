@@ -78,7 +78,7 @@ class KeyRing:
         if len(self.secondaries) + 1 >= KEYS_MAX:
             raise ValueError(f"a ring holds {KEYS_MAX} keys: remove one first")
         if key.open or self.primary.open:
-            raise ValueError("an unsigned mesh has no keys to change: set gossipSharedSecret on all nodes and restart")
+            raise ValueError("an unsigned mesh has no keys to change: set gossipSharedSecret on all nodes first")
         return KeyRing(self.primary, (*self.secondaries, key))
 
     def use(self, key_id: bytes) -> KeyRing:

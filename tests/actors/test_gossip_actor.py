@@ -259,6 +259,28 @@ def test_a_mesh_of_another_name_is_not_heard(bench: Bench) -> None:
     stranger.socket.close()
 
 
+def test_who_has_the_same_id_and_the_better_right_to_it_is_not_said_to_be_silent() -> None:
+    bench = Bench(seeded=True)
+    twin = Partner(bench.board.address, node_id="a", generation=7)
+    bench.begin()
+    bench.address.tell(AddressHints(int(Source.SEEDS), (twin.socket.address,), 0))
+
+    def replaced() -> bool:
+        twin.wake(bench.timers.now_ns())
+        bench.advance(SECOND)
+        twin.hear(bench.timers.now_ns())
+        bench.settle()
+        return "another live node has this node id" in bench.board.verdict.reason
+
+    assert eventually(replaced)
+    bench.advance(15 * SECOND)
+
+    assert bench.board.report.notices == ()
+    bench.actor.halt()
+    assert bench.actor.wait_ended(PATIENCE_S)
+    twin.socket.close()
+
+
 def test_that_nobody_answers_at_a_seed_is_said_once_and_not_any_more_when_somebody_does(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

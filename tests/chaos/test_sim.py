@@ -239,6 +239,11 @@ def test_the_scenarios_of_the_project_run_clean(path: Path) -> None:
         ('{"method": [{"at": 1, "fault": "flood", "nodes": [0]}]}', "flood"),
         ('{"method": [{"at": 1, "fault": "crash", "nodes": []}]}', "at least one node"),
         ('{"link": {"lossPercent": 101}}', "0 to 100"),
+        (
+            '{"method": [{"at": 60000, "fault": "crash", "nodes": [0]}]}',
+            "begins at 60,000 ms, and all is over",
+        ),
+        ('{"method": [{"at": 1, "fault": "partition", "nodes": [0, 1, 2, 3, 4]}]}', "those of one side only"),
     ],
 )
 def test_a_scenario_that_cannot_be_run_is_refused_in_one_sentence(tmp_path: Path, text: str, why: str) -> None:
@@ -249,6 +254,33 @@ def test_a_scenario_that_cannot_be_run_is_refused_in_one_sentence(tmp_path: Path
 
     assert why in str(result.exception)
     assert result.output == ""
+
+
+def test_a_scenario_may_begin_with_the_mark_that_editors_of_windows_write(tmp_path: Path) -> None:
+    file = tmp_path / "scenario.json"
+    file.write_text('{"nodes": 3, "seconds": 2}', encoding="utf-8-sig")
+
+    assert Scenario.read(file, {}).nodes == 3
+
+
+@pytest.mark.parametrize("command", ["sim", "procs"])
+def test_a_history_that_cannot_be_written_is_told_before_the_run(command: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("chaos.sim.run", "chaos.procs.run"):
+            patch.setattr(f"{module}.run", lambda *_, **__: pytest.fail("it ran"))
+        words = [command, "--history", str(tmp_path / "nowhere" / "h.jsonl")]
+
+        result = CliRunner().invoke(chaos, words, standalone_mode=False)
+
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+@pytest.mark.parametrize(("option", "what"), [("--keep", "folder"), ("--history", "file"), ("--scenario", "file")])
+def test_a_file_or_folder_of_no_name_is_refused(option: str, what: str) -> None:
+    result = CliRunner().invoke(chaos, ["procs", option, ""])
+
+    assert result.exit_code == 2
+    assert f"it is empty: name a {what}" in result.output
 
 
 def test_a_history_is_written_and_checked_and_a_broken_one_gives_status_1(tmp_path: Path) -> None:

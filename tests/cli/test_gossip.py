@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from relaymesh import Client
+from relaymesh.errors import RelayMeshError
 from relaymesh.gossip.key import GossipKeyError
 from relaymesh.gossip_view import GossipKeysOutcome, GossipSyncOutcome, GossipTickOutcome
 
@@ -184,3 +186,39 @@ def test_force_is_handed_on(terminal: Any, keys: Keys) -> None:
 
     assert keys.asked == [("use", "0a1b2c3d", True), ("remove", "0a1b2c3d", False), ("status",)]
     assert ended.document["primaryKeyId"] == "0a1b2c3d"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--window-ms", "3600001"),
+        ("--window-ms", "1" + "0" * 30),
+        ("--fanout", "10001"),
+        ("--ttl", "10001"),
+    ],
+)
+def test_a_number_that_a_tick_cannot_be_told_is_a_usage_error(terminal: Any, words: tuple[str, str]) -> None:
+    ended = terminal.run("gossip", *words)
+
+    assert ended.status == 2
+    assert words[0] in ended.err and ("too large" in ended.err or "too small" in ended.err)
+
+
+@pytest.mark.parametrize("words", [("--rounds", "10001"), ("--interval-ms", "86400001")])
+def test_a_sync_that_would_never_end_is_a_usage_error(terminal: Any, words: tuple[str, str]) -> None:
+    assert terminal.run("gossip-sync", *words).status == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"node_id": "a b"}, "is no node id"),
+        ({"window_ms": 10**30}, "--window-ms"),
+        ({"window_ms": 99}, "--window-ms"),
+        ({"fanout": 10_001}, "--fanout"),
+        ({"ttl": 10_001}, "--ttl"),
+    ],
+)
+def test_a_program_is_refused_the_same(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with Client(tmp_path) as client, pytest.raises(RelayMeshError, match=said):
+        client.gossip(**options)

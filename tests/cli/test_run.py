@@ -133,6 +133,16 @@ def test_a_seed_that_cannot_be_one_is_wrong_usage(terminal, seed: str) -> None:
     assert terminal.doors.started == []
 
 
+@pytest.mark.parametrize("place", [":::", "host:99999", "[::1", "0.0.0.0:17888"])
+def test_a_place_at_which_nobody_can_be_reached_is_wrong_usage(terminal, place: str) -> None:
+    ended = terminal.run("worker", "--advertise", place)
+
+    assert ended.status == 2
+    assert ended.err.startswith("error[usage]: ")
+    assert "--advertise" in ended.err
+    assert terminal.doors.started == []
+
+
 @pytest.mark.parametrize("words", [["up", "--no-gossip"], ["up", "--gossip=false"], ["worker", "--no-gossip"]])
 def test_a_node_can_be_kept_out_of_every_mesh(terminal, words: list[str]) -> None:
     terminal.answers(start=FakeNode(ends_on="drain", signals=1))
@@ -156,9 +166,12 @@ def test_a_signal_drains_the_node_and_a_second_one_ends_it(terminal, signals: in
     node = FakeNode(ends_on=told[-1], signals=signals)
     terminal.answers(start=node)
 
-    assert terminal.run("up").status == 0
+    ended = terminal.run("up")
 
+    assert ended.status == 0
     assert node.told == told
+    # Whoever pressed Ctrl-C and sees nothing happen has to know what the next one does.
+    assert ended.err.count("is stopping, and waits for the steps that run") == signals - 1
 
 
 def test_a_worker_runs_until_it_is_stopped(terminal) -> None:

@@ -167,6 +167,31 @@ def test_a_secret_comes_from_the_standard_input_and_is_printed_nowhere(
     assert [ended for ended in outputs if SECRET_TEXT in ended.out + ended.err] == []
 
 
+def test_a_pipe_that_brings_nothing_clears_no_secret_and_an_empty_line_does(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def piped(text: str) -> Any:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        return run("settings", "set", "gossipSharedSecret", "-")
+
+    piped(SECRET_TEXT)
+    nothing = piped("")
+
+    assert nothing.status == 2 and "nothing came on the standard input" in nothing.err
+    assert json.loads((tmp_path / SETTINGS_FILE).read_text()) == {"gossipSharedSecret": SECRET_TEXT}
+
+    assert piped("\n").status == 0
+    assert json.loads((tmp_path / SETTINGS_FILE).read_text()) == {"gossipSharedSecret": ""}
+
+
+def test_a_secret_that_can_be_guessed_is_taken_with_a_warning(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("fifteen letters"))
+
+    ended = run("settings", "set", "gossipSharedSecret", "-")
+
+    assert ended.status == 0 and "15 characters can be guessed" in ended.document["message"]
+
+
 @pytest.mark.parametrize(
     ("words", "status"), [(["maxAtempts", "1"], 1), (["maxAttempts", "x"], 1), (["maxAttempts"], 2)]
 )

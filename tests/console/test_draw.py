@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console as Terminal
 from rich.text import Text
 
@@ -12,7 +13,7 @@ from relaymesh.console.words import age, count, duration, short_step
 from relaymesh.core.console import Console
 from relaymesh.core.console_event import Key, Query, Seen, Tick
 from relaymesh.core.console_layout import Pane
-from relaymesh.core.console_news import News
+from relaymesh.core.console_news import Item, News
 from relaymesh.view import TaskView, WorkflowDetail, WorkflowTask
 from tests.console.sample_status import EVIL, sample_status
 
@@ -126,6 +127,55 @@ def test_what_happened_to_nodes_is_told_in_words_on_the_smallest_usual_terminal_
     for lines in (live, printed_once):
         at = next(place for place, line in enumerate(lines) if line.startswith("WHAT HAPPENED"))
         assert lines[at + 1].startswith("   60s two") and "is dead: nobody hears from it" in lines[at + 1]
+
+
+def test_the_latest_news_is_on_the_screen_whichever_pane_has_the_focus() -> None:
+    console = console_with(80, 24)
+    for number in range(9):
+        at_ns = (6 + 3 * number) * SECOND
+        (query,) = [one for one in console.handle(at_ns, Tick()) if isinstance(one, Query)]
+        status = sample_status(evil="")
+        items = tuple(Item(n, 1_000_000, "two", "ALIVE", f"is told {n}") for n in range(number, -1, -1))
+        console.handle(
+            at_ns,
+            Seen(query.version, board_of(status, items), rows_of(status, items), sample_of(status, at_ns), frozenset()),
+        )
+    for _ in Pane:
+        lines = [line.plain for line in screen(console, 31 * SECOND, Look())]
+        at = next(place for place, line in enumerate(lines) if line.startswith("WHAT HAPPENED"))
+
+        assert "two is told 8" in lines[at + 1], console.focus
+
+        console.handle(31 * SECOND, Key("tab"))
+
+
+def test_what_a_node_says_of_its_mesh_is_there_in_place_of_well_and_in_full_in_the_details() -> None:
+    note = "node one: nobody answers at 127.0.0.1:17888: " + "a node has to run there, " * 4 + "and that is the end"
+    status = sample_status(evil="")
+    status = replace(status, health=replace(status.health, ok=True, problems=(), notes=(note,)))
+
+    printed_once = [line.plain for line in once(status, 80, Look())]
+    details = rows_of(status)[Pane.MEMBERS][0].lines
+
+    assert " ".join(printed_once[1:3]).startswith("node one: nobody answers at 127.0.0.1:17888")
+    assert "well" not in "\n".join(printed_once)
+    for lines in (printed_once, details):
+        assert "that is the end" in " ".join(lines)
+        assert all(len(line) <= 80 for line in lines)
+
+
+def test_a_node_that_runs_and_counts_as_dead_is_not_called_no_node() -> None:
+    status = sample_status(evil="")
+    (dead,) = [one for one in status.members if one.status == "DEAD"]
+    why = "the worker of two is paused: it was DEAD"
+    health = replace(status.health, ok=False, problems=(why,))
+    status = replace(status, nodes_alive=0, members=(replace(dead, process_alive=True),), health=health)
+    over = replace(status, members=(replace(dead, process_alive=False),))
+
+    held, gone = ([line.plain for line in once(one, 80, Look())] for one in (status, over))
+
+    assert "no node is ALIVE" in held[0] and held[1] == why
+    assert "no node runs" in gone[0] and gone[1].startswith("no node runs on this root")
 
 
 def test_a_column_without_a_measurement_has_a_dash() -> None:

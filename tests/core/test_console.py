@@ -177,6 +177,29 @@ def test_space_holds_what_is_shown_while_the_history_goes_on() -> None:
     assert console.shown is not before
 
 
+def news(console: Console, *keys: str) -> None:
+    at_ns = console.next_at_ns(0)
+    (query,) = [effect for effect in console.handle(at_ns, Tick()) if isinstance(effect, Query)]
+    rows = {Pane.NEWS: tuple(Row(key, f"node {key}") for key in keys)}
+    sample = Sample(0, (0, 0, 0), (None, None, None), 0.0)
+    console.handle(at_ns, Seen(query.version, "body", rows, sample, frozenset()))
+
+
+def test_who_reads_the_latest_news_gets_the_next_and_who_reads_an_older_one_stays_with_it() -> None:
+    console = new_console()
+    news(console, "2", "1")
+    console.focus = Pane.NEWS
+
+    news(console, "3", "2", "1")
+
+    assert console.selected(Pane.NEWS) == 0
+
+    press(console, "down")
+    news(console, "5", "4", "3", "2", "1")
+
+    assert console.rows(Pane.NEWS)[console.selected(Pane.NEWS)].key == "2"
+
+
 def test_data_is_stale_from_when_it_was_asked_for() -> None:
     console = new_console()
     (query,) = [one for one in console.handle(0, Tick()) if isinstance(one, Query)]

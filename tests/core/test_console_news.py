@@ -19,7 +19,7 @@ def standing(word: str = "ALIVE", since_ms: int = NOW - 2 * FIRST_LOOK_MS, **res
 @pytest.mark.parametrize(
     ("before", "after", "sentence"),
     [
-        ("ALIVE", "SUSPECT", "b does not answer: it is asked again, and by others, before it counts as dead"),
+        ("ALIVE", "SUSPECT", "b does not answer: others ask it too before it counts as dead"),
         ("SUSPECT", "DEAD", "b is dead: nobody hears from it"),
         ("ALIVE", "ENDED", "b is gone: its process has ended without a word"),
         ("ALIVE", "LEFT", "b has ended in order"),
@@ -70,7 +70,7 @@ def test_a_quick_restart_is_told_and_that_a_dwell_time_holds_it_back() -> None:
 
     assert found == [
         "a was started again, and is there",
-        "b was started again; it takes nothing until it has been heard for a while",
+        "b was started again; it waits a while before it takes steps",
     ]
 
 

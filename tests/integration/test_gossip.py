@@ -226,6 +226,8 @@ def test_seeds_where_nobody_is_do_no_harm_and_a_name_that_nobody_knows_counts_as
 
     found = json.loads(out)
     assert begun.returncode == 0 and "nonsense" in err
+    assert "the seed no-such-host.invalid:1 is not told: no address is known of that host" in err
+    assert "the seed [::1]:1 is not told: nothing can be sent there from 127.0.0.1:" in err
     assert (found["sent"], found["invalid"]) == (1, 2)
 
 
@@ -237,6 +239,16 @@ def test_open_gossip_stays_on_this_machine(roots: Roots) -> None:
 
     assert ended.returncode == 1
     assert "gossip_insecure" in err
+
+
+def test_a_host_that_nobody_knows_is_called_that_and_not_unsafe(roots: Roots) -> None:
+    roots.make("a")
+
+    ended = roots.start("a", "--bind", "no-such-host.invalid", "--rounds", 1)
+    _, err = ended.communicate(timeout=PATIENCE_S)
+
+    assert ended.returncode == 1
+    assert "gossip_bind" in err and "no address is known of it" in err
 
 
 def test_a_port_that_is_taken_is_one_sentence(roots: Roots) -> None:

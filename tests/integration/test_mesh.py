@@ -134,6 +134,8 @@ def test_who_has_another_secret_never_joins_and_is_counted(make_site: MakeSite) 
     assert words(ours) == {"a": "ALIVE"}
     with ours.client() as client:
         assert 'relaymesh_gossip_invalid_total{node="a",reason="unknown_key"}' in client.metrics()
+        (note,) = eventually(lambda: client.status().health.notes, what="the console says so")
+        assert note.startswith("node a: ") and "calls with another secret" in note
 
 
 def test_a_port_that_is_taken_is_left_to_whoever_has_it(make_site: MakeSite) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from relaymesh.net.gossip_socket import (
     QUEUE_MAX,
     GossipSocket,
     advertised_address,
-    is_loopback,
+    parse_advertise,
 )
 
 
@@ -161,6 +162,15 @@ def test_a_port_that_is_taken_is_left_to_whoever_has_it(ends: list[End]) -> None
     assert port < int(second.socket.address.rpartition(":")[2]) < port + PORTS
 
 
+def test_when_all_ports_are_taken_it_is_said_which_and_what_to_do() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+        with contextlib.suppress(OSError):  # somebody else has it, which is as good
+            last.bind(("127.0.0.1", 65_535))
+
+        with pytest.raises(OSError, match=r"all ports from 65535 to 65535 are taken, choose another --gossip-port"):
+            End(port=65_535)
+
+
 def test_an_address_of_another_machine_is_an_error() -> None:
     with pytest.raises(OSError):
         End("192.0.2.1", 17_888)
@@ -199,24 +209,6 @@ def test_an_address_of_the_other_family_is_not_sent_to(ends: list[End]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "ours"),
-    [
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("::1", True),
-        ("[::1]", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.0.2.1", False),
-        ("example.org", False),
-    ],
-)
-def test_what_is_of_this_machine_only(host: str, ours: bool) -> None:
-    assert is_loopback(host) is ours
-
-
-@pytest.mark.parametrize(
     ("advertise", "address"),
     [
         ("", "127.0.0.1:17888"),
@@ -238,7 +230,24 @@ def test_what_is_bound_everywhere_is_advertised_at_one_address() -> None:
     assert host != "0.0.0.0"
 
 
-@pytest.mark.parametrize("advertise", ["192.0.2.1:99999", "192.0.2.1:x", "host with blanks"])
+@pytest.mark.parametrize("advertise", ["192.0.2.1:99999", "192.0.2.1:x", "host with blanks", "no-such-host.invalid"])
 def test_what_cannot_be_advertised_is_an_error(advertise: str) -> None:
     with pytest.raises(OSError):
         advertised_address(advertise, "127.0.0.1:17888")
+
+
+@pytest.mark.parametrize(
+    "advertise",
+    [":::", "[::1", "::1]", "127.0.0.1:0", "name:99999", "a b", "0.0.0.0:5", "[::]:5", "::", ":5", "[name]"],
+)
+def test_what_is_no_place_to_be_reached_at_is_known_before_anything_is_looked_up(advertise: str) -> None:
+    with pytest.raises(ValueError, match=r"is not HOST or HOST:PORT|means all addresses"):
+        parse_advertise(advertise)
+
+
+@pytest.mark.parametrize(
+    ("advertise", "host", "port"),
+    [("name", "name", None), ("Name.example:5", "name.example", 5), ("[::1]", "::1", None), ("::1", "::1", None)],
+)
+def test_a_name_may_be_advertised_with_a_port_or_without(advertise: str, host: str, port: int | None) -> None:
+    assert parse_advertise(advertise) == (host, port)

@@ -46,6 +46,17 @@ def test_what_is_no_text_or_too_long_is_refused(tmp_path: Path, data: bytes) -> 
         SeedFile(path).read()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes in the file system are POSIX")
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "seeds")
+    file = SeedFile(tmp_path / "seeds")
+
+    with pytest.raises(SeedFileError, match="it is a pipe or a device"):
+        file.read()
+
+    assert not file.changed()
+
+
 def test_a_file_tells_that_it_changed_and_that_it_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "seeds.txt"
     write(path, "10.0.0.1:1")
@@ -108,3 +119,18 @@ def test_names_are_told_as_soon_as_they_are_known_and_nothing_after_the_end(tmp_
     told.watch.close()
 
     assert not told.watch._thread.is_alive()
+
+
+def test_a_name_that_nobody_knows_is_told_once_beside_seeds_that_are_good(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.txt"
+    write(path, "cellar:3\nmisspelt:3\n")
+    told = Told(path)
+
+    for _ in range(3):
+        told.watch.look()
+        assert told.watch._resolver.wait(30)
+
+    assert told.lists[-1] == ("10.0.0.7:3",)
+    (sentence,) = told.sentences
+    assert sentence.startswith("no address is known of misspelt: check the names")
+    told.watch.close()
