@@ -150,7 +150,7 @@ def test_a_record_that_falls_and_a_recovery_that_comes_too_soon_are_found(record
     assert recorded.broken("a") == {"I6", "I10"}
 
 
-def test_of_a_table_that_several_nodes_write_only_the_words_count_and_they_stand_for_their_dwell_time(tmp_path: Path) -> None:
+def test_of_a_table_that_several_nodes_write_the_words_count_and_have_to_stand(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path, "a", "c")
     try:
         recorded.member_is(2, "DEAD", "DEAD")
