@@ -29,6 +29,9 @@ def test_a_seed_is_read_into_its_one_form(text: str, seed: Seed, address: str | 
     [
         ("127.0.0.1", "HOST:PORT"),
         (":17888", "HOST:PORT"),
+        ("0.0.0.0:5", "name one machine"),
+        ("[::]:5", "name one machine"),
+        ("224.0.0.251:5353", "name one machine"),
         ("a:0", "port from 1 to 65535"),
         ("a:65536", "port from 1 to 65535"),
         ("a:١", "port from 1 to 65535"),

@@ -84,6 +84,8 @@ def parse_seed(text: str) -> Seed:
             raise ValueError(f"{_shown(entry)}: an address that is good on one interface only cannot be a seed")
     elif bracketed:
         raise ValueError(f"{_shown(entry)}: only IPv6 addresses stand in brackets")
+    if ip.is_unspecified or ip.is_multicast:
+        raise ValueError(f"{_shown(entry)}: name one machine, nobody answers at {ip}")
     return Seed(str(ip), int(port))
 
 
