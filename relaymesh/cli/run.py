@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from relaymesh.log import Log
     from relaymesh.node import GossipOptions, RunningNode
+    from relaymesh.view import Explanation
 
 __all__ = ["benchmark_run", "up", "worker"]
 
@@ -359,7 +360,9 @@ def benchmark_run(
     report_out: str | None,
     agent_sources: tuple[str, ...],
 ) -> int:
-    """The exit status is 1 when it ran out of time."""
+    """The exit status is 1 when it ran out of time; tasks that have not ended by then stay in the queue. When nothing
+    moves, by a limit of 0 or a pause for instance, stderr says what keeps it, and the run goes on to its time limit.
+    """
     from relaymesh.node import NodeOptions
 
     if report_out is not None and not (folder := Path(report_out).absolute().parent).is_dir():
@@ -380,6 +383,7 @@ def benchmark_run(
         input_size=input_size,
         max_seconds=max_seconds,
         poll_batch=poll_batch,
+        on_held=lambda why: _tell_held(call, why, max_seconds),
     )
     call.show(outcome)
     if report_out is not None:
@@ -389,6 +393,18 @@ def benchmark_run(
         with open(report_out, "wb") as file:
             file.write(report + b"\n")
     return 1 if outcome.timed_out else 0
+
+
+def _tell_held(call: Call, why: Explanation, max_seconds: int) -> None:
+    """Say what keeps the benchmark; in a pipe too, where minutes of silence look like a command that hangs."""
+    import shlex
+
+    from relaymesh.cli.paste import command_line
+
+    then = "it goes on when that is over"
+    if why.command is not None:
+        then = f"`{command_line(call.root, call.namespace, shlex.split(why.command)[1:])}` lets it go on"
+    click.echo(f"nothing moves: {why.detail}; {then}, and the run ends {max_seconds} s after its start", err=True)
 
 
 def _gossip(

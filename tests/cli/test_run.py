@@ -11,6 +11,7 @@ import pytest
 
 from relaymesh.node import GossipOptions, NodeOptions
 from relaymesh.node_view import BenchmarkRunOutcome, MaintenanceOutcome, StatsOutcome, WorkerOutcome
+from relaymesh.view import Explanation
 
 BENCHMARK = BenchmarkRunOutcome(
     submitted_tasks=5,
@@ -246,8 +247,32 @@ def test_a_benchmark_has_the_defaults_and_floors_of_the_reference(terminal) -> N
 
     defaults, floors = [options for name, _, options in terminal.client.calls if name == "benchmark"]
     common: dict[str, Any] = {"agent": "echo", "priority": "normal"}
+    for options in (defaults, floors):
+        del options["on_held"]
     assert defaults == common | {"tasks": 1000, "input_size": 64, "max_seconds": 300, "poll_batch": 64}
     assert floors == common | {"tasks": 1, "input_size": 1, "max_seconds": 5, "poll_batch": 1}
+
+
+def test_a_benchmark_in_which_nothing_moves_says_why_beside_its_answer(terminal) -> None:
+    why = Explanation(
+        step_id="stp_1",
+        reason="queue_paused",
+        since_ms=1,
+        detail="the queue is paused",
+        command="relaymesh queue resume",
+    )
+
+    def held(**options: Any) -> BenchmarkRunOutcome:
+        options["on_held"](why)
+        return BENCHMARK
+
+    terminal.answers(benchmark=held)
+
+    ended = terminal.run("benchmark-run", "--tasks", "5")
+
+    assert ended.document["completedTasks"] == 5
+    assert "nothing moves: the queue is paused; `" in ended.err
+    assert " queue resume` lets it go on, and the run ends 300 s after its start\n" in ended.err
 
 
 def test_a_benchmark_that_ran_out_of_time_ends_with_1(terminal) -> None:
