@@ -134,8 +134,11 @@ class RunningNode(Protocol):
         """Take nothing new; end when what runs has ended, or after the grace time. Returns at once."""
         ...
 
-    def kill(self) -> None:
-        """End now: stop worker processes, commit no more than is in hand. What ran is taken back by the next start."""
+    def kill(self, exit_status: int = 1) -> None:
+        """End now: stop worker processes, commit no more than is in hand. What ran is taken back by the next start.
+
+        exit_status: what ``wait`` returns then; one that has ended, or ends in order already, keeps its own.
+        """
         ...
 
     def wait(self, timeout_s: float | None = None) -> int | None:

@@ -27,6 +27,8 @@ __all__ = ["benchmark_run", "up", "worker"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_NODE_ID: Final = "node-local"
+_BY_SIGNAL: Final = 128
+"""A shell's exit status of a process that a signal ended is this and the number of the signal."""
 
 concurrency_option = click.option(
     "--concurrency",
@@ -198,8 +200,9 @@ def up(
     seeds_file: str | None,
     zeroconf: bool,
 ) -> int:
-    """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time and gives the
-    others back. A second Ctrl-C stops it at once; nothing is lost either way.
+    """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time, gives the others
+    back, and ends with 0. A second signal stops it at once, and the next node takes its steps back: nothing is lost
+    either way. The exit status is then that of the second signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
     from relaymesh.node import NodeOptions
 
@@ -292,10 +295,11 @@ def worker(
     zeroconf: bool,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
-    as `up` does. Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a
-    WorkerOutcome for each attempt that ended, or one with "processed": false; in a pipe one document a line, on a
-    terminal only what happened. A reader that is too slow does not slow the node: what is left out is counted on
-    stderr. The node ends when its reader has gone.
+    as `up` does. A second signal stops it at once: the exit status is then 130 after Ctrl-C, 143 after SIGTERM. Each
+    cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a WorkerOutcome for each
+    attempt that ended, or one with "processed": false; in a pipe one document a line, on a terminal only what
+    happened. A reader that is too slow does not slow the node: what is left out is counted on stderr. The node ends
+    when its reader has gone.
     """
     from dataclasses import replace
 
@@ -433,26 +437,35 @@ def _node_id(node_id: str, worker_id: str) -> str | None:
 
 
 def _until_ended(running: RunningNode) -> int:
-    """Wait for the node to end; return its exit status. A signal drains it, a second ends it now, a third kills us."""
-    first_orders = [running.drain, running.kill]
+    """Wait for the node to end; return its exit status. A signal drains it, a second ends it now, a third kills us.
+
+    A node that the second one ended has the status that a shell gives to a process that the signal ended: what started
+    it can tell that from a node that gave up by itself, which is to be started again.
+    """
+    orders: list[Callable[[int], object]] = [
+        lambda _: running.drain(),
+        lambda number: running.kill(_BY_SIGNAL + number),
+    ]
     numbers = [signal.SIGINT, signal.SIGTERM]
     if sys.platform == "win32":
         numbers.append(signal.SIGBREAK)
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        order = first_orders.pop(0)
-        if not first_orders:
-            for number in numbers:
-                signal.signal(number, signal.SIG_DFL)
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if not orders:  # one that came while the handler of the second was at work
+            return
+        order = orders.pop(0)
+        if not orders:
+            for each in numbers:
+                signal.signal(each, signal.SIG_DFL)
         # A handler interrupts this thread anywhere, so it must not wait for a lock that this thread may hold.
-        threading.Thread(target=order, daemon=True).start()
+        threading.Thread(target=order, args=(number,), daemon=True).start()
 
     for number in numbers:
         signal.signal(number, on_signal)
     # Waiting in slices: on Windows a signal does not interrupt a wait.
     silent = True
     while (status := running.wait(1.0)) is None:
-        if silent and len(first_orders) == 1:
+        if silent and len(orders) == 1:
             silent = False
             click.echo(
                 f"node {running.node_id} is stopping, and waits for the steps that run; once more ends it now, and they"
