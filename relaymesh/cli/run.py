@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from relaymesh.log import Log
-    from relaymesh.node import GossipOptions, RunningNode
+    from relaymesh.node import NodeOptions, RunningNode
     from relaymesh.view import Explanation
 
 __all__ = ["benchmark_run", "up", "worker"]
@@ -181,42 +181,12 @@ def gossip_options(function: F) -> F:
 @log_options
 @otlp_option
 @pass_call
-def up(
-    call: Call,
-    node_id: str,
-    worker_id: str,
-    concurrency: int | None,
-    grace_ms: int,
-    agent_sources: tuple[str, ...],
-    log_format: str,
-    log_level: str,
-    log_file: str | None,
-    otlp_endpoint: str | None,
-    gossip: bool,
-    gossip_bind: str,
-    gossip_port: int,
-    advertise: str,
-    seeds: tuple[str, ...],
-    seeds_file: str | None,
-    zeroconf: bool,
-) -> int:
+def up(call: Call, /, log_format: str, log_level: str, log_file: str | None, **told: Any) -> int:
     """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time, gives the others
     back, and ends with 0. A second signal stops it at once, and the next node takes its steps back: nothing is lost
     either way. The exit status is then that of the second signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    from relaymesh.node import NodeOptions
-
-    options = NodeOptions(
-        root=Path(call.root),
-        namespace=call.namespace,
-        node_id=_node_id(node_id, worker_id),
-        worker_id=worker_id,
-        concurrency=concurrency,
-        agents=agent_sources,
-        grace_ms=grace_ms or None,
-        otlp_endpoint=otlp_endpoint or None,
-        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file, zeroconf) if gossip else None,
-    )
+    options = _node_options(call, **told)
     with _start_log(log_format, log_level, log_file):
         _tell_misspelled()
         running = call.doors.start(options)
@@ -273,26 +243,15 @@ def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
 @pass_call
 def worker(
     call: Call,
+    /,
     once: bool,
-    worker_id: str,
-    node_id: str,
     maintenance: bool,
     interval_ms: int,
     settings_reload_ms: int,
-    concurrency: int | None,
-    grace_ms: int,
-    agent_sources: tuple[str, ...],
     log_format: str,
     log_level: str,
     log_file: str | None,
-    otlp_endpoint: str | None,
-    gossip: bool,
-    gossip_bind: str,
-    gossip_port: int,
-    advertise: str,
-    seeds: tuple[str, ...],
-    seeds_file: str | None,
-    zeroconf: bool,
+    **told: Any,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
     as `up` does. A second signal stops it at once: the exit status is then 130 after Ctrl-C, 143 after SIGTERM. Each
@@ -303,22 +262,8 @@ def worker(
     """
     from dataclasses import replace
 
-    from relaymesh.node import NodeOptions
-
-    options = NodeOptions(
-        root=Path(call.root),
-        namespace=call.namespace,
-        node_id=_node_id(node_id, worker_id),
-        worker_id=worker_id,
-        concurrency=concurrency,
-        agents=agent_sources,
-        grace_ms=grace_ms or None,
-        maintenance=maintenance,
-        settings_reload_ms=settings_reload_ms,
-        otlp_endpoint=otlp_endpoint or None,
-        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file, zeroconf)
-        if gossip and not once
-        else None,
+    options = replace(
+        _node_options(call, **told, joins=not once), maintenance=maintenance, settings_reload_ms=settings_reload_ms
     )
     with _start_log(log_format, log_level, log_file):
         _tell_misspelled()
@@ -333,7 +278,7 @@ def worker(
             printer.finish(status)
             return status
         if maintenance:
-            with call.client(agent_sources) as client:
+            with call.client(options.agents) as client:
                 call.show(client.maintenance(options.node_id or DEFAULT_NODE_ID))
         call.show(call.doors.run_once(options))
     return 0
@@ -411,19 +356,45 @@ def _tell_held(call: Call, why: Explanation, max_seconds: int) -> None:
     click.echo(f"nothing moves: {why.detail}; {then}, and the run ends {max_seconds} s after its start", err=True)
 
 
-def _gossip(
-    bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_file: str | None, zeroconf: bool
-) -> GossipOptions:
-    """Return how the node finds others."""
-    from relaymesh.node import GossipOptions
+def _node_options(
+    call: Call,
+    *,
+    node_id: str,
+    worker_id: str,
+    concurrency: int | None,
+    grace_ms: int,
+    agent_sources: tuple[str, ...],
+    otlp_endpoint: str | None,
+    gossip: bool,
+    gossip_bind: str,
+    gossip_port: int,
+    advertise: str,
+    seeds: tuple[str, ...],
+    seeds_file: str | None,
+    zeroconf: bool,
+    joins: bool = True,
+) -> NodeOptions:
+    """Return how to run a node, as the options of ``up`` and ``worker`` say. joins: whether it may find others."""
+    from relaymesh.node import GossipOptions, NodeOptions
 
-    return GossipOptions(
-        bind=bind.strip() or "127.0.0.1",
-        port=port,
+    company = GossipOptions(
+        bind=gossip_bind.strip() or "127.0.0.1",
+        port=gossip_port,
         advertise=advertise,
         seeds=seeds,
         seeds_file=Path(os.path.abspath(seeds_file)) if seeds_file else None,
         zeroconf=zeroconf,
+    )
+    return NodeOptions(
+        root=Path(call.root),
+        namespace=call.namespace,
+        node_id=_node_id(node_id, worker_id),
+        worker_id=worker_id,
+        concurrency=concurrency,
+        agents=agent_sources,
+        grace_ms=grace_ms or None,
+        otlp_endpoint=otlp_endpoint or None,
+        gossip=company if gossip and joins else None,
     )
 
 
