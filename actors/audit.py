@@ -5,7 +5,8 @@
 
 Rows wait a moment, so that a node under load makes one write of many commits and an idle one does nothing twice. Nobody
 waits for them, and only the first row of a batch wakes anybody: under load two threads woken a commit would cost more
-than the rows. When more rows wait than the desk holds, new ones are given up and counted, and a row says how many.
+than the rows. When more rows wait than the desk holds, new ones are given up and counted, and a row says how many; so
+are rows that cannot be made, and no others with them.
 What a killed node had not written yet is lost with it; its next start says so in a row, and records the tasks that it
 finds in the database and not in the log.
 """
@@ -15,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from actors.address import Address
@@ -45,6 +48,17 @@ DEATH_MS = 15_000
 PACK_NS = 2_000_000_000
 """How long nothing is written before segments are compressed."""
 
+FAULT_KINDS_MAX = 32
+"""Kinds of faults in rows that are made later, each logged once; of others nothing is logged, but their rows count."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """Rows that are made by who writes them. count: how many."""
+
+    count: int
+    make: Callable[[], Sequence[str]]
+
 
 class AuditDesk:
     """Where rows are handed in; thread-safe, never waits, never raises.
@@ -56,9 +70,11 @@ class AuditDesk:
         self._address = address
         self._rows_max = rows_max
         self._turn = threading.Lock()
-        self._rows: list[str | Callable[[], Sequence[str]]] = []
+        self._rows: list[str | _Later] = []
         self._waiting = self._unmade = 0
         self._untold = 0
+        self._cause = ""
+        self._faults: set[str] = set()
         self._knows = False
         self.lost = 0
 
@@ -72,15 +88,14 @@ class AuditDesk:
         if self._unmade >= UNMADE_MAX:
             return False
         if count:
-            self._offer(count, (make,))
+            self._offer(count, (_Later(count, make),))
         return True
 
-    def _offer(self, count: int, rows: Sequence[str | Callable[[], Sequence[str]]]) -> None:
+    def _offer(self, count: int, rows: Sequence[str | _Later]) -> None:
         with self._turn:
             waiting = self._waiting
             if waiting + count > self._rows_max:
-                self._untold += count
-                self.lost += count
+                self._lose(count, "overflow")
                 return
             self._rows += rows
             self._waiting += count
@@ -100,34 +115,55 @@ class AuditDesk:
         with contextlib.suppress(ActorError):
             self._address.tell(RecoverSubmits(last_heard_ms - DEATH_MS, now_ms))
 
-    def take(self) -> tuple[list[str], int]:
-        """Return the rows that wait, and how many were given up and not told of yet; they are the caller's now."""
+    def take(self) -> tuple[list[str], int, str]:
+        """Return the rows that wait, how many were given up and not told of yet, and why the first of those was.
+
+        All are the caller's now. Rows that cannot be made are given up; those beside them are not.
+        """
         with self._turn:
             rows, self._rows = self._rows, []
             self._waiting = self._unmade = 0
-            untold, self._untold = self._untold, 0
             self._knows = False
         bodies: list[str] = []
         for row in rows:
             if isinstance(row, str):
                 bodies.append(row)
-            else:
-                bodies += row()
-        return bodies, untold
+                continue
+            try:
+                bodies += row.make()
+            except Exception as error:  # a fault of ours in one row must not take the rows of other commits with it
+                self.gave_up(row.count, "unmade")
+                self._log_once(error, row.count)
+        with self._turn:
+            untold, self._untold = self._untold, 0
+            cause, self._cause = self._cause, ""
+        return bodies, untold, cause
 
-    def gave_up(self, count: int) -> None:
+    def gave_up(self, count: int, cause: str) -> None:
         """These were taken and will not be written."""
         with self._turn:
-            self._untold += count
-            self.lost += count
+            self._lose(count, cause)
+
+    def _lose(self, count: int, cause: str) -> None:
+        self._untold += count
+        self.lost += count
+        self._cause = self._cause or cause
+
+    def _log_once(self, error: Exception, count: int) -> None:
+        """Say where it came from; not what it says, which may quote what a row was made of."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        kind = f"{type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
+        if kind in self._faults or len(self._faults) >= FAULT_KINDS_MAX:
+            return
+        self._faults.add(kind)
+        log.error("%d rows of the audit log could not be made and are lost, a bug in RelayMesh: %s", count, kind)
 
     def _give_up(self) -> None:
         """Nobody will come for the rows any more."""
         with self._turn:
             count, self._rows = self._waiting, []
             self._waiting = self._unmade = 0
-            self._untold += count
-            self.lost += count
+            self._lose(count, "overflow")
             self._knows = False
 
 
@@ -178,13 +214,13 @@ class AuditActor(Actor):
 
     def crashed(self) -> None:
         # What was in hand goes with this incarnation; its successor tells of it.
-        self._desk.gave_up(self._in_hand)
+        self._desk.gave_up(self._in_hand, "crash")
 
     def _write(self) -> None:
-        bodies, lost = self._desk.take()
+        bodies, lost, cause = self._desk.take()
         if bodies or lost:
             self._in_hand = len(bodies) + lost
-            self._trail.append(bodies, lost=lost, lost_cause="overflow")
+            self._trail.append(bodies, lost=lost, lost_cause=cause)
             self._in_hand = 0
             self._timers.after(PACK_NS, self.address, PackAudit(), key="pack")
 

@@ -219,9 +219,9 @@ class Node:
         self.addresses["queue"].tell(DrainQueue(max(0, grace_ms)))
         threading.Thread(target=self._end_after_drain, args=(grace_ms,), name="drain", daemon=True).start()
 
-    def kill(self) -> None:
+    def kill(self, exit_status: int = 1) -> None:
         """End now; what ran is taken back by the next start, and counts as no attempt."""
-        self._finish(exit_status=1, orderly=False)
+        self._finish(exit_status=exit_status, orderly=False)
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Wait until the node has ended; return its exit status, or None when the time ran out first."""

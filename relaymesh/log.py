@@ -24,11 +24,10 @@ from typing import Literal
 from relaymesh.core.mask import mask
 from relaymesh.errors import UsageError
 
-__all__ = ["ABOUT", "LEVELS", "Log", "LogFileError", "start_log"]
+__all__ = ["ABOUT", "Log", "LogFileError", "start_log"]
 
 ABOUT = ("task_id", "step_id", "trace_id", "span_id", "agent_id", "attempt", "code", "node_id", "rule")
 """What a record may say that it is about, in the order in which it is printed."""
-LEVELS = ("debug", "info", "warning", "error")
 QUEUE_RECORDS_MAX = 10_000
 FILE_BYTES_MAX = 10_485_760
 FILES_MAX = 5
@@ -81,7 +80,7 @@ class Log:
 def start_log(form: Format, level: str, file: str | Path | None = None, *, logger: str = "relaymesh") -> Log:
     """Send what the loggers below ``logger`` say to stderr, or to a file.
 
-    level: one of ``LEVELS``. file: rotated at 10 MiB, five old ones kept; mode 0600.
+    level: ``debug``, ``info``, ``warning`` or ``error``. file: rotated at 10 MiB, five old ones kept; mode 0600.
 
     Raises:
         LogFileError

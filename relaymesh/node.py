@@ -16,6 +16,7 @@ from relaymesh.errors import RelayMeshError
 if TYPE_CHECKING:
     from relaymesh.node_view import BenchmarkRunOutcome, MaintenanceOutcome, WorkerOutcome
     from relaymesh.rule_view import SettingsReloadOutcome
+    from relaymesh.view import Explanation
     from relaymesh.wire.store import StoreAnswer, SubmitTasks
 
 __all__ = [
@@ -133,8 +134,11 @@ class RunningNode(Protocol):
         """Take nothing new; end when what runs has ended, or after the grace time. Returns at once."""
         ...
 
-    def kill(self) -> None:
-        """End now: stop worker processes, commit no more than is in hand. What ran is taken back by the next start."""
+    def kill(self, exit_status: int = 1) -> None:
+        """End now: stop worker processes, commit no more than is in hand. What ran is taken back by the next start.
+
+        exit_status: what ``wait`` returns then; one that has ended, or ends in order already, keeps its own.
+        """
         ...
 
     def wait(self, timeout_s: float | None = None) -> int | None:
@@ -187,16 +191,18 @@ def benchmark(
     input_size: int = 64,
     max_seconds: int = 300,
     poll_batch: int = 64,
+    on_held: Callable[[Explanation], None] | None = None,
     builder: Builder | None = None,
 ) -> BenchmarkRunOutcome:
     """Submit tasks one after another, run a node until they have ended, and return the figures.
 
-    poll_batch: taken for the sake of scripts; a node does not poll.
+    poll_batch: taken for the sake of scripts; a node does not poll. on_held: told once for each reason for which
+        nothing moves, such as a limit of 0; the run goes on to its time limit, since the reason may pass.
 
     Raises:
         RelayMeshError: the root, the options or the agent cannot be used.
     """
-    from relaymesh.once import run_benchmark
+    from relaymesh.benchmark import run_benchmark
 
     return run_benchmark(
         options,
@@ -206,6 +212,7 @@ def benchmark(
         priority=priority,
         input_size=input_size,
         max_seconds=max_seconds,
+        on_held=on_held,
     )
 
 

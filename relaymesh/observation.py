@@ -16,7 +16,7 @@ import msgspec
 
 from relaymesh.audit import AuditTrail
 from relaymesh.core.slo import Levels, misses, objectives
-from relaymesh.errors import RelayMeshError, RootError
+from relaymesh.errors import RootError
 from relaymesh.node_view import (
     AlertsOutcome,
     AlertState,
@@ -135,9 +135,11 @@ def alerts(store: Database, *, limit: int) -> AlertsOutcome:
 
 
 def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> HealthOutcome:
-    """Return whether the root can be used; does not raise for what it is there to find."""
-    from relaymesh.agents.agent_file import load_retry_file, load_script_file
-    from relaymesh.auth.file import auth_problem
+    """Return whether the root can be used; does not raise for what it is there to find.
+
+    What somebody should know and no restart mends is a note: the root stays as well as it is.
+    """
+    from relaymesh.checks import file_problems, mesh_notes, notes_of, remembered_ms
     from relaymesh.store.health import check
 
     min_free_bytes, keep_ms, pauses, problems = 0, 0, True, []
@@ -145,75 +147,19 @@ def health(root: Path, *, settings: Callable[[], Settings], now_ms: int) -> Heal
         kept = settings()
         min_free_bytes = kept.min_free_disk_bytes
         pauses = kept.pause_worker_when_local_not_alive
-        keep_ms = min((age for age in (kept.done_retention_ms, kept.dead_retention_ms) if age), default=now_ms)
+        keep_ms = remembered_ms(kept, now_ms)
     except RootError as error:
         problems.append(str(error))
-    for load in (load_script_file, load_retry_file):  # a broken one keeps submits out, and nodes from starting
-        try:
-            load(root)
-        except RelayMeshError as error:
-            problems.append(str(error))
-    auth = auth_problem(root)
-    if auth is not None:
-        problems.append(auth)
+    problems += file_problems(root)
     found = check(root, now_ms=now_ms, min_free_disk_bytes=min_free_bytes, file_problems=problems)
     if not found.db_ok:
         return found
-    found = _with_notes(found, root, now_ms, newer_than_ms=max(0, now_ms - keep_ms), pauses=pauses)
-    return _with_mesh(found, root, now_ms)
-
-
-def _with_mesh(found: HealthOutcome, root: Path, now_ms: int) -> HealthOutcome:
-    """Add what nodes say about their mesh: work goes on without it, so the root stays as well as it is."""
-    notes = mesh_notes(root / "run", now_ms=now_ms)
-    return msgspec.structs.replace(found, notes=(*found.notes, *notes)) if notes else found
-
-
-def mesh_notes(run: Path, *, now_ms: int) -> tuple[str, ...]:
-    """Return what the nodes that live say about their mesh: why one is in none, or whom it does not find."""
-    from relaymesh.store.node_report import read_reports
-
-    return tuple(
-        f"node {report.node_id}: {sentence}"
-        for report in read_reports(run, now_ms=now_ms)
-        if report.mesh is not None
-        for sentence in (report.mesh.problem, "" if report.paused else report.mesh.pause, *report.mesh.notices)
-        if sentence
-    )
-
-
-def _with_notes(found: HealthOutcome, root: Path, now_ms: int, *, newer_than_ms: int, pauses: bool) -> HealthOutcome:
-    """Add what somebody should know and no restart mends, so that the root stays as well as it is.
-
-    That files wait for the admission gate, that commits were lost before (``newer_than_ms``: as for that), and that
-    workers are paused because of their own node.
-    """
-    from relaymesh.inbox_gate import files_waiting, why_shut
-    from relaymesh.store.database import Database
-    from relaymesh.store.lost_commit import lost_commits
-    from relaymesh.store.paused import pauses as pauses_of
-
-    files = sum(files_waiting(root).values())
-    shut, lost, held = None, "", {}
-    with contextlib.suppress(RelayMeshError):
-        store = Database.open(root, now_ms=now_ms, create=False)
-        try:
-            with store.snapshot():
-                lost = lost_commits(store.conn, root / "audit" / "audit.log", newer_than_ms=newer_than_ms)
-                shut = why_shut(store.conn, root, now_ms=now_ms) if files else None
-                held = pauses_of(store.conn, root / "run", now_ms=now_ms) if pauses else {}
-        finally:
-            store.close()
-    notes = [
-        f"{files} files wait in the inbox: {shut.sentence}" if shut is not None else "",
-        lost,
-        *(f"the worker of {node_id} is paused: {why}" for node_id, why in sorted(held.items())),
-    ]
+    notes = notes_of(root, now_ms, newer_than_ms=max(0, now_ms - keep_ms), pauses=pauses)
     return msgspec.structs.replace(
         found,
-        inbox_files=files,
-        inbox_gate=shut.code if shut is not None else "",
-        notes=tuple(note for note in notes if note),
+        inbox_files=notes.inbox_files,
+        inbox_gate=notes.inbox_gate,
+        notes=(*notes.sentences, *mesh_notes(root / "run", now_ms=now_ms)),
     )
 
 

@@ -1,18 +1,14 @@
-"""Commands that run a node for a moment: one poll of a worker, and the built-in benchmark; what attempts came to."""
+"""A node that is run for one poll of a worker, and what attempts came to."""
 
 from __future__ import annotations
 
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from relaymesh.client import Client
-from relaymesh.core.percentile import percentiles
-from relaymesh.node_view import BenchmarkRunOutcome, WorkerOutcome
+from relaymesh.node_view import WorkerOutcome
 from relaymesh.settings import load_settings
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.conflict import conflicts_at
@@ -21,12 +17,11 @@ from relaymesh.store.root import create_layout, normalize_namespace, scoped_root
 from relaymesh.store.store import Store
 
 if TYPE_CHECKING:
-    from relaymesh.node import NodeOptions, RunningNode
+    from relaymesh.node import NodeOptions
     from relaymesh.settings import Settings
 
-__all__ = ["idle", "outcome_of", "outcomes", "poll", "run_benchmark"]
+__all__ = ["idle", "outcome_of", "outcomes", "poll"]
 
-_CHECK_S = 0.05
 # The attempts of a step that did not succeed are kept, so what one came to is known when the step has long gone on.
 _ENDED = """
 SELECT s.step_id, s.task_id, v.lease_epoch, s.lease_epoch=v.lease_epoch, s.status, t.status, s.attempt,
@@ -213,80 +208,3 @@ def _what_became(
     if is_newest and status == "RETRYING":
         return f"the agent asked to be run again, the next attempt is {due}"
     return "the step was given back to the queue"
-
-
-def run_benchmark(
-    options: NodeOptions,
-    start: Callable[[], RunningNode],
-    *,
-    tasks: int,
-    agent: str,
-    priority: str,
-    input_size: int,
-    max_seconds: int,
-) -> BenchmarkRunOutcome:
-    """Submit, run, measure. See ``relaymesh.node.benchmark``."""
-    filler = "x" * input_size
-    run = uuid.uuid4().hex
-    with Client(options.root, namespace=options.namespace, agents=options.agents) as client:
-        submit_started = _now_ms()
-        ids = [
-            client.submit(
-                agent, f"benchmark {filler} {number}", priority=priority, idempotency_key=f"benchmark-{run}-{number}"
-            ).task_id
-            for number in range(tasks)
-        ]
-        submit_finished = _now_ms()
-        run_started = _now_ms()
-        node = start()
-        try:
-            loops = _wait(client, ids, deadline=time.monotonic() + max_seconds)
-            run_finished = _now_ms()
-        finally:
-            node.stop()
-        rows = _rows(client, ids)
-        completed = [row for row in rows if row[0] not in ("PENDING", "RUNNING", "RETRYING")]
-        duration_ms = max(1, run_finished - run_started)
-        p50, p95, p99 = percentiles((updated - created for _, created, updated in completed), (50, 95, 99))
-        return BenchmarkRunOutcome(
-            submitted_tasks=len(ids),
-            completed_tasks=len(completed),
-            pending_tasks=len(ids) - len(completed),
-            timed_out=len(completed) < len(ids),
-            submit_started_at_ms=submit_started,
-            submit_finished_at_ms=submit_finished,
-            run_started_at_ms=run_started,
-            run_finished_at_ms=run_finished,
-            run_duration_ms=duration_ms,
-            loops=loops,
-            throughput_tasks_per_sec=len(completed) * 1000 / duration_ms,
-            latency_p50_ms=p50,
-            latency_p95_ms=p95,
-            latency_p99_ms=p99,
-            status_counts=dict(Counter(row[0] for row in rows)),
-            stats=client.stats(),
-        )
-
-
-def _wait(client: Client, ids: list[str], *, deadline: float) -> int:
-    """Wait until all tasks have ended or the time is over; return how many times we looked."""
-    loops = 0
-    open_ids = msgspec.json.encode(ids).decode()
-    while time.monotonic() < deadline:
-        loops += 1
-        (left,) = client.query(
-            "SELECT count(*) FROM tasks WHERE task_id IN (SELECT value FROM json_each(?))"
-            " AND status IN ('PENDING','RUNNING','RETRYING')",
-            (open_ids,),
-        )[0]
-        if not left:
-            break
-        time.sleep(_CHECK_S)
-    return loops
-
-
-def _rows(client: Client, ids: list[str]) -> list[tuple[str, int, int]]:
-    return client.query(
-        "SELECT status, created_at_ms, updated_at_ms FROM tasks WHERE task_id IN (SELECT value FROM json_each(?))",
-        (msgspec.json.encode(ids).decode(),),
-    )

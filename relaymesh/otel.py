@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
     from relaymesh.wire.store import FinishedStep, LeaseRef, NewTask
 
-__all__ = ["ENDPOINT_VARIABLE", "BadEndpointError", "OtelMissingError", "Tracing", "start_tracing"]
+__all__ = ["BadEndpointError", "OtelMissingError", "Tracing", "start_tracing"]
 
-ENDPOINT_VARIABLE = "RELAYMESH_OTLP_ENDPOINT"
 EXPORT_S = 2.0
 """How long one export may take, and how long the end of a process waits for what is left."""
 CONTEXTS_MAX = 20_000

@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from relaymesh.checks import mesh_notes
 from relaymesh.core.disk import short_of_disk
 from relaymesh.core.stall import STALL_MS
-from relaymesh.observation import alerts, mesh_notes
+from relaymesh.observation import alerts
 from relaymesh.rule_view import PauseView
 from relaymesh.status_view import StatusHealth, StatusOutcome
 from relaymesh.store import standing as rows

@@ -5,6 +5,8 @@ Instants are wall milliseconds. Lists say how many there are beside them where t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from relaymesh.node_view import AlertState
 from relaymesh.rule_view import PauseView
 from relaymesh.view import View
@@ -13,6 +15,7 @@ __all__ = [
     "MEMBERS_MAX",
     "ROWS_MAX",
     "WINDOW_MS",
+    "StatusChecks",
     "StatusHealth",
     "StatusLane",
     "StatusMember",
@@ -106,7 +109,8 @@ class StatusTrouble(View, frozen=True, kw_only=True):
 class StatusHealth(View, frozen=True, kw_only=True):
     """What is wrong, in sentences; the whole check, which also writes, is ``relaymesh health``.
 
-    notes: what nodes say of their mesh, a seed that does not answer for instance. Work goes on, so it is no problem.
+    notes: what is worth knowing and not wrong, a seed that does not answer for instance. checks_age_ms: how
+    old those are that are not about queue and mesh, and such problems; None as long as nobody has looked for them.
     """
 
     ok: bool
@@ -116,6 +120,16 @@ class StatusHealth(View, frozen=True, kw_only=True):
     lease_conflicts_1h: int
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    checks_age_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChecks:
+    """What a slower look at folders, keys, files and records found, and when."""
+
+    checked_at_ms: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class StatusOutcome(View, frozen=True, kw_only=True):

@@ -19,9 +19,8 @@ from relaymesh.agents.builtin import BUILTINS
 from relaymesh.agents.decorate import SPEC_ATTRIBUTE, input_type_of
 from relaymesh.agents.module import import_source, installed_sources
 from relaymesh.agents.spec import AgentSpec, PythonTarget
-from relaymesh.core.nearest import did_you_mean
 from relaymesh.core.retry import RetryPolicy
-from relaymesh.errors import AgentLoadError, UnknownAgentError
+from relaymesh.errors import AgentLoadError
 
 __all__ = ["Registry", "load_registry", "split_sources"]
 
@@ -53,17 +52,6 @@ class Registry:
 
     def get(self, agent_id: str) -> AgentSpec | None:
         return self.specs.get(agent_id)
-
-    def require(self, agent_id: str) -> AgentSpec:
-        """Return the agent.
-
-        Raises:
-            UnknownAgentError: there is none of this name; the nearest name is suggested.
-        """
-        spec = self.specs.get(agent_id)
-        if spec is None:
-            raise UnknownAgentError(agent_id, did_you_mean(agent_id, sorted(self.specs)))
-        return spec
 
     def with_retries(self, retries: AgentFile[RetryPolicy]) -> Registry:
         """Return the same agents with these policies, after the file was read again."""

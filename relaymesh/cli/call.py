@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relaymesh.client import Client
     from relaymesh.node import NodeOptions, RunningNode
     from relaymesh.node_view import BenchmarkRunOutcome, WorkerOutcome
-    from relaymesh.view import View
+    from relaymesh.view import Explanation, View
 
 __all__ = ["GLOBAL_OPTIONS", "Call", "Doors", "at_terminal", "pass_call"]
 
@@ -56,6 +56,7 @@ class Doors:
         input_size: int,
         max_seconds: int,
         poll_batch: int,
+        on_held: Callable[[Explanation], None],
     ) -> BenchmarkRunOutcome:
         from relaymesh import node
 
@@ -67,6 +68,7 @@ class Doors:
             input_size=input_size,
             max_seconds=max_seconds,
             poll_batch=poll_batch,
+            on_held=on_held,
         )
 
 

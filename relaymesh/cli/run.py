@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from relaymesh.log import Log
-    from relaymesh.node import GossipOptions, RunningNode
+    from relaymesh.node import NodeOptions, RunningNode
+    from relaymesh.view import Explanation
 
 __all__ = ["benchmark_run", "up", "worker"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_NODE_ID: Final = "node-local"
+_BY_SIGNAL: Final = 128
+"""A shell's exit status of a process that a signal ended is this and the number of the signal."""
 
 concurrency_option = click.option(
     "--concurrency",
@@ -178,41 +181,12 @@ def gossip_options(function: F) -> F:
 @log_options
 @otlp_option
 @pass_call
-def up(
-    call: Call,
-    node_id: str,
-    worker_id: str,
-    concurrency: int | None,
-    grace_ms: int,
-    agent_sources: tuple[str, ...],
-    log_format: str,
-    log_level: str,
-    log_file: str | None,
-    otlp_endpoint: str | None,
-    gossip: bool,
-    gossip_bind: str,
-    gossip_port: int,
-    advertise: str,
-    seeds: tuple[str, ...],
-    seeds_file: str | None,
-    zeroconf: bool,
-) -> int:
-    """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time and gives the
-    others back. A second Ctrl-C stops it at once; nothing is lost either way.
+def up(call: Call, /, log_format: str, log_level: str, log_file: str | None, **told: Any) -> int:
+    """Ctrl-C or SIGTERM stops it: it takes no more steps, lets running ones end within the grace time, gives the others
+    back, and ends with 0. A second signal stops it at once, and the next node takes its steps back: nothing is lost
+    either way. The exit status is then that of the second signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    from relaymesh.node import NodeOptions
-
-    options = NodeOptions(
-        root=Path(call.root),
-        namespace=call.namespace,
-        node_id=_node_id(node_id, worker_id),
-        worker_id=worker_id,
-        concurrency=concurrency,
-        agents=agent_sources,
-        grace_ms=grace_ms or None,
-        otlp_endpoint=otlp_endpoint or None,
-        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file, zeroconf) if gossip else None,
-    )
+    options = _node_options(call, **told)
     with _start_log(log_format, log_level, log_file):
         _tell_misspelled()
         running = call.doors.start(options)
@@ -269,51 +243,27 @@ def _start_log(log_format: str, log_level: str, log_file: str | None) -> Log:
 @pass_call
 def worker(
     call: Call,
+    /,
     once: bool,
-    worker_id: str,
-    node_id: str,
     maintenance: bool,
     interval_ms: int,
     settings_reload_ms: int,
-    concurrency: int | None,
-    grace_ms: int,
-    agent_sources: tuple[str, ...],
     log_format: str,
     log_level: str,
     log_file: str | None,
-    otlp_endpoint: str | None,
-    gossip: bool,
-    gossip_bind: str,
-    gossip_port: int,
-    advertise: str,
-    seeds: tuple[str, ...],
-    seeds_file: str | None,
-    zeroconf: bool,
+    **told: Any,
 ) -> int:
     """With --once a maintenance tick and one poll, each printed as a document. Without, it runs until it is stopped,
-    as `up` does. Each cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a
-    WorkerOutcome for each attempt that ended, or one with "processed": false; in a pipe one document a line, on a
-    terminal only what happened. A reader that is too slow does not slow the node: what is left out is counted on
-    stderr. The node ends when its reader has gone.
+    as `up` does. A second signal stops it at once: the exit status is then 130 after Ctrl-C, 143 after SIGTERM. Each
+    cycle prints a SettingsReloadOutcome if settings changed, a MaintenanceOutcome, then a WorkerOutcome for each
+    attempt that ended, or one with "processed": false; in a pipe one document a line, on a terminal only what
+    happened. A reader that is too slow does not slow the node: what is left out is counted on stderr. The node ends
+    when its reader has gone.
     """
     from dataclasses import replace
 
-    from relaymesh.node import NodeOptions
-
-    options = NodeOptions(
-        root=Path(call.root),
-        namespace=call.namespace,
-        node_id=_node_id(node_id, worker_id),
-        worker_id=worker_id,
-        concurrency=concurrency,
-        agents=agent_sources,
-        grace_ms=grace_ms or None,
-        maintenance=maintenance,
-        settings_reload_ms=settings_reload_ms,
-        otlp_endpoint=otlp_endpoint or None,
-        gossip=_gossip(gossip_bind, gossip_port, advertise, seeds, seeds_file, zeroconf)
-        if gossip and not once
-        else None,
+    options = replace(
+        _node_options(call, **told, joins=not once), maintenance=maintenance, settings_reload_ms=settings_reload_ms
     )
     with _start_log(log_format, log_level, log_file):
         _tell_misspelled()
@@ -328,7 +278,7 @@ def worker(
             printer.finish(status)
             return status
         if maintenance:
-            with call.client(agent_sources) as client:
+            with call.client(options.agents) as client:
                 call.show(client.maintenance(options.node_id or DEFAULT_NODE_ID))
         call.show(call.doors.run_once(options))
     return 0
@@ -359,7 +309,9 @@ def benchmark_run(
     report_out: str | None,
     agent_sources: tuple[str, ...],
 ) -> int:
-    """The exit status is 1 when it ran out of time."""
+    """The exit status is 1 when it ran out of time; tasks that have not ended by then stay in the queue. When nothing
+    moves, by a limit of 0 or a pause for instance, stderr says what keeps it, and the run goes on to its time limit.
+    """
     from relaymesh.node import NodeOptions
 
     if report_out is not None and not (folder := Path(report_out).absolute().parent).is_dir():
@@ -380,6 +332,7 @@ def benchmark_run(
         input_size=input_size,
         max_seconds=max_seconds,
         poll_batch=poll_batch,
+        on_held=lambda why: _tell_held(call, why, max_seconds),
     )
     call.show(outcome)
     if report_out is not None:
@@ -391,19 +344,57 @@ def benchmark_run(
     return 1 if outcome.timed_out else 0
 
 
-def _gossip(
-    bind: str, port: int, advertise: str, seeds: tuple[str, ...], seeds_file: str | None, zeroconf: bool
-) -> GossipOptions:
-    """Return how the node finds others."""
-    from relaymesh.node import GossipOptions
+def _tell_held(call: Call, why: Explanation, max_seconds: int) -> None:
+    """Say what keeps the benchmark; in a pipe too, where minutes of silence look like a command that hangs."""
+    import shlex
 
-    return GossipOptions(
-        bind=bind.strip() or "127.0.0.1",
-        port=port,
+    from relaymesh.cli.paste import command_line
+
+    then = "it goes on when that is over"
+    if why.command is not None:
+        then = f"`{command_line(call.root, call.namespace, shlex.split(why.command)[1:])}` lets it go on"
+    click.echo(f"nothing moves: {why.detail}; {then}, and the run ends {max_seconds} s after its start", err=True)
+
+
+def _node_options(
+    call: Call,
+    *,
+    node_id: str,
+    worker_id: str,
+    concurrency: int | None,
+    grace_ms: int,
+    agent_sources: tuple[str, ...],
+    otlp_endpoint: str | None,
+    gossip: bool,
+    gossip_bind: str,
+    gossip_port: int,
+    advertise: str,
+    seeds: tuple[str, ...],
+    seeds_file: str | None,
+    zeroconf: bool,
+    joins: bool = True,
+) -> NodeOptions:
+    """Return how to run a node, as the options of ``up`` and ``worker`` say. joins: whether it may find others."""
+    from relaymesh.node import GossipOptions, NodeOptions
+
+    company = GossipOptions(
+        bind=gossip_bind.strip() or "127.0.0.1",
+        port=gossip_port,
         advertise=advertise,
         seeds=seeds,
         seeds_file=Path(os.path.abspath(seeds_file)) if seeds_file else None,
         zeroconf=zeroconf,
+    )
+    return NodeOptions(
+        root=Path(call.root),
+        namespace=call.namespace,
+        node_id=_node_id(node_id, worker_id),
+        worker_id=worker_id,
+        concurrency=concurrency,
+        agents=agent_sources,
+        grace_ms=grace_ms or None,
+        otlp_endpoint=otlp_endpoint or None,
+        gossip=company if gossip and joins else None,
     )
 
 
@@ -417,26 +408,35 @@ def _node_id(node_id: str, worker_id: str) -> str | None:
 
 
 def _until_ended(running: RunningNode) -> int:
-    """Wait for the node to end; return its exit status. A signal drains it, a second ends it now, a third kills us."""
-    first_orders = [running.drain, running.kill]
+    """Wait for the node to end; return its exit status. A signal drains it, a second ends it now, a third kills us.
+
+    A node that the second one ended has the status that a shell gives to a process that the signal ended: what started
+    it can tell that from a node that gave up by itself, which is to be started again.
+    """
+    orders: list[Callable[[int], object]] = [
+        lambda _: running.drain(),
+        lambda number: running.kill(_BY_SIGNAL + number),
+    ]
     numbers = [signal.SIGINT, signal.SIGTERM]
     if sys.platform == "win32":
         numbers.append(signal.SIGBREAK)
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        order = first_orders.pop(0)
-        if not first_orders:
-            for number in numbers:
-                signal.signal(number, signal.SIG_DFL)
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if not orders:  # one that came while the handler of the second was at work
+            return
+        order = orders.pop(0)
+        if not orders:
+            for each in numbers:
+                signal.signal(each, signal.SIG_DFL)
         # A handler interrupts this thread anywhere, so it must not wait for a lock that this thread may hold.
-        threading.Thread(target=order, daemon=True).start()
+        threading.Thread(target=order, args=(number,), daemon=True).start()
 
     for number in numbers:
         signal.signal(number, on_signal)
     # Waiting in slices: on Windows a signal does not interrupt a wait.
     silent = True
     while (status := running.wait(1.0)) is None:
-        if silent and len(first_orders) == 1:
+        if silent and len(orders) == 1:
             silent = False
             click.echo(
                 f"node {running.node_id} is stopping, and waits for the steps that run; once more ends it now, and they"

@@ -69,7 +69,9 @@ def _live(call: Call, interval_ms: int, *, read_only: bool) -> int:
 
 def _print(call: Call, as_json: bool) -> int:
     with call.client() as client:
-        found = client.status()
+        from relaymesh.checks import with_checks
+
+        found = with_checks(client.status(), client.checks())
     if call.tables and not as_json:
         from relaymesh.console.once import show
 

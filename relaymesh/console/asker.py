@@ -1,7 +1,8 @@
 """The thread that asks: one client, one job at a time, so that no slow query ever holds the screen.
 
 Three jobs at most wait or run, because the rules ask for one query, one look and one action at a time. The thread is a
-daemon: a disk that does not answer keeps nobody from leaving.
+daemon: a disk that does not answer keeps nobody from leaving. What is looked at more slowly has one of its own
+(``checker``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from relaymesh.checks import with_checks
 from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, standings_of, task_lines
+from relaymesh.console.checker import Checker
 from relaymesh.core.console_event import Act, Acted, Action, Event, Failed, Look, Query, Seen, Told, Verb
 from relaymesh.core.console_news import News
 from relaymesh.core.printable import printable
@@ -45,6 +48,7 @@ class Asker:
         self._interrupted = False
         self._client: Client | None = None
         self._news = News()
+        self._checker = Checker()
         self._file: tuple[int, int] | None = None
         self.errors: dict[int, BaseException] = {}
         """The error of the last query that failed, by its version."""
@@ -74,6 +78,7 @@ class Asker:
         with self._lock:
             if isinstance(self._running, Query) and self._client is not None:
                 self._client.interrupt()
+        self._checker.close()
         self._jobs.put(None)
         self._thread.join(_JOIN_S)
 
@@ -116,10 +121,11 @@ class Asker:
             self._client.close()
             self._file = file
             self._news = News()  # of the nodes of another root
+            self._checker.forget()
         return self._client
 
     def _seen(self, client: Client, version: int) -> Seen:
-        status = client.status()
+        status = with_checks(client.status(), self._checker.latest(client.checks))
         whole = status.members_total == len(status.members)
         news = self._news.take(status.checked_at_ms, standings_of(status), whole=whole)
         return Seen(

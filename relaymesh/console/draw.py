@@ -24,7 +24,7 @@ from relaymesh.core.console_tone import Tone
 from relaymesh.core.printable import printable
 
 if TYPE_CHECKING:
-    from relaymesh.status_view import StatusOutcome
+    from relaymesh.status_view import StatusHealth, StatusOutcome
 
 __all__ = ["HELP", "Look", "once", "screen"]
 
@@ -53,6 +53,9 @@ HELP: Final = (
     "",
     "any key goes back",
 )
+
+_OLD_CHECKS_MS: Final = 1_000
+"""What was found within the last second is of this moment; anything older says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +208,15 @@ def _held(status: StatusOutcome) -> bool:
 
 def _health(board: Board, look: Look) -> Text:
     status, pens = board.status, look.pens
-    if not status.nodes_alive and not _held(status):
-        return Text("no node runs on this root: this is what the store holds", style=pens.of(Tone.WARN))
     health = status.health
+    nobody = "" if status.nodes_alive or _held(status) else "no node runs on this root"
     if not health.ok:
-        return Text("; ".join(map(printable, health.problems)), style=pens.of(Tone.BAD))
+        said = "; ".join(map(printable, health.problems))
+        return Text("; ".join(filter(None, (nobody, _counted(health, said)))), style=pens.of(Tone.BAD))
+    if nobody:
+        return Text(f"{nobody}: this is what the store holds", style=pens.of(Tone.WARN))
     if health.notes:
-        return Text("; ".join(map(printable, health.notes)), style=pens.of(Tone.WARN))
+        return Text(_counted(health, "; ".join(map(printable, health.notes))), style=pens.of(Tone.WARN))
     line = Text("well", style=pens.of(Tone.GOOD))
     free = f"{health.disk_free_bytes / 2**30:.1f} GiB free, " if health.disk_free_bytes >= 0 else ""
     line.append(f": the store answers, {free}epoch {status.cluster_epoch}", pens.of(Tone.FAINT))
@@ -219,6 +224,15 @@ def _health(board: Board, look: Look) -> Text:
         late = "1 late result" if health.lease_conflicts_1h == 1 else f"{health.lease_conflicts_1h} late results"
         line.append(f", {late} refused in the last hour", pens.of(Tone.WARN))
     return line
+
+
+def _counted(health: StatusHealth, said: str) -> str:
+    """Return the sentences behind their number and their age: the line may end before them."""
+    many = len(health.problems) or len(health.notes)
+    facts = [f"{many} things"] if many > 1 else []
+    if health.checks_age_ms is not None and health.checks_age_ms >= _OLD_CHECKS_MS:
+        facts.append(f"looked at {age(health.checks_age_ms)} ago")
+    return f"({', '.join(facts)}) {said}" if facts else said
 
 
 def _second(console: Console, board: Board | None, now_ns: int, look: Look) -> Text:

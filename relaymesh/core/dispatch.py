@@ -206,19 +206,6 @@ class Dispatch:
     def __len__(self) -> int:
         return len(self._where)
 
-    @property
-    def draining(self) -> bool:
-        """Whether nothing new is taken."""
-        return self._draining
-
-    def worker_of(self, row_id: int) -> str | None:
-        """Return the worker that has the step."""
-        return self._where.get(row_id)
-
-    def held_by(self, worker: str) -> tuple[int, ...]:
-        """Return what a worker has, in the order in which it got it."""
-        return tuple(self._workers[worker].held) if worker in self._workers else ()
-
     def held(self) -> tuple[int, ...]:
         """Return all steps that are with a worker."""
         return tuple(self._where)

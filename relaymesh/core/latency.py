@@ -22,7 +22,6 @@ LATENCY_MS_MAX: Final = 140_737_488_355_328
 """What takes longer is counted as this: more than any clock of ours can tell apart."""
 
 _SUB_BITS: Final = 7
-_SUB: Final = 1 << _SUB_BITS
 
 
 def bucket_of(latency_ms: int) -> int:

@@ -42,7 +42,6 @@ __all__ = [
     "Principals",
     "Role",
     "WrongPrincipalError",
-    "of_token_options",
     "parse_principals",
 ]
 
@@ -171,14 +170,6 @@ class Principals:
         if not principal.may(access):
             return Denied(403, "forbidden_write", None, principal)
         return Granted(principal)
-
-
-def of_token_options(read: Sequence[str], write: Sequence[str], namespace: str) -> Principals:
-    """Return the service accounts of tokens that were given as options of a server; blank ones are none."""
-    own = frozenset({namespace})
-    named = [(token, Principal(f"sa:legacy:reader:{n}", Role.READER, True, own)) for n, token in enumerate(read, 1)]
-    named += [(token, Principal(f"sa:legacy:writer:{n}", Role.WRITER, True, own)) for n, token in enumerate(write, 1)]
-    return Principals.of((token, principal) for token, principal in named if token)
 
 
 def parse_principals(content: object) -> Principals:

@@ -141,11 +141,6 @@ class Reclaim:
         self._patience_ns = lease_timeout_ms * _NS_PER_MS * JUDGE_PATIENCE_PERCENT // 100
         self._expire_max = expire_max
 
-    @property
-    def watched(self) -> int:
-        """How many rows are being watched."""
-        return len(self._since_ns)
-
     def handle(self, now_ns: int, event: Scanned) -> list[Expire]:
         """Take one scan, received now; return what to expire, oldest first."""
         rows = nsmallest(self._rows_max, event.rows, key=_age_order)

@@ -63,19 +63,13 @@ class Changes(Looks):
         check_text("reason", reason)
         outcome, epoch = cancel(self._writable(create=False), task_id, mode=mode, reason=reason, now_ms=self._now_ms)
         self._wake()
-        self.audit.record(
-            "task.cancel",
-            actor=self._actor,
-            resource=f"task/{task_id}",
-            result=outcome.message,
-            details={
-                "mode": outcome.mode,
-                "step_rows": outcome.step_rows,
-                "message_rows": outcome.message_rows,
-                "cluster_epoch": epoch,
-            },
-            task_id=task_id,
-        )
+        details = {
+            "mode": outcome.mode,
+            "step_rows": outcome.step_rows,
+            "message_rows": outcome.message_rows,
+            "cluster_epoch": epoch,
+        }
+        self._record_of(task_id, "task.cancel", outcome.message, details)
         return outcome
 
     def replay(
@@ -109,14 +103,7 @@ class Changes(Looks):
             self._writable(create=False), task_id, edits=edits, from_step=from_step, now_ms=self._now_ms
         )
         self._wake()
-        self.audit.record(
-            "dead.replay",
-            actor=self._actor,
-            resource=f"task/{task_id}",
-            result=outcome.message,
-            details=details,
-            task_id=task_id,
-        )
+        self._record_of(task_id, "dead.replay", outcome.message, details)
         return outcome
 
     def replay_batch(
@@ -246,14 +233,7 @@ class Changes(Looks):
             self._writable(create=False), task_id, reason=reason.strip(), actor=self._actor, now_ms=self._now_ms
         )
         self._wake()
-        self.audit.record(
-            "dead.discard",
-            actor=self._actor,
-            resource=f"task/{task_id}",
-            result=outcome.message,
-            details=details,
-            task_id=task_id,
-        )
+        self._record_of(task_id, "dead.discard", outcome.message, details)
         return outcome
 
     def maintenance(self, node_id: str = "node-local") -> MaintenanceOutcome:
@@ -323,12 +303,16 @@ class Changes(Looks):
             now_ms=self._now_ms(),
         )
         if outcome.exported:
-            self.audit.record(
-                "task.export",
-                actor=self._actor,
-                resource=f"task/{task_id}",
-                result="ok",
-                details={"output": outcome.output, "audit_rows": outcome.audit_events},
-                task_id=task_id,
-            )
+            details = {"output": outcome.output, "audit_rows": outcome.audit_events}
+            self._record_of(task_id, "task.export", "ok", details)
         return outcome
+
+    def _record_of(self, task_id: str, action: str, result: str, details: Mapping[str, object]) -> None:
+        self.audit.record(
+            action,
+            actor=self._actor,
+            resource=f"task/{task_id}",
+            result=result,
+            details=details,
+            task_id=task_id,
+        )

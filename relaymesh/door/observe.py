@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         SloAlertOutcome,
         StatsOutcome,
     )
-    from relaymesh.status_view import StatusOutcome
+    from relaymesh.status_view import StatusChecks, StatusOutcome
     from relaymesh.view import Explanation, LeaseConflict
 
 __all__ = ["Observes"]
@@ -53,6 +53,15 @@ class Observes(Door):
         from relaymesh.standing import standing
 
         return standing(self._readable(), self._config(), now_ms=self._now_ms)
+
+    def checks(self) -> StatusChecks:
+        """Return what is wrong, or worth knowing, beside the queue: folders, keys, files.
+
+        ``status`` does not look there. Only reads; does not raise for what it is there to find.
+        """
+        from relaymesh.checks import checks
+
+        return checks(self.root, settings=self._config, now_ms=self._now_ms())
 
     def metrics(self) -> str:
         """Return the metrics of the root and its running nodes, as Prometheus text."""

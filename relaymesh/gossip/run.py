@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -23,7 +22,7 @@ from relaymesh.core.mesh.packet import Kind, Packet, base_bytes, extra_bytes
 from relaymesh.core.mesh.seed import SEEDS_MAX
 from relaymesh.core.mesh.silence import Patience
 from relaymesh.core.mesh.tick import PACKETS_MAX, Heartbeat, Tick, sample
-from relaymesh.errors import InputError, RelayMeshError
+from relaymesh.errors import RelayMeshError
 from relaymesh.gossip.seen_file import keep_seen, load_seen
 from relaymesh.gossip.whom import Whom
 from relaymesh.gossip_view import GossipSyncOutcome, GossipTickOutcome
@@ -33,7 +32,6 @@ from relaymesh.store.gossip_ring import RootRing, cluster_label, ring_of
 from relaymesh.store.key_seen_row import save_keys_seen
 from relaymesh.store.member import reconcile
 from relaymesh.store.member_row import fresh_members, hear_members, member_count
-from relaymesh.store.presence import check_node_id
 from relaymesh.store.root import GOSSIP_KEYS
 from relaymesh.wire.mesh_event import HEARTBEAT_NODES_MAX, pack_event, pack_heartbeat, parse_event, parse_heartbeat
 from relaymesh.wire.mesh_packet import Opener, Refusal, Sealer, key_id_of
@@ -41,18 +39,15 @@ from relaymesh.wire.mesh_packet import Opener, Refusal, Sealer, key_id_of
 if TYPE_CHECKING:
     from relaymesh.audit import AuditTrail
     from relaymesh.core.setting_table import Settings
+    from relaymesh.gossip.option import TickOptions
     from relaymesh.store.store import Store
 
-__all__ = ["GossipInsecureError", "GossipRun", "TickOptions"]
+__all__ = ["GossipInsecureError", "GossipRun"]
 
 _RESOURCE: Final = "runtime/membership"
 _SLICE_S: Final = 0.5
 _BODY_BYTES_MIN: Final = 600
 """A node that runs answers with no more than it was sent: room for some twenty members."""
-WINDOW_MS_MIN: Final = 100
-WINDOW_MS_MAX: Final = 3_600_000
-TOLD_MAX: Final = 10_000
-"""Largest fanout and hops that are taken; seeds and ``HOPS_MAX`` bound what is done."""
 _SUMMED: Final = (
     "sent",
     "relayed",
@@ -81,28 +76,13 @@ class GossipInsecureError(RelayMeshError):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TickOptions:
-    """What one run is told. fanout, ttl: not positive for the settings. seeds: ``HOST:PORT``; bad ones are skipped."""
-
-    node_id: str = "node-local"
-    bind: str = "127.0.0.1"
-    bind_port: int = 17_888
-    seeds: Sequence[str] = ()
-    seeds_file: Path | None = None
-    window_ms: int = 300
-    fanout: int = -1
-    ttl: int = -1
-
-
 class GossipRun:
     """Ticks of one node, from one socket.
 
-    settings: of the moment, asked before each tick. say: gets one sentence about seeds that cannot be used.
-    over: whether to stop early.
+    settings: of the moment, asked before each tick. over: whether to stop early.
 
     Raises:
-        InputError, SeedFileError, GossipRingError, GossipInsecureError, GossipBindError: nothing was done.
+        SeedFileError, GossipRingError, GossipInsecureError, GossipBindError: nothing was done.
     """
 
     def __init__(
@@ -114,21 +94,24 @@ class GossipRun:
         audit: AuditTrail,
         actor: str,
         now_ms: Callable[[], int],
-        say: Callable[[str], None],
         over: Callable[[], bool] = lambda: False,
         rng: random.Random | None = None,
     ) -> None:
-        _check(options)
         self._store = store
         self._options = options
         self._settings = settings
         self._audit = audit
         self._actor = actor
         self._now_ms = now_ms
-        self._say = say
+        self._say = options.say
         self._over = over
         self._rng = rng or random.Random(random.SystemRandom().getrandbits(128))
-        self._whom = Whom(options.seeds, options.seeds_file, rng=self._rng, say=say)
+        self._whom = Whom(
+            options.whom,
+            None if options.seeds_file is None else Path(options.seeds_file),
+            rng=self._rng,
+            say=options.say,
+        )
         at_start = settings()
         self._label = cluster_label(store.namespace, at_start.mesh_label)
         ring = self._ring(at_start)
@@ -354,16 +337,3 @@ class GossipRun:
 
     def _record(self, action: str, details: dict[str, object]) -> None:
         self._audit.record(action, actor=self._actor, resource=_RESOURCE, result="ok", details=details)
-
-
-def _check(options: TickOptions) -> None:
-    check_node_id(options.node_id)
-    if not 1 <= options.bind_port <= 65_535:
-        raise InputError(f"{options.bind_port} is no UDP port: choose a --bind-port from 1 to 65535")
-    for name, value, least, most in (
-        ("--window-ms", options.window_ms, WINDOW_MS_MIN, WINDOW_MS_MAX),
-        ("--fanout", max(options.fanout, 0), 0, TOLD_MAX),
-        ("--ttl", max(options.ttl, 0), 0, TOLD_MAX),
-    ):
-        if not least <= value <= most:
-            raise InputError(f"{name} {value:,} is out of bounds: choose {least:,} to {most:,}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["BY_NAME", "FAMILIES", "FIXED", "Family", "Kind"]
+__all__ = ["FAMILIES", "FIXED", "Family", "Kind"]
 
 Kind = Literal["gauge", "counter", "histogram"]
 
@@ -177,4 +177,3 @@ _OURS: Final = (
 )
 
 FAMILIES: Final = (*FIXED, *_OURS)
-BY_NAME: Final = {family.name: family for family in FAMILIES}

@@ -16,7 +16,6 @@ such a way that being heard twice does no harm.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket
 import struct
@@ -26,6 +25,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+
+from relaymesh.run_file import put_run_file
 
 __all__ = ["CONTROL_BYTES_MAX", "Channel", "ControlClient", "ControlListener"]
 
@@ -136,12 +137,7 @@ class ControlListener:
         self._socket = _listening(self._beside)
         self._closed = threading.Event()
         where = _BESIDE if self._socket.family != socket.AF_INET else str(self._socket.getsockname()[1])
-        # Written aside: a rename changes the folder, which is how clients notice that a node was started anew.
-        aside = self._path.with_suffix(f".{os.getpid()}.tmp")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{where} {self.key.hex()}\n")
-        os.replace(aside, self._path)
+        put_run_file(self._path, f"{where} {self.key.hex()}\n".encode("ascii"))
 
     def accept(self) -> Channel | None:
         """Wait for a peer, which has proved nothing yet; None when the listener was closed."""

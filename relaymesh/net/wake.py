@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import os
 import secrets
 import socket
 from pathlib import Path
+
+from relaymesh.run_file import put_run_file
 
 __all__ = ["WakeListener", "WakeSender"]
 
@@ -29,12 +30,7 @@ class WakeListener:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._port = int(self._socket.getsockname()[1])
-        # Written aside: a rename changes the folder, which is how senders notice that a node was started anew.
-        aside = self._path.with_suffix(f".{os.getpid()}.tmp")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{self._port} {self._token.hex()}\n")
-        os.replace(aside, self._path)
+        put_run_file(self._path, f"{self._port} {self._token.hex()}\n".encode("ascii"))
 
     def wait(self) -> bool:
         """Block until somebody wakes us; False when the listener was closed."""

@@ -11,7 +11,7 @@ cluster epoch that the caller looked at is part of the guard.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from relaymesh.core.ident import sole_step_id, workflow_step_id
@@ -338,11 +338,3 @@ def discard(
         (task_id, reason, actor, steps, now_ms),
     )
     return "discarded", steps
-
-
-def discard_of(conn: sqlite3.Connection, task_id: str) -> Mapping[str, object] | None:
-    """Return why, when and by whom a task was discarded, or None."""
-    row = conn.execute(
-        "SELECT reason, actor, steps, discarded_at_ms FROM discards WHERE task_id=?", (task_id,)
-    ).fetchone()
-    return None if row is None else dict(zip(("reason", "actor", "steps", "discarded_at_ms"), row, strict=True))

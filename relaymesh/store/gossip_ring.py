@@ -3,16 +3,14 @@
     {"schema": "relaymesh.gossip.keys.v1",
      "keys": [{"secret": …, "installed_at_ms": …, "primary_since_ms": …}, …]}      the first one is the primary
 
-It is written aside, synced and renamed, by one process at a time. The setting ``gossipSharedSecret`` decides which key
+How it is written says ``relaymesh.store.secret_file``. The setting ``gossipSharedSecret`` decides which key
 is used when it is set; the keys of the file open packets beside it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,9 +18,8 @@ from typing import Any, Final, Literal
 from relaymesh.core.mesh.label import mesh_label
 from relaymesh.core.setting import TEXT_CHARS_MAX
 from relaymesh.errors import RootError
-from relaymesh.file_lock import Hold, holding
-from relaymesh.store.durable import sync_folder, write_file
 from relaymesh.store.root import GOSSIP_KEYS
+from relaymesh.store.secret_file import SecretFile
 from relaymesh.wire.mesh_key import KEYS_MAX, KeyRing, MeshKey
 
 __all__ = [
@@ -39,9 +36,7 @@ __all__ = [
 ]
 
 _SCHEMA: Final = "relaymesh.gossip.keys.v1"
-_GUARD: Final = "gossip-keys.guard"
 _FILE_BYTES_MAX: Final = 262_144
-_WAIT_S: Final = 30.0
 
 
 class GossipRingError(RootError):
@@ -55,6 +50,16 @@ class GossipRingError(RootError):
 
     def __str__(self) -> str:
         return f"the keys of the mesh in {self.path} cannot be used ({self.cause}): mend the file, or copy it anew"
+
+
+_FILE: Final = SecretFile(
+    path=GOSSIP_KEYS,
+    guard="gossip-keys.guard",
+    schema=_SCHEMA,
+    bytes_max=_FILE_BYTES_MAX,
+    wanted=f"a JSON object of schema {_SCHEMA} with 1 to {KEYS_MAX} keys",
+    error=GossipRingError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,23 +167,7 @@ def load_ring(root: Path) -> RingFile:
     Raises:
         GossipRingError: what is there is no file of keys.
     """
-    path = root / GOSSIP_KEYS
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_FILE_BYTES_MAX + 1)
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise GossipRingError(str(path), error.strerror or type(error).__name__) from error
-    try:
-        content = json.loads(data) if len(data) <= _FILE_BYTES_MAX else None
-        keys = _keys_of(content)
-    except (ValueError, RecursionError):
-        # Not chained: what json says about a document quotes it, and this one is all secrets.
-        raise GossipRingError(
-            str(path), f"expected a JSON object of schema {_SCHEMA} with 1 to {KEYS_MAX} keys"
-        ) from None
-    return keys
+    return _FILE.load(root, lambda content: _keys_of(content.get("keys"))) or ()
 
 
 def save_ring(root: Path, keys: RingFile) -> None:
@@ -187,45 +176,23 @@ def save_ring(root: Path, keys: RingFile) -> None:
     Raises:
         GossipRingError: they cannot be written; the file is as it was.
     """
-    path = root / GOSSIP_KEYS
     entries = [
         {"secret": key.secret, "installed_at_ms": key.installed_ms, "primary_since_ms": key.primary_since_ms}
         for key in keys
     ]
-    try:
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)  # the one mode that Windows knows as well
-        with contextlib.suppress(OSError):
-            path.parent.chmod(0o700)
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
-            left.unlink(missing_ok=True)  # of a writer that was killed: we are alone here
-        write_file(path, json.dumps({"schema": _SCHEMA, "keys": entries}, indent=2).encode() + b"\n")
-        sync_folder(path.parent.parent)
-    except OSError as error:
-        raise GossipRingError(str(path), error.strerror or type(error).__name__) from error
+    _FILE.save(root, {"keys": entries})
 
 
-@contextlib.contextmanager
-def alone(root: Path) -> Iterator[None]:
+def alone(root: Path) -> AbstractContextManager[None]:
     """Be the only one who changes the file.
 
     Raises:
         GossipRingError: another process has been changing it for 30 s.
     """
-    path = root / GOSSIP_KEYS
-    try:
-        with holding(root / "run" / _GUARD, Hold.EXCLUSIVE, wait_s=_WAIT_S) as ours:
-            if not ours:
-                raise GossipRingError(str(path), "another process has been changing it for 30 s")
-            yield
-    except OSError as error:
-        raise GossipRingError(str(path), error.strerror or type(error).__name__) from error
+    return _FILE.alone(root)
 
 
-def _keys_of(content: Any) -> RingFile:
-    if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
-        raise ValueError("schema")
-    entries = content.get("keys")
+def _keys_of(entries: Any) -> RingFile:
     if not isinstance(entries, list) or not 1 <= len(entries) <= KEYS_MAX:
         raise ValueError("keys")
     keys = tuple(_key_of(entry) for entry in entries)

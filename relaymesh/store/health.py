@@ -8,6 +8,7 @@ Writes one counter, to see that the disk takes a write.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relaymesh.audit.key import AuditKeyError, load_secret
+from relaymesh.audit.place import Place
 from relaymesh.core.disk import short_of_disk
 from relaymesh.core.stall import STALL_MS
 from relaymesh.errors import RelayMeshError
 from relaymesh.node_view import HealthOutcome
-from relaymesh.store.audit_key import anchor_audit_key
+from relaymesh.store.audit_key import anchor_audit_key, audit_key_problem
 from relaymesh.store.counter import add_counter
 from relaymesh.store.database import Database
 from relaymesh.store.disk import free_disk_bytes
@@ -29,7 +31,7 @@ from relaymesh.store.progress import stalled_ms
 from relaymesh.store.reseal import ring_of
 from relaymesh.store.root import DATABASE, GOSSIP_KEYS, refuse_emptied
 
-__all__ = ["check"]
+__all__ = ["check", "key_problems", "place_problems"]
 
 # Reads every page: a second for a gigabyte, which is too long for a look. Of a larger one only the edges are read.
 _CHECKED_BYTES_MAX = 134_217_728
@@ -71,11 +73,7 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
     if closed:  # nothing else can be said about it
         problems = [f"the data root {root} cannot be entered: run this as the user of its nodes"]
     else:
-        problems = [_folder_problem(root, name) for name, usable in folders.items() if not usable]
-        problems += [
-            _trouble(root, name) for name in _OTHERS if os.path.lexists(root / name) and not _usable(root / name)
-        ]
-        problems += _keys(root / "security")
+        problems = place_problems(root)
         problems += [database.problem] if database.problem else []
         problems += file_problems
     if pressure:
@@ -105,6 +103,29 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
         stalled_ms=database.stalled_ms,
         problems=tuple(problems),
     )
+
+
+def place_problems(root: Path) -> list[str]:
+    """Return what is wrong with the folders of a root, and with the files of its keys; only reads."""
+    problems = [_folder_problem(root, name) for name in _FOLDERS]
+    problems += [_trouble(root, name) for name in _OTHERS if os.path.lexists(root / name) and not _usable(root / name)]
+    return [*filter(None, problems), *_keys(root / "security")]
+
+
+def key_problems(root: Path, *, now_ms: int) -> list[str]:
+    """Return what is wrong with the keys as the database knows them: missing, or other ones; only reads."""
+    with (
+        contextlib.suppress(RelayMeshError),
+        contextlib.closing(Database.open(root, now_ms=now_ms, create=False)) as store,
+    ):
+        with store.reading():
+            keyring = _keyring(store)
+        try:
+            identity = audit_key_problem(Place(root), store)
+        except (AuditKeyError, OSError, ValueError):
+            identity = ""  # it cannot be read: that has a sentence of its own
+        return [*filter(None, (keyring, identity))]
+    return []
 
 
 def _folder_problem(root: Path, name: str) -> str:

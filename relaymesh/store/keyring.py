@@ -2,25 +2,22 @@
 
     {"schema": "relaymesh.payload.keys.v1", "active_kid": "k17…", "keys": {"k17…": base64 of 32 bytes}}
 
-It is written aside, synced and renamed, by one process at a time. A rotation adds a key and makes it the active one;
+How it is written says ``relaymesh.store.secret_file``. A rotation adds a key and makes it the active one;
 old ones stay until somebody has them removed (relaymesh.store.key_use).
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from relaymesh.file_lock import Hold, holding
-from relaymesh.store.durable import sync_folder, write_file
 from relaymesh.store.error import KeyringError
 from relaymesh.store.seal import KEYRING
+from relaymesh.store.secret_file import SecretFile
 from relaymesh.wire.sealed import KID_BYTES_MAX
 
 __all__ = [
@@ -36,10 +33,8 @@ __all__ = [
 KEYS_MAX: Final = 1_000
 """A rotation beyond this is refused."""
 _SCHEMA = "relaymesh.payload.keys.v1"
-_GUARD = "payload-keys.guard"
 _KEY_BYTES = 32
 _FILE_BYTES_MAX = 1_048_576
-_WAIT_S = 30.0
 
 
 class PayloadKeyringError(KeyringError):
@@ -53,6 +48,16 @@ class PayloadKeyringError(KeyringError):
 
     def __str__(self) -> str:
         return f"the keyring {self.path} cannot be used ({self.cause}): mend it or restore it from a snapshot"
+
+
+_FILE: Final = SecretFile(
+    path=KEYRING,
+    guard="payload-keys.guard",
+    schema=_SCHEMA,
+    bytes_max=_FILE_BYTES_MAX,
+    wanted=f"a JSON object of schema {_SCHEMA} with keys that are base64 of {_KEY_BYTES} bytes",
+    error=PayloadKeyringError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +76,7 @@ def load_keyring(root: Path) -> Keyring | None:
     Raises:
         PayloadKeyringError: what is there is no keyring.
     """
-    path = root / KEYRING
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_FILE_BYTES_MAX + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise PayloadKeyringError(str(path), error.strerror or type(error).__name__) from error
-    try:
-        content = json.loads(data) if len(data) <= _FILE_BYTES_MAX else None
-        if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
-            raise PayloadKeyringError(str(path), f"expected a JSON object of schema {_SCHEMA}")
-        keys = _keys_of(content.get("keys"))
-    except (ValueError, RecursionError):
-        # Not chained: what json says about a document quotes it, and this one is all secrets.
-        raise PayloadKeyringError(str(path), "not JSON, or a key is not base64 of 32 bytes") from None
-    active = content.get("active_kid")
-    return Keyring(active if isinstance(active, str) and active in keys else next(iter(keys)), keys)
+    return _FILE.load(root, _keyring_of)
 
 
 def create_keyring(root: Path, now_ms: int) -> Keyring:
@@ -97,7 +85,7 @@ def create_keyring(root: Path, now_ms: int) -> Keyring:
     Raises:
         PayloadKeyringError: it cannot be written.
     """
-    with _alone(root):
+    with _FILE.alone(root):
         found = load_keyring(root)
         if found is not None:
             return found
@@ -111,11 +99,11 @@ def rotate_keyring(root: Path, now_ms: int) -> Keyring:
     Raises:
         PayloadKeyringError: it is damaged, full, or cannot be written; it is as it was.
     """
-    with _alone(root):
+    with _FILE.alone(root):
         found = load_keyring(root)
         keys = dict(found.keys) if found is not None else {}
         if len(keys) >= KEYS_MAX:
-            raise PayloadKeyringError(str(root / KEYRING), f"it holds {KEYS_MAX} keys, which is the limit")
+            raise _FILE.problem(root, f"it holds {KEYS_MAX} keys, which is the limit")
         while (kid := f"k{now_ms}") in keys:
             now_ms += 1
         keys[kid] = os.urandom(_KEY_BYTES)
@@ -128,11 +116,17 @@ def remove_from_keyring(root: Path, kid: str) -> Keyring | None:
     Raises:
         PayloadKeyringError: it is damaged, or cannot be written; it is as it was.
     """
-    with _alone(root):
+    with _FILE.alone(root):
         found = load_keyring(root)
         if found is None or kid == found.active or kid not in found.keys:
             return None
         return _save(root, Keyring(found.active, {name: key for name, key in found.keys.items() if name != kid}))
+
+
+def _keyring_of(content: dict[str, Any]) -> Keyring:
+    keys = _keys_of(content.get("keys"))
+    active = content.get("active_kid")
+    return Keyring(active if isinstance(active, str) and active in keys else next(iter(keys)), keys)
 
 
 def _keys_of(found: object) -> dict[str, bytes]:
@@ -148,30 +142,6 @@ def _keys_of(found: object) -> dict[str, bytes]:
 
 
 def _save(root: Path, ring: Keyring) -> Keyring:
-    path = root / KEYRING
     keys = {kid: base64.b64encode(key).decode() for kid, key in ring.keys.items()}
-    content = {"schema": _SCHEMA, "active_kid": ring.active, "keys": keys}
-    try:
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)  # the one mode that Windows knows as well
-        with contextlib.suppress(OSError):
-            path.parent.chmod(0o700)
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
-            left.unlink(missing_ok=True)  # of a writer that was killed: we are alone here
-        write_file(path, json.dumps(content, indent=2).encode() + b"\n")
-        sync_folder(path.parent.parent)
-    except OSError as error:
-        raise PayloadKeyringError(str(path), error.strerror or type(error).__name__) from error
+    _FILE.save(root, {"active_kid": ring.active, "keys": keys})
     return ring
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    path = root / KEYRING
-    try:
-        with holding(root / "run" / _GUARD, Hold.EXCLUSIVE, wait_s=_WAIT_S) as ours:
-            if not ours:
-                raise PayloadKeyringError(str(path), "another process has been changing it for 30 s")
-            yield
-    except OSError as error:
-        raise PayloadKeyringError(str(path), error.strerror or type(error).__name__) from error

@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from relaymesh.run_file import put_run_file
 from relaymesh.store.node_row import HEARTBEAT_STALE_MS
 from relaymesh.store.presence import host_name, is_alive
 from relaymesh.wire.node_report import NodeReport, decode_report, encode_report
@@ -23,17 +24,7 @@ def write_report(run: Path, report: NodeReport) -> None:
 
     Raises OSError.
     """
-    path = run / f"{report.node_id}{_SUFFIX}"
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encode_report(report))
-        os.replace(aside, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise
+    put_run_file(run / f"{report.node_id}{_SUFFIX}", encode_report(report))
 
 
 def remove_report(run: Path, node_id: str) -> None:

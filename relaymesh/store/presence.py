@@ -112,17 +112,7 @@ def is_alive(run: Path, node_id: str, host: str) -> bool | None:
         return None
     if _holder(path)[1] != host:
         return None
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return None
-    try:
-        if not lock(descriptor, shared=True):
-            return True
-        unlock(descriptor)
-        return False
-    finally:
-        os.close(descriptor)
+    return _is_held(path)
 
 
 def living_nodes(run: Path) -> list[str]:
@@ -130,11 +120,12 @@ def living_nodes(run: Path) -> list[str]:
     return [path.stem for path in sorted(run.glob("*.lock")) if _is_held(path)]
 
 
-def _is_held(path: Path) -> bool:
+def _is_held(path: Path) -> bool | None:
+    """Return whether a process holds the lock; None when that cannot be asked."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
-        return False
+        return None
     try:
         if not lock(descriptor, shared=True):
             return True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from actors.address import Address
-from actors.audit import BATCH_ROWS, UNMADE_MAX, AuditActor, AuditDesk
+from actors.audit import BATCH_ROWS, FAULT_KINDS_MAX, UNMADE_MAX, AuditActor, AuditDesk
 from actors.mailbox import Overflow
 from relaymesh.audit import AuditTrail
 from relaymesh.store.root import create_layout
@@ -102,8 +103,48 @@ def test_only_so_many_rows_wait_to_be_made_and_they_count_as_rows(tmp_path: Path
     place.desk.offer(bodies(1))
 
     assert place.desk.lost == 1
-    assert place.desk.take() == (bodies(UNMADE_MAX)[:1] * UNMADE_MAX, 1)
+    assert place.desk.take() == (bodies(UNMADE_MAX)[:1] * UNMADE_MAX, 1, "overflow")
     assert place.desk.offer_later(1, lambda: bodies(1))
+
+
+def test_rows_that_cannot_be_made_are_told_of_and_take_no_others_with_them(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fall() -> list[str]:
+        raise ValueError("what a row was made of")
+
+    place.launch()
+    place.desk.offer(bodies(1, "a"))
+    assert place.desk.offer_later(2, fall)
+    place.desk.offer(bodies(1, "b"))
+    assert place.desk.offer_later(1, fall)
+    assert place.desk.offer_later(1, lambda: bodies(1, "c"))
+
+    place.flush()
+
+    rows = chain.rows(place.root)
+    assert [row["action"] for row in rows] == ["audit.gap", "a", "b", "c"]
+    assert rows[0]["details"] == {"lost": 3, "since_ms": None, "cause": "unmade"}
+    assert place.desk.lost == 3
+    (said,) = caplog.messages
+    assert "2 rows of the audit log could not be made" in said and "ValueError in fall" in said
+    assert "made of" not in said
+    place.stop()
+
+
+def test_only_so_many_kinds_of_faults_are_logged_and_each_once(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    kinds = [type(f"Kind{n}Error", (Exception,), {}) for n in range(FAULT_KINDS_MAX + 1)]
+
+    def fall(kind: type[Exception]) -> list[str]:
+        raise kind
+
+    place.launch()
+    for kind in [*kinds, *kinds]:
+        place.desk.offer_later(1, partial(fall, kind))
+        assert place.desk.take()[1:] == (1, "unmade")
+
+    assert len(caplog.messages) == FAULT_KINDS_MAX
+    place.stop()
 
 
 def test_what_was_collected_is_written_when_the_node_stops(place: Place) -> None:
@@ -158,7 +199,8 @@ def test_rows_that_were_in_hand_at_a_crash_are_told_of_by_the_next(
     place.flush()
 
     gap, after = chain.rows(place.root)
-    assert (gap["action"], gap["details"]["lost"]) == ("audit.gap", 2)  # type: ignore[index]
+    assert gap["action"] == "audit.gap"
+    assert gap["details"] == {"lost": 2, "since_ms": None, "cause": "crash"}
     assert after["action"] == "after"
     place.stop()
 

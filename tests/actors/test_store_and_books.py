@@ -7,6 +7,7 @@ happens, and which words travel together, is drawn from a seed, so a failure com
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,8 @@ class Node:
                 self.grants.update((grant.lease.row_id, grant) for grant in grants)
                 steps = tuple((grant.lease.row_id, grant.pool) for grant in grants)
                 self.tell_books(dispatch.Claimed(number, free, steps))
-                homeless = [row_id for row_id, _ in steps if self.books.worker_of(row_id) is None]
+                held = self.books.held()
+                homeless = [row_id for row_id, _ in steps if row_id not in held]
                 assert not homeless or self.slots_went_away, "a slot was promised twice"
             case Committed(leases, _, number, free):
                 ours = tuple(row_id for row_id, epoch in leases if self.holds(row_id, epoch))
@@ -173,7 +175,7 @@ class Node:
             self.read()
             if not self.outbox:
                 # A step that ends where more run than should leaves no slot, and the store counts one.
-                held = {worker: len(self.books.held_by(worker)) for worker in WORKERS}
+                held = Counter(self.running[row_id][0] for row_id in self.books.held())
                 self.slots_went_away = any(held[worker] > self.capacity[worker] for worker in WORKERS)
                 return
         pytest.fail("the store and the queue never stop talking about what is ready")

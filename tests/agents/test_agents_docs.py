@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 def run(registry: Registry, order: StepOrder) -> Outcome:
     loop = CoroutineLoop()
     try:
-        return run_attempt(registry.require(order.agent_id), Attempt(order), loop)
+        return run_attempt(registry.specs[order.agent_id], Attempt(order), loop)
     finally:
         loop.close()
 
@@ -46,7 +46,7 @@ def test_the_python_agents_run(tmp_path: Path, order: Callable[..., StepOrder]) 
     letter.write_text("here")
     # A snooze counts no attempt, so an agent must not wait for the second one.
     assert run(registry, order("later", str(letter))) == Succeeded("here")
-    assert registry.require("ship-order").no_retry_on == ("LookupError",)
+    assert registry.specs["ship-order"].no_retry_on == ("LookupError",)
 
 
 def test_the_files_are_read(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from relaymesh.agents.agent_file import load_retry_file, load_script_file
 from relaymesh.agents.registry import load_registry, split_sources
 from relaymesh.agents.spec import HttpTarget, Isolation, Kind, PythonTarget, ScriptTarget
 from relaymesh.core.retry import RetryPolicy
-from relaymesh.errors import AgentLoadError, UnknownAgentError
+from relaymesh.errors import AgentLoadError
 
 HEAD = "from relaymesh.agents.decorate import agent\n"
 
@@ -40,18 +40,13 @@ def test_the_built_ins_are_always_there(tmp_path: Path) -> None:
     registry = load_registry(tmp_path, ())
 
     assert list(registry.specs) == ["echo", "fail", "sleep"]
-    assert registry.require("echo").isolation is Isolation.INLINE
-    assert registry.require("sleep").isolation is Isolation.THREAD
+    assert registry.specs["echo"].isolation is Isolation.INLINE
+    assert registry.specs["sleep"].isolation is Isolation.THREAD
     assert registry.skipped == ()
 
 
-def test_an_unknown_name_brings_a_suggestion(tmp_path: Path) -> None:
-    registry = load_registry(tmp_path, ())
-
-    assert registry.get("ehco") is None
-    with pytest.raises(UnknownAgentError, match='did you mean "echo"') as caught:
-        registry.require("ehco")
-    assert caught.value.code == "unknown_agent"
+def test_an_unknown_name_is_no_agent(tmp_path: Path) -> None:
+    assert load_registry(tmp_path, ()).get("ehco") is None
 
 
 def test_a_file_and_a_module_bring_their_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +88,7 @@ def test_annotations_may_name_what_comes_later_in_the_module(tmp_path: Path) -> 
         "class Later(msgspec.Struct):\n    x: int\n",
     )
 
-    target = load_registry(tmp_path, [file]).require("takes").target
+    target = load_registry(tmp_path, [file]).specs["takes"].target
 
     assert isinstance(target, PythonTarget)
     assert target.input_type.__name__ == "Later"
@@ -198,12 +193,12 @@ def test_scripts_are_read_as_the_reference_says(tmp_path: Path) -> None:
 
     registry = load_registry(tmp_path, ())
 
-    one, two = registry.require("one"), registry.require("two")
+    one, two = registry.specs["one"], registry.specs["two"]
     assert one.target == ScriptTarget(("sh", str(tmp_path / "tools/run.sh"), "-x"))
     assert (one.timeout_ms, one.kind, one.isolation) == (1_000, Kind.SCRIPT, Isolation.PROCESS)
     assert two.target == ScriptTarget(("second",))
     assert (two.timeout_ms, two.grace_ms, two.max_concurrency) == (2_000, 0, 3)
-    assert registry.require("echo").kind is Kind.SCRIPT
+    assert registry.specs["echo"].kind is Kind.SCRIPT
     assert (registry.scripts.loaded, len(registry.scripts.skipped)) == (4, 0)
     assert [skip.agent_id for skip in registry.skipped] == ["echo"]
 
@@ -250,7 +245,7 @@ def test_an_http_agent_keeps_its_secret_out_of_the_file(tmp_path: Path) -> None:
         tmp_path, "scripts.json", {"id": "api", "url": "https://host/x", "headers": {"Authorization": "env:API_TOKEN"}}
     )
 
-    spec = load_registry(tmp_path, ()).require("api")
+    spec = load_registry(tmp_path, ()).specs["api"]
 
     assert (spec.kind, spec.isolation) == (Kind.HTTP, Isolation.THREAD)
     assert spec.target == HttpTarget("https://host/x", (("Authorization", "env:API_TOKEN"),))
@@ -298,11 +293,11 @@ def test_retry_policies_override_those_of_the_agents_until_their_entry_is_gone(t
 
     registry = load_registry(tmp_path, [file])
 
-    assert registry.require("mine").retry == RetryPolicy(5, 10, 20)
-    assert registry.require("echo").retry is None
+    assert registry.specs["mine"].retry == RetryPolicy(5, 10, 20)
+    assert registry.specs["echo"].retry is None
     assert (registry.retries.loaded, len(registry.retries.skipped)) == (2, 4)
     write_agents(tmp_path, "retry-policies.json")
-    assert registry.with_retries(load_retry_file(tmp_path)).require("mine").retry == RetryPolicy(max_attempts=9)
+    assert registry.with_retries(load_retry_file(tmp_path)).specs["mine"].retry == RetryPolicy(max_attempts=9)
 
 
 JSON = st.recursive(

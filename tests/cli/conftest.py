@@ -69,7 +69,8 @@ class FakeDoors(Doors):
     def benchmark(self, options: Any, **settings: Any) -> Any:
         self.started.append(options)
         self.fake.calls.append(("benchmark", (), settings))
-        return self.fake.answers["benchmark"]
+        answer = self.fake.answers["benchmark"]
+        return answer(**settings) if callable(answer) else answer
 
 
 @dataclass

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from relaymesh.node import GossipOptions, NodeOptions
 from relaymesh.node_view import BenchmarkRunOutcome, MaintenanceOutcome, StatsOutcome, WorkerOutcome
+from relaymesh.view import Explanation
 
 BENCHMARK = BenchmarkRunOutcome(
     submitted_tasks=5,
@@ -40,18 +42,19 @@ class FakeNode:
 
     node_id = "node-local"
 
-    def __init__(self, *, status: int = 0, ends_on: str | None = None, signals: int = 0) -> None:
+    def __init__(self, *, status: int = 0, ends_on: str | None = None, signals: int | Sequence[int] = 0) -> None:
         self.told: list[str] = []
         self._status = status
         self._ends_on = ends_on
-        self._signals = signals
+        self._signals = signals * [signal.SIGTERM] if isinstance(signals, int) else signals
         self._waits = 0
         self._changed = threading.Condition()
 
     def drain(self, grace_ms: int | None = None) -> None:
         self._tell("drain")
 
-    def kill(self) -> None:
+    def kill(self, exit_status: int = 1) -> None:
+        self._status = exit_status
         self._tell("kill")
 
     def _tell(self, what: str) -> None:
@@ -65,9 +68,9 @@ class FakeNode:
         with self._changed:
             self._waits += 1
             assert self._waits < 10, "nobody ended the node"
-            if self._signals > len(self.told):
+            if len(self._signals) > len(self.told):
                 count = len(self.told)
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(self._signals[count])
                 self._changed.wait_for(lambda: len(self.told) > count, timeout=2)
             return self._status if self._ends_on in self.told else None
 
@@ -161,17 +164,47 @@ def test_the_default_id_that_somebody_asks_for_is_asked_for(terminal) -> None:
     assert terminal.doors.started[0].node_id == "node-local"
 
 
-@pytest.mark.parametrize(("signals", "told"), [(1, ["drain"]), (2, ["drain", "kill"])])
-def test_a_signal_drains_the_node_and_a_second_one_ends_it(terminal, signals: int, told: list[str]) -> None:
-    node = FakeNode(ends_on=told[-1], signals=signals)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drains_the_node_which_ends_with_its_own_status(terminal, number: int) -> None:
+    node = FakeNode(ends_on="drain", signals=[number])
     terminal.answers(start=node)
 
     ended = terminal.run("up")
 
     assert ended.status == 0
-    assert node.told == told
+    assert node.told == ["drain"]
+
+
+@pytest.mark.parametrize("command", ["up", "worker"])
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        (signal.SIGINT, signal.SIGINT, 130),
+        (signal.SIGTERM, signal.SIGTERM, 143),
+        (signal.SIGINT, signal.SIGTERM, 143),
+        (signal.SIGTERM, signal.SIGINT, 130),
+    ],
+)
+def test_a_second_signal_ends_the_node_at_once_with_the_status_of_that_signal(
+    terminal, command: str, first: int, second: int, status: int
+) -> None:
+    node = FakeNode(ends_on="kill", signals=[first, second])
+    terminal.answers(start=node)
+
+    ended = terminal.run(command)
+
+    assert ended.status == status
+    assert node.told == ["drain", "kill"]
     # Whoever pressed Ctrl-C and sees nothing happen has to know what the next one does.
-    assert ended.err.count("is stopping, and waits for the steps that run") == signals - 1
+    assert ended.err.count("is stopping, and waits for the steps that run") == 1
+
+
+@pytest.mark.parametrize("command", ["up", "worker"])
+def test_the_help_says_what_a_second_signal_does(terminal, command: str) -> None:
+    page = " ".join(terminal.run(command, "--help").out.split())
+
+    assert "A second signal stops it at once" in page
+    assert "130 after Ctrl-C, 143 after SIGTERM" in page
 
 
 def test_a_worker_runs_until_it_is_stopped(terminal) -> None:
@@ -246,8 +279,32 @@ def test_a_benchmark_has_the_defaults_and_floors_of_the_reference(terminal) -> N
 
     defaults, floors = [options for name, _, options in terminal.client.calls if name == "benchmark"]
     common: dict[str, Any] = {"agent": "echo", "priority": "normal"}
+    for options in (defaults, floors):
+        del options["on_held"]
     assert defaults == common | {"tasks": 1000, "input_size": 64, "max_seconds": 300, "poll_batch": 64}
     assert floors == common | {"tasks": 1, "input_size": 1, "max_seconds": 5, "poll_batch": 1}
+
+
+def test_a_benchmark_in_which_nothing_moves_says_why_beside_its_answer(terminal) -> None:
+    why = Explanation(
+        step_id="stp_1",
+        reason="queue_paused",
+        since_ms=1,
+        detail="the queue is paused",
+        command="relaymesh queue resume",
+    )
+
+    def held(**options: Any) -> BenchmarkRunOutcome:
+        options["on_held"](why)
+        return BENCHMARK
+
+    terminal.answers(benchmark=held)
+
+    ended = terminal.run("benchmark-run", "--tasks", "5")
+
+    assert ended.document["completedTasks"] == 5
+    assert "nothing moves: the queue is paused; `" in ended.err
+    assert " queue resume` lets it go on, and the run ends 300 s after its start\n" in ended.err
 
 
 def test_a_benchmark_that_ran_out_of_time_ends_with_1(terminal) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from relaymesh.core.mesh.event import Event, EventKind
 from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Kind, Packet, base_bytes, extra_bytes
 from relaymesh.core.mesh.tick import Heartbeat
+from relaymesh.gossip.option import TickKeywords, TickOptions
 from relaymesh.gossip_view import GossipTickOutcome
 from relaymesh.store.gossip_ring import cluster_label
 from relaymesh.store.presence import BadNodeIdError
@@ -146,3 +148,10 @@ def test_what_is_sent_is_our_heartbeat_with_those_that_we_know(tmp_path: Path, o
 def test_a_node_id_that_no_node_could_have_is_refused(tmp_path: Path, node_id: str) -> None:
     with Client(tmp_path / "root") as client, pytest.raises(BadNodeIdError, match="node id"):
         client.gossip(node_id)
+
+
+def test_every_option_of_a_tick_can_be_given_as_a_keyword_and_no_other(tmp_path: Path) -> None:
+    assert {"node_id", *TickKeywords.__annotations__} == {field.name for field in fields(TickOptions)}
+
+    with Client(tmp_path / "root") as client, pytest.raises(TypeError, match="fan_out"):
+        client.gossip("me", fan_out=3)  # type: ignore[call-arg]

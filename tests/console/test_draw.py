@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from msgspec import structs
 from msgspec.structs import replace
 from rich.console import Console as Terminal
 from rich.text import Text
@@ -14,15 +15,24 @@ from relaymesh.core.console import Console
 from relaymesh.core.console_event import Key, Query, Seen, Tick
 from relaymesh.core.console_layout import Pane
 from relaymesh.core.console_news import Item, News
+from relaymesh.status_view import StatusOutcome
 from relaymesh.view import TaskView, WorkflowDetail, WorkflowTask
 from tests.console.sample_status import EVIL, sample_status
 
 SECOND = 1_000_000_000
 
 
-def console_with(width: int, height: int) -> Console:
+def well_but(*notes: str, problems: tuple[str, ...] = (), age_ms: int | None = 0) -> StatusOutcome:
+    status = sample_status(evil="")
+    health = structs.replace(
+        status.health, ok=not problems, problems=problems, notes=notes, checks_age_ms=age_ms, disk_pressure=False
+    )
+    return structs.replace(status, health=health)
+
+
+def console_with(width: int, height: int, status: StatusOutcome | None = None) -> Console:
     console = Console(interval_ms=2_000, read_only=False, width=width, height=height)
-    status = sample_status()
+    status = status or sample_status()
     news = News().take(status.checked_at_ms, standings_of(status))
     for at_ns in (0, 3 * SECOND):
         (query,) = [one for one in console.handle(at_ns, Tick()) if isinstance(one, Query)]
@@ -101,6 +111,41 @@ def test_stale_data_is_grey_and_says_its_age() -> None:
 
     assert "as it was" not in fresh and "\x1b[32m" in fresh
     assert "as it was 57s ago" in stale and "\x1b[32m" not in stale and "\x1b[90m" in stale
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (well_but("a node says that its clock jumped"), "a node says that its clock jumped"),
+        (well_but("one", "two", age_ms=12_300), "(2 things, looked at 12s ago) one; two"),
+        (well_but("a note", problems=("a key is broken",)), "a key is broken"),
+        (
+            well_but(problems=("a key is broken", "a link"), age_ms=9_000),
+            "(2 things, looked at 9s ago) a key is broken",
+        ),
+        (
+            structs.replace(well_but(problems=("a key is broken",)), nodes_alive=0),
+            "no node runs on this root; a key is broken",
+        ),
+        (structs.replace(well_but("a note"), nodes_alive=0), "no node runs on this root: this is what the store holds"),
+        (well_but(age_ms=None), "well: the store answers"),
+    ],
+)
+def test_own_health_is_one_line_that_says_how_much_there_is_and_how_old(status: StatusOutcome, said: str) -> None:
+    lines = screen(console_with(80, 24, status), 4 * SECOND, Look())
+
+    assert lines[1].plain.startswith(said)
+    assert len(lines) == 24 and all(line.cell_len <= 80 for line in lines)
+
+
+def test_however_much_is_wrong_own_health_takes_one_line_of_a_small_terminal() -> None:
+    status = well_but(*["a long note " * 20] * 30, problems=tuple(["a long problem " * 20] * 30), age_ms=99_000)
+
+    lines = screen(console_with(80, 24, status), 4 * SECOND, Look())
+
+    assert lines[1].plain.startswith("(30 things, looked at 99s ago) a long problem")
+    assert lines[2].plain.startswith("MEMBERS")
+    assert len(lines) == 24 and all(line.cell_len <= 80 for line in lines)
 
 
 def test_without_utf_8_all_of_it_is_ascii() -> None:

@@ -301,6 +301,7 @@ class DispatchMachine(RuleBasedStateMachine):
         self.running: dict[str, list[int]] = {name: [] for name in WORKERS}
         self.to_workers: deque[Effect] = deque()
         self.run: Counter[int] = Counter()
+        self.at: dict[int, str] = {}
         self.released: Counter[int] = Counter()
         self.lost: set[int] = set()
         self.draining = self.shrunk = self.timed_out = False
@@ -308,6 +309,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     def tell(self, event: Event) -> None:
         effects = self.books.handle(event)
+        self.at.update({row_id: e.worker for e in effects if isinstance(e, Run) for row_id in e.row_ids})
         if isinstance(event, Claimed):
             placed = Counter(r for e in effects if isinstance(e, Run | Release) for r in e.row_ids)
             assert placed == Counter(row_id for row_id, _ in event.steps), "each is run or given back, once"
@@ -324,7 +326,7 @@ class DispatchMachine(RuleBasedStateMachine):
                     self.store.inbox.append(effect)
                 case Run(worker, row_ids):
                     assert not self.draining
-                    assert len(self.books.held_by(worker)) <= self.capacity[worker]
+                    assert len(self.held_by(worker)) <= self.capacity[worker]
                     self.run.update(row_ids)
                     self.to_workers.append(effect)
                 case Release(row_ids):
@@ -334,6 +336,9 @@ class DispatchMachine(RuleBasedStateMachine):
                     self.to_workers.append(effect)
                 case Drained():
                     self.drained.append(effect)
+
+    def held_by(self, worker: str) -> list[int]:
+        return [row_id for row_id in self.books.held() if self.at[row_id] == worker]
 
     # -- workers
 
@@ -419,11 +424,11 @@ class DispatchMachine(RuleBasedStateMachine):
         assert all(count == 1 for count in self.run.values())
 
     @invariant()
-    def the_books_hold_each_step_once(self) -> None:
-        by_worker = [row_id for name in WORKERS for row_id in self.books.held_by(name)]
-        assert sorted(by_worker) == sorted(self.books.held())
-        assert all(self.books.worker_of(row_id) is not None for row_id in by_worker)
-        assert not self.draining or self.books.draining
+    def what_is_free_is_what_nobody_was_given(self) -> None:
+        free: Counter[str] = Counter()
+        for name, capacity in self.capacity.items():
+            free[WORKERS[name]] += max(0, capacity - len(self.held_by(name)))
+        assert self.books.free() == +free
 
     @invariant()
     def a_drain_is_over_once_and_then_nothing_is_held(self) -> None:

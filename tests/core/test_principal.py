@@ -19,7 +19,6 @@ from relaymesh.core.principal import (
     Principals,
     Role,
     WrongPrincipalError,
-    of_token_options,
     parse_principals,
 )
 
@@ -112,14 +111,6 @@ def test_each_refusal_has_its_status_and_its_members() -> None:
 def test_without_any_token_every_caller_is_the_bypass() -> None:
     assert Principals().decide("whatever", Access.WRITE, "default") == Granted(BYPASS)
     assert BYPASS.role is Role.ADMIN
-
-
-def test_tokens_of_options_are_numbered_service_accounts_of_the_servers_namespace() -> None:
-    known = of_token_options(["r1", "", "r3"], ["w1"], "blue") | parse(entry(tokens=["w1"]))
-
-    assert known.whose("r3") == Principal("sa:legacy:reader:3", Role.READER, True, frozenset({"blue"}))
-    assert known.whose("w1") == Principal("p")  # the file comes last
-    assert known.decide("r1", Access.READ, "red") == Denied(403, "forbidden_namespace", "red", known.whose("r1"))
 
 
 def test_no_text_of_the_principals_shows_a_token() -> None:

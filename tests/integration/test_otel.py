@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip("opentelemetry.sdk")
 
 from relaymesh.core.ident import trace_of
-from relaymesh.otel import ENDPOINT_VARIABLE
 from tests.integration.collector import Collector
 from tests.integration.harness import REPO, Site, eventually
 
@@ -35,7 +34,7 @@ def traced(make_site: Callable[..., Site], collector: Collector) -> Site:
     """A site whose commands and nodes send their traces to the collector."""
     site = make_site()
     (site.root / "agents" / "scripts.json").write_text(json.dumps(SCRIPT))
-    site.environment[ENDPOINT_VARIABLE] = collector.endpoint
+    site.environment["RELAYMESH_OTLP_ENDPOINT"] = collector.endpoint
     return site
 
 
@@ -107,7 +106,7 @@ def test_a_trace_that_the_caller_does_not_record_is_not_recorded_by_us(traced: S
 
 def test_work_goes_on_when_nobody_listens_at_the_endpoint(traced: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
-        traced.environment[ENDPOINT_VARIABLE] = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        traced.environment["RELAYMESH_OTLP_ENDPOINT"] = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     node = traced.node().wait_up()
 
     task_id = submitted(traced, "--agent", "echo", "--input", "x")
@@ -118,7 +117,7 @@ def test_work_goes_on_when_nobody_listens_at_the_endpoint(traced: Site) -> None:
 
 
 def test_an_endpoint_that_is_none_is_refused_by_up_and_fails_no_submit(traced: Site) -> None:
-    traced.environment[ENDPOINT_VARIABLE] = "collector:4318"
+    traced.environment["RELAYMESH_OTLP_ENDPOINT"] = "collector:4318"
 
     submitted(traced, "--agent", "echo", "--input", "x")
     node = traced.node()

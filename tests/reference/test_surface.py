@@ -22,7 +22,7 @@ import pytest
 from relaymesh.cli.group import COMMANDS
 from relaymesh.cli.group import relaymesh as group
 from relaymesh.core.setting_table import table
-from relaymesh.metric.family import BY_NAME
+from relaymesh.metric.family import FAMILIES
 from relaymesh.store.rollback import applied_migrations
 from relaymesh.store.store import Store
 
@@ -133,7 +133,7 @@ def _settings() -> Iterator[str]:
 def _metrics() -> Iterator[str]:
     for wanted in SURFACE["metrics"]:
         name = wanted["family"]
-        found = BY_NAME.get(name)
+        found = next((family for family in FAMILIES if family.name == name), None)
         if found is None:
             yield f"metric {name}"
             continue

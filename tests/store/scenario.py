@@ -278,7 +278,6 @@ def use_dead_letters(bench: Bench) -> None:
     dead_letter.dead_steps_of(conn, flow)
     dead_letter.stored_input(conn, b.step_id, store.payloads.text)
     dead_letter.step_of(conn, flow, "b", dead=False)
-    dead_letter.discard_of(conn, flow)
 
 
 def use_schedules(bench: Bench) -> None:
