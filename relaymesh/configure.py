@@ -105,7 +105,7 @@ def _guessable(setting: Setting, value: Value) -> str:
     """Return a warning about a secret that somebody could try out, "" for any other value."""
     if setting.name != SECRET or not value:
         return ""
-    from relaymesh.gossip.key import SECRET_CHARS_MIN
+    from relaymesh.wire.mesh_key import SECRET_CHARS_MIN
 
     length = len(str(value))
     if length >= SECRET_CHARS_MIN:

@@ -75,7 +75,7 @@ class SubmitDesk:
         began_ns = time.time_ns()
         message = SubmitTasks(tuple(tasks), self._client._actor)
         answer = self._hand_over(message) if self._submitter is None else self._submitter(message)
-        results = self._store(tasks) if answer is None else list(answer.results)
+        results = self._store(tasks) if answer is None else _ours_are_new(tasks, answer.results)
         self._trace(tasks, results, began_ns)
         if answer is None or not answer.recorded:
             self._record(tasks, results)
@@ -111,11 +111,7 @@ class SubmitDesk:
             results = store.submit(tasks, now_ms=client._now_ms())
         self._commits += 1
         client._wake()
-        # Ours already: a node heard of it after all, and its answer got lost.
-        return [
-            (holder, deduplicated and holder != task.task_id)
-            for task, (holder, deduplicated) in zip(tasks, results, strict=True)
-        ]
+        return _ours_are_new(tasks, results)
 
     def _hand_over(self, message: SubmitTasks) -> StoreAnswer | None:
         """Have a node of this machine store the tasks with what else it commits; None when none has answered.
@@ -174,3 +170,11 @@ class SubmitDesk:
             except UsageError as error:
                 log.warning("no traces are sent (%s): %s", error.code, error)
         return self._tracing
+
+
+def _ours_are_new(tasks: Sequence[NewTask], results: Sequence[tuple[str, bool]]) -> Stored:
+    """Return the results with tasks that are held by themselves called new: a node was asked twice, or before us."""
+    return [
+        (holder, deduplicated and holder != task.task_id)
+        for task, (holder, deduplicated) in zip(tasks, results, strict=True)
+    ]

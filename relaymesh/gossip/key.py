@@ -31,16 +31,15 @@ from relaymesh.store.gossip_ring import (
 )
 from relaymesh.store.key_seen_row import key_members, load_keys_seen
 from relaymesh.store.root import GOSSIP_KEYS
-from relaymesh.wire.mesh_key import MeshKey
+from relaymesh.wire.mesh_key import SECRET_CHARS_MIN, MeshKey
 
 if TYPE_CHECKING:
     from relaymesh.core.mesh.key_seen import KeyMember
     from relaymesh.door.base import Door
     from relaymesh.store.store import Store
 
-__all__ = ["SECRET_CHARS_MIN", "GossipKeyError", "GossipKeyNeededError", "GossipKeys"]
+__all__ = ["GossipKeyError", "GossipKeyNeededError", "GossipKeys"]
 
-SECRET_CHARS_MIN: Final = 16
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}")
 _LACKING_SHOWN: Final = 10
 

@@ -11,10 +11,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["KEYS_MAX", "KeyRing", "MeshKey"]
+__all__ = ["KEYS_MAX", "SECRET_CHARS_MIN", "KeyRing", "MeshKey"]
 
 KEYS_MAX: Final = 8
 """Keys of a ring, the primary included."""
+SECRET_CHARS_MIN: Final = 16
+"""A shorter secret can be guessed."""
 
 _KEY_PERSON: Final = b"relaymesh.gossip"
 _ID_PERSON: Final = b"relaymesh.keyid"

@@ -192,7 +192,7 @@ def test_the_submitter_of_a_node_is_used_in_place_of_a_connection_of_our_own(ben
 
     def submitter(message: SubmitTasks) -> StoreAnswer:
         asked.append(message)
-        return StoreAnswer(tuple((task.task_id, True) for task in message.tasks), recorded=recorded)
+        return StoreAnswer(tuple(("tsk_before", True) for _ in message.tasks), recorded=recorded)
 
     with Client(bench.root, submitter=submitter, actor="me") as client:
         assert client.submit("echo", "x").deduplicated
@@ -200,6 +200,14 @@ def test_the_submitter_of_a_node_is_used_in_place_of_a_connection_of_our_own(ben
 
     assert [(len(message.tasks), message.actor) for message in asked] == [(1, "me")]
     assert bench.rows("SELECT * FROM tasks") == []
+
+
+def test_a_task_that_its_node_was_asked_to_store_twice_is_no_duplicate_of_itself(bench: Bench) -> None:
+    def submitter(message: SubmitTasks) -> StoreAnswer:
+        return StoreAnswer(tuple((task.task_id, True) for task in message.tasks), recorded=True)
+
+    with Client(bench.root, submitter=submitter) as client:
+        assert not client.submit("echo", "x").deduplicated
 
 
 def test_a_payload_that_is_refused_makes_no_root(tmp_path: Path) -> None:
