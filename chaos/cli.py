@@ -152,11 +152,13 @@ def check_history(file: str, overlap: bool) -> int:
 
     Example: relaymesh chaos check history.jsonl
     """
-    from chaos.checker import INVARIANTS, Bounds, check
+    from chaos.checker import INVARIANTS, check
+    from chaos.finding import bounds_of
     from chaos.history import read
 
     events = read(Path(file))
-    broken = check(events, Bounds(exclusive=not overlap))
+    bounds = bounds_of(events)
+    broken = check(events, bounds._replace(exclusive=bounds.exclusive and not overlap))
     answer = {
         "events": len(events),
         "checked": list(INVARIANTS),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from chaos.history import Event
 
-__all__ = ["Bounds", "Broken", "Check", "Finding"]
+__all__ = ["Bounds", "Broken", "Check", "Finding", "bounds_of"]
 
 
 class Broken(NamedTuple):
@@ -29,6 +29,17 @@ class Bounds(NamedTuple):
     down_ms: int = 60_000
     live_ms: int = 60_000
     exclusive: bool = True
+
+
+def bounds_of(events: Iterable[Event]) -> Bounds:
+    """Return the bounds that a history brings along, those of the simulator where it brings none."""
+    found = Bounds()
+    for event in events:
+        if event.f == "bounds":
+            kinds = {name: type(default) for name, default in Bounds._field_defaults.items()}
+            # What another version knows besides is left out.
+            found = found._replace(**{name: v for name, v in event.value.items() if type(v) is kinds.get(name)})
+    return found
 
 
 Finding = tuple[int, str]

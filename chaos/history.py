@@ -51,6 +51,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     start, crash, leave: generation. member: about, generation, version, state, shown. fault, heal: nodes.
     claim, heartbeat, release: step, ce, le, owner (and until for claims and heartbeats: when the lease ends).
     commit: step, ce, le, owner, outcome. reject: step, ce, le, owner. epoch: ce. end: nodes that are up.
+    bounds: what to check by, as ``chaos.finding.Bounds``, where that is not what holds in the simulator.
     """
 
     t: int

@@ -96,6 +96,7 @@ class _Run:
     def __init__(self, scenario: Scenario, folder: Path, one_root: bool, stack: contextlib.ExitStack) -> None:
         self.scenario = scenario
         self.record = Record(scenario.work.lease_ms)
+        self.record.note("", "bounds", _BOUNDS._asdict())
         self.left_out = [f"{fault.fault} at {fault.at}: {_LEFT_OUT[fault.fault]}" for fault in _unfit(scenario)]
         names = [f"node-{number:04}" for number in range(scenario.nodes)]  # as in the simulator
         ports = _free_ports(scenario.nodes)

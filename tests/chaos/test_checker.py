@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chaos.checker import BROKEN_MAX, INVARIANTS, Bounds, check
+from chaos.finding import bounds_of
 from chaos.history import Event, NoHistoryError, read
 
 
@@ -269,3 +270,10 @@ def test_a_history_that_is_not_there_is_no_wrong_line(tmp_path: Path) -> None:
         read(tmp_path / "none.jsonl")
 
     assert str(caught.value).startswith(f"the history {tmp_path / 'none.jsonl'} cannot be read (No such file")
+
+
+def test_a_history_may_bring_the_times_that_it_is_checked_by() -> None:
+    brought = Event(0, "", "bounds", {"suspect_dwell_ms": 500, "dead_dwell_ms": "soon", "down_ms": True, "moon": 1})
+
+    assert bounds_of([]) == Bounds()
+    assert bounds_of([Event(0, "a", "leave"), brought]) == Bounds(suspect_dwell_ms=500)

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from chaos.checker import check
+from chaos.finding import bounds_of
 from chaos.history import read
 from chaos.proxy import CLEAR, Proxy
 from chaos.sim.network import CHANCE, Link
@@ -210,7 +211,7 @@ def test_a_scenario_on_real_processes_is_recorded_checked_and_leaves_nothing_beh
     assert figures["leftOut"] == ["slow at 500: processes are not slowed down"]
     starts = [event.value["generation"] for event in events if event.f == "start" and event.node == "node-0001"]
     assert len(starts) == 2 and starts[0] < starts[1]
-    assert check(events) == [] and events[-1].value == {"nodes": ["node-0000", "node-0001"]}
+    assert check(events, bounds_of(events)) == [] and events[-1].value == {"nodes": ["node-0000", "node-0001"]}
     assert _left(tmp_path / "kept") == []
 
 
