@@ -153,6 +153,12 @@ def test_probes_that_are_one_step_change_nothing(loss: int, floor_us: int, start
     assert short.figures["oneStepProbes"] > 10 and whole.figures["oneStepProbes"] == 0
 
 
+def test_a_mesh_is_not_quiet_while_a_suspect_is_still_to_be_asked() -> None:
+    plan = drawn(59, seeded(59, "faults"), nodes=5)
+
+    assert run(plan).trace == run(plan, shortcuts=False).trace
+
+
 def test_encoding_every_packet_changes_nothing_when_none_is_bent_or_overtaken() -> None:
     plan = Scenario(nodes=4, seconds=20, seed=3, link=LinkState(mean_us=0))
 
