@@ -21,10 +21,10 @@ import _bootstrap
 CORE_COVERAGE_PERCENT = 90
 OVERALL_COVERAGE_PERCENT = 80
 # The tests that start and kill real processes: more than half of the time, most of it spent waiting. So two at a time.
-APART = ("tests/integration", "tests/scripts", "tests/examples", "tests/demo")
+# Whole clusters in a simulator go with them: the tests of the parts reach the same code, and to count it takes as long
+# again.
+APART = ("tests/integration", "tests/scripts", "tests/examples", "tests/demo", "tests/chaos")
 TOGETHER = ("-n", "2", "--dist", "loadfile")
-# Whole clusters in a simulator: the tests of the parts reach the same code, and to count it takes as long again.
-SIMULATED = ("tests/chaos",)
 
 
 def main():
@@ -64,13 +64,12 @@ def in_two(python):
     """
     with tempfile.TemporaryFile() as printed, concurrent.futures.ThreadPoolExecutor(1) as beside:
         apart = beside.submit(tests, python, [*APART, *TOGETHER, "-p", "no:cacheprovider"], out=printed)
-        others = tests(python, ["--ignore=" + path for path in (*APART, *SIMULATED)], measure=True)
-        simulated = tests(python, [*SIMULATED, "-p", "no:cacheprovider"])
+        others = tests(python, ["--ignore=" + path for path in APART], measure=True)
         result = apart.result()
         printed.seek(0)
         shutil.copyfileobj(printed, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-    return [result, simulated, others]
+    return [result, others]
 
 
 def static_checks(python):
