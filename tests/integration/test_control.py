@@ -13,9 +13,9 @@ from tests.integration.harness import NodeProcess, Site, eventually
 def test_a_task_handed_to_a_node_runs_and_is_there_once(site: Site) -> None:
     site.node().wait_up()
     with site.client() as client:
-        client.submit("stamp", {"ms": 0, "n": -1})  # the first of a client is committed by itself
+        first = client.submit("stamp", {"ms": 0, "n": -1})  # the first of a client is committed by itself
 
-        tasks = [client.submit("stamp", {"ms": 0, "n": n}) for n in range(20)]
+        tasks = [first, *(client.submit("stamp", {"ms": 0, "n": n}) for n in range(20))]
 
         assert not any(task.deduplicated for task in tasks)
         assert all(client.wait(task.task_id).status == "SUCCESS" for task in tasks)
