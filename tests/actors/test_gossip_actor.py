@@ -416,9 +416,9 @@ def test_what_people_wait_for_is_told_once(bench: Bench, partner: Partner) -> No
     before = bench.news
 
     meet(bench, partner)
-    bench.advance(5 * SECOND)
+    bench.advance(SECOND)
     told = bench.news
-    bench.advance(5 * SECOND)
+    bench.advance(3 * SECOND)
 
     assert before < told == bench.news
 
