@@ -35,13 +35,26 @@ from typing import Final
 
 from relaymesh.core.mesh.placement import ranked
 
-__all__ = ["JUDGE_PATIENCE_PERCENT", "ROWS_MAX", "TURN_MS", "Cause", "Expire", "Reclaim", "RunningRow", "Scanned"]
+__all__ = [
+    "JUDGE_PATIENCE_PERCENT",
+    "OWN_YOUNG_MS",
+    "ROWS_MAX",
+    "TURN_MS",
+    "Cause",
+    "Expire",
+    "Reclaim",
+    "RunningRow",
+    "Scanned",
+]
 
 JUDGE_PATIENCE_PERCENT: Final = 103
 """A judge waits this share of the lease timeout: clocks whose rates differ by 1 % need 102.02 %."""
 
 ROWS_MAX: Final = 10_000
 """Rows watched at a time; of more, the ones that were silent longest."""
+
+OWN_YOUNG_MS: Final = 2_000
+"""How long a lease of its own node is none of a judge's business: two rounds, and a renewal takes no longer."""
 
 TURN_MS: Final = 2_000
 """How long the next node waits for the one before it: two rounds of maintenance, so that both have looked."""
@@ -70,7 +83,7 @@ class RunningRow:
 class Scanned:
     """One scan of all RUNNING rows (or of the ``ROWS_MAX`` with the oldest ``updated_at_ms``).
 
-    Rows of the judge's own node that were written a moment ago may be left out: their watch begins that much later.
+    Rows of the judge's own node that were written within OWN_YOUNG_MS may be left out: their watch begins later.
 
     asked_at_ns: monotonic time before the rows were read.
     wall_ms: wall time of the clock guard's reading of this scan; None when the guard doubts the wall clock.

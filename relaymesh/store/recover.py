@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from relaymesh.core.limit import INSTANT_MS_MAX
+from relaymesh.core.reclaim import OWN_YOUNG_MS
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_owner_death, after_worker_death
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.store.conflict import record_conflict, record_conflicts
@@ -31,9 +32,6 @@ __all__ = [
     "running_elsewhere",
     "running_to_judge",
 ]
-
-OWN_YOUNG_MS = 2_000
-"""How long a lease of its own is none of a judge's business: two rounds, and a renewal takes no longer."""
 
 PolicyOf = Callable[[str], RetryPolicy]
 
@@ -337,14 +335,17 @@ def requeue_former_generation(
     )
 
 
+_RUNNING = (
+    "SELECT id, lease_token, lease_epoch, updated_at_ms, coalesce(lease_owner, ''), step_id FROM steps"
+    " WHERE status='RUNNING' AND (lease_owner IS NOT ?1{or_else}) ORDER BY updated_at_ms LIMIT ?2"
+)
+_RUNNING_ELSEWHERE = _RUNNING.format(or_else="")
+_RUNNING_TO_JUDGE = _RUNNING.format(or_else=" OR abs(updated_at_ms-?3)>=?4")
+
+
 def running_elsewhere(conn: sqlite3.Connection, *, node_id: str, limit: int) -> list[SeenLease]:
     """Return RUNNING rows of other owners, longest silent first."""
-    rows = conn.execute(
-        "SELECT id, lease_token, lease_epoch, updated_at_ms, coalesce(lease_owner, ''), step_id FROM steps"
-        " WHERE status='RUNNING' AND lease_owner IS NOT ? ORDER BY updated_at_ms LIMIT ?",
-        (node_id, limit),
-    ).fetchall()
-    return [SeenLease(*row) for row in rows]
+    return [SeenLease(*row) for row in conn.execute(_RUNNING_ELSEWHERE, (node_id, limit))]
 
 
 def running_to_judge(conn: sqlite3.Connection, *, own: str, now_ms: int, limit: int) -> list[SeenLease]:
@@ -353,13 +354,7 @@ def running_to_judge(conn: sqlite3.Connection, *, own: str, now_ms: int, limit: 
     Own rows that were written within OWN_YOUNG_MS of the wall clock, before or after, are left out: a busy node has a
     thousand of them, and they are renewed or end long before anybody would judge them. Longest silent first.
     """
-    rows = conn.execute(
-        "SELECT id, lease_token, lease_epoch, updated_at_ms, coalesce(lease_owner, ''), step_id FROM steps"
-        " WHERE status='RUNNING' AND (lease_owner IS NOT ?1 OR abs(updated_at_ms-?2)>=?3)"
-        " ORDER BY updated_at_ms LIMIT ?4",
-        (own, now_ms, OWN_YOUNG_MS, limit),
-    ).fetchall()
-    return [SeenLease(*row) for row in rows]
+    return [SeenLease(*row) for row in conn.execute(_RUNNING_TO_JUDGE, (own, limit, now_ms, OWN_YOUNG_MS))]
 
 
 def next_due_ms(conn: sqlite3.Connection) -> int | None:
