@@ -166,6 +166,10 @@ class NodeProcess:
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
+    def wait_logged(self, text: str) -> None:
+        """The log has a thread of its own: what is seen elsewhere may be logged a moment later."""
+        eventually(lambda: text in self.log, what=f"{self.node_id} logs: {text}")
+
     def wait_up(self, within_s: float = PATIENCE_S) -> NodeProcess:
         """Wait until it says that it is up."""
 

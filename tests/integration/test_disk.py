@@ -171,7 +171,7 @@ def test_a_node_lives_through_a_disk_that_fails_for_a_while(
     assert len(site.ran()) == 13, "a result was dropped and its step ran again"
     assert node.process.poll() is None
     if calls != "pread64":  # what is in the cache of a connection need not be read
-        assert f"({code})" in node.log, node.log
+        node.wait_logged(f"({code})")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_nodes_of_one_root_find_each_other_and_notice_a_death_and_an_orderly_end
     wait_words(site, {"a": "ALIVE", "b": "LEFT", "c": "DEAD"})
     wait_live(site, "a", 0)
 
-    assert "member c at 127.0.0.1:" in nodes["a"].log + nodes["b"].log
+    eventually(lambda: "member c at 127.0.0.1:" in nodes["a"].log + nodes["b"].log, what="its death is logged")
     states = [(entry["node"], entry["current_status"]) for entry in audited(site, "membership.state")]
     assert states.count(("node/c", "DEAD")) == 1  # two nodes have seen it, one has written it
     assert {node for node, _ in states} == {"node/c"}
@@ -163,7 +163,7 @@ def test_a_node_that_cannot_or_must_not_bind_says_so_and_works(make_site: MakeSi
 
     assert health.ok
     assert any(reason in note for note in health.notes)
-    assert reason in node.log
+    node.wait_logged(reason)
     assert 'relaymesh_gossip_bound{node="a"} 0' in metrics
     assert runs_a_task(site)
     assert node.terminate() == 0
@@ -180,7 +180,7 @@ def test_of_two_live_nodes_with_one_id_the_later_generation_goes_on_and_the_othe
     eventually(lambda: mesh_of(older, "twin").get("pause"), what="it says so")
 
     assert "another live node has this node id" in mesh_of(older, "twin")["pause"]
-    assert "has the node id twin and the better right to it" in loser.log
+    loser.wait_logged("has the node id twin and the better right to it")
     assert mesh_of(newer, "twin")["pause"] == ""
     eventually(lambda: "another live node" in paused(older, "twin"), what="its worker is paused")
     with older.client() as client:
