@@ -208,14 +208,16 @@ class AuditRowsOf:
         they are made. None when there are more, or more in them than should be held."""
         if self._records or self._fired:
             return None
+        count = sum(len(message.tasks) for message, _ in self._submitted)
+        count += sum(len(finished) for finished, _ in self._finished)
+        if count > LATER_ROWS_MAX:
+            return None
         tasks = [task for message, _ in self._submitted for task in message.tasks]
         steps = [step for finished, _ in self._finished for step in finished]
-        if len(tasks) + len(steps) > LATER_ROWS_MAX:
-            return None
         payloads = sum(len(step.payload or "") for task in tasks for step in task.steps)
         if payloads + sum(len(step.report.output) for step in steps) > LATER_CHARS_MAX:
             return None
-        return len(tasks) + len(steps)
+        return count
 
     def _maker(self) -> Callable[[], Sequence[str]]:
         """Return what makes the rows of this transaction, in whatever thread."""

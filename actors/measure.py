@@ -55,7 +55,10 @@ class Measures:
         for step in finished:
             report = step.report
             key = step.lease.agent_id, report.kind, report.finished_at_ms - report.started_at_ms
-            alike[key] = alike.get(key, 0) + 1
+            try:
+                alike[key] += 1
+            except KeyError:
+                alike[key] = 1
         for (agent_id, kind, took_ms), count in alike.items():
             agent = self._agents.get(agent_id) or self._agent(agent_id)
             agent.outcomes[kind] += count

@@ -131,8 +131,8 @@ def ended_bodies(
     # What follows from the steps of a task that one commit ended is told with the last of them.
     news = finished.completed.union(finished.ready)
     last = {step.lease.task_id: step for step in steps if step.lease.task_id in news} if news else {}
-    # How a row of a single-step task ends, by lease and cluster epoch: a handful in any batch.
-    endings: dict[tuple[int, int], str] = {}
+    # How a row of a single-step task ends: nearly all rows of a batch have the same epochs.
+    ending, ends_epoch, ends_cluster_epoch = "", -1, -1
     for step in steps:
         lease = step.lease
         token, task, epoch = lease.lease_token, lease.task_id, lease.lease_epoch
@@ -140,13 +140,16 @@ def ended_bodies(
             record = _other(step, finished, traces, actor)
             bodies.append(body_of(record, namespace=namespace, now_ms=now_ms, masked=masked))
             continue
-        span = _span(token)
+        digest = _SPAN.copy()  # as ``_span``, without the call
+        digest.update(token.encode())
+        span = digest.hexdigest()
         if lease.shape == SHAPE_SOLE:
             # Such a row was made by this package, so its ids are of our making: nothing in them needs escaping.
-            step_id, ends_with = lease.step_id, (epoch, lease.cluster_epoch)
-            trace = traces.get(token) or task[4:].replace("-", "")
+            step_id, cluster_epoch = lease.step_id, lease.cluster_epoch
+            if epoch != ends_epoch or cluster_epoch != ends_cluster_epoch:
+                ending, ends_epoch, ends_cluster_epoch = _ending(epoch, cluster_epoch, 0), epoch, cluster_epoch
+            trace = (traces and traces.get(token)) or task[4:].replace("-", "")
             result = "task_completed" if task not in left_open else "step_completed"
-            ending = endings.get(ends_with) or endings.setdefault(ends_with, _ending(*ends_with, 0))
             bodies.append(
                 f'{opening}step/{step_id}","result":"{result}","trace_id":"{trace}","span_id":"{span}"'
                 f',"task_id":"{task}","step_id":"{step_id}","details":{{"msg_id":"msg_{step_id}{ending}'
@@ -357,7 +360,7 @@ def _span_of(lease: LeaseRef) -> str:
 
 def _span(token: str) -> str:
     digest = _SPAN.copy()
-    digest.update(token.encode("utf-8", "replace"))
+    digest.update(token.encode())
     return digest.hexdigest()
 
 

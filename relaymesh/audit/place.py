@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["Place"]
@@ -10,29 +10,27 @@ __all__ = ["Place"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The files of one scoped root."""
+    """The files of one scoped root. Paths are made once: a third of what a small batch cost went into making them.
+
+    log: the rows since the last rotation. lock: whose turn it is, and the head. segments: the folder of what was
+    rotated out. security: the folder of the key.
+    """
 
     root: Path
+    log: Path = field(init=False)
+    lock: Path = field(init=False)
+    segments: Path = field(init=False)
+    security: Path = field(init=False)
 
-    @property
-    def log(self) -> Path:
-        """The rows since the last rotation."""
-        return self.root / "audit" / "audit.log"
-
-    @property
-    def lock(self) -> Path:
-        """Whose turn it is, and the head."""
-        return self.root / "audit" / "audit.lock"
-
-    @property
-    def segments(self) -> Path:
-        """The folder of what was rotated out."""
-        return self.root / "audit" / "segments"
-
-    @property
-    def security(self) -> Path:
-        """The folder of the key."""
-        return self.root / "security"
+    def __post_init__(self) -> None:
+        folder = self.root / "audit"
+        for name, path in (
+            ("log", folder / "audit.log"),
+            ("lock", folder / "audit.lock"),
+            ("segments", folder / "segments"),
+            ("security", self.root / "security"),
+        ):
+            object.__setattr__(self, name, path)
 
     def plain(self, number: int) -> Path:
         """A segment that waits to be compressed."""
