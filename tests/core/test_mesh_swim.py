@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Renewed
 from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Kind, Packet, Update, base_bytes
+from relaymesh.core.mesh.probe import QUESTIONS, pace_ns
 from relaymesh.core.mesh.swim import Membership
 from relaymesh.core.mesh.tuning import MS, SECOND, Tuning
 
@@ -354,3 +355,62 @@ def test_a_member_that_renewed_its_record_while_it_was_asked_is_not_suspected(re
         a.wake(a.wake_at_ns)
 
     assert (peer.member.state is State.SUSPECT) is not renewed
+
+
+def asked_until_accused(us: Membership, name: str, address: str) -> tuple[list[tuple[int, Kind]], int]:
+    """Wake a node that nobody answers until it accuses that member; return what it sent for that, and when, in ms."""
+    peer, sent = us.view.peers[name], []
+    for _ in range(200):
+        now_ns = us.wake_at_ns
+        effects = packets(us.wake(now_ns))
+        if us.probe.peer is peer and us.probe.nonce:
+            sent += [
+                ((now_ns - us.probe.began_ns) // MS, packet.kind)
+                for packet in effects
+                if packet.nonce == us.probe.nonce
+            ]
+        if peer.member.state is State.SUSPECT:
+            return sent, (now_ns - us.probe.began_ns) // MS
+    raise AssertionError("it never accuses")
+
+
+def test_a_question_without_an_answer_is_repeated_until_its_time_is_over() -> None:
+    a, _, _ = three().values()
+
+    sent, accused_ms = asked_until_accused(a, "c", C)
+
+    assert [at_ms for at_ms, kind in sent if kind is Kind.PING] == [0, 100, 200, 300, 400, 500, 600, 700]
+    assert [at_ms for at_ms, kind in sent if kind is Kind.PING_REQ] == [400]  # of the one other that there is
+    assert accused_ms == 800
+
+
+def test_no_question_is_repeated_before_a_usual_answer_would_be_here() -> None:
+    a, _, _ = three().values()
+    a.view.peers["c"].rtt_ns = 120 * MS
+
+    sent, accused_ms = asked_until_accused(a, "c", C)
+
+    assert [at_ms for at_ms, kind in sent if kind is Kind.PING] == [0, 240, 400, 640]
+    assert accused_ms == 800
+
+
+def test_an_answer_to_a_repeated_question_ends_the_probe_and_tells_no_round_trip() -> None:
+    a, b = pair()
+    a.wake(a.probe.due_ns)
+    a.view.peers["b"].rtt_ns = 3 * MS
+
+    now_ns = a.probe.due_ns
+    again = [packet for packet in packets(a.wake(now_ns)) if packet.nonce == a.probe.nonce]
+    exchange(now_ns + 4 * MS, {A: a, B: b}, [(A, packet) for packet in again])
+
+    assert [packet.kind for packet in again] == [Kind.PING]
+    assert a.view.peers["b"].rtt_ns == 3 * MS
+    assert (a.probe.nonce, a.probe.due_ns) == (0, a.probe.end_ns)
+
+
+@given(timeout_ns=st.integers(1, 60 * SECOND), rtt_ns=st.integers(-1, 60 * SECOND))
+def test_a_probe_asks_four_times_in_each_timeout_at_most(timeout_ns: int, rtt_ns: int) -> None:
+    pace = pace_ns(timeout_ns, rtt_ns)
+
+    assert timeout_ns // QUESTIONS <= pace
+    assert pace >= 2 * rtt_ns

@@ -4,7 +4,7 @@
 
 That is all that a PING and its ACK do when each node has proved itself to the other, each holds the very record that
 the other has of itself, neither has news to pass on, their views have equal digests, and the answer comes before the
-asker's patience ends. Then neither packet has anything in it that depends on the time of its sending, and all they
+asker asks again. Then neither packet has anything in it that depends on the time of its sending, and all they
 leave behind are times, the end of the probe, and a point of health. Who calls this answers for three things: nobody has
 news, and all views are equal; the packets will arrive at these times; and until then neither node hears news, changes
 its view, stops or is stopped. See ``chaos/sim/quiet.py``. What the two nodes know of each other is looked at here.
@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from relaymesh.core.mesh.peer import Peer
-from relaymesh.core.mesh.probe import Stage
+from relaymesh.core.mesh.probe import QUESTIONS, Stage
 from relaymesh.core.mesh.swim import Membership
 
 __all__ = ["exchange"]
@@ -47,7 +47,7 @@ def exchange(asker: Membership, peer: Peer, answerer: Membership, now_ns: int, a
         or back.proof is not me.address
         or peer.proof_generation != theirs.generation
         or back.proof_generation != me.generation
-        or took_ns >= timeout_ns
+        or took_ns >= timeout_ns // QUESTIONS
     ):
         return 0
     if peer.welcome == theirs.generation:

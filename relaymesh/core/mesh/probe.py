@@ -1,8 +1,11 @@
 """Asking one member after another whether it is there.
 
     IDLE ──due──▶ DIRECT: PING ──timeout──▶ INDIRECT: others are asked to ask ──timeout──▶ SUSPECT, IDLE
-      ▲              │                          │                                                  │
+      ▲            │  └─again─┘                 │  └─PING again─┘                                  │
       └────── end of interval ◀── ANSWERED ◀────┘ an echo of the nonce        end of interval ◀────┘
+
+The question is repeated while the answer is missing, four times in each timeout, but no sooner than a usual answer
+takes: a network that loses packets is told from a node that is gone by asking, and not by accusing.
 
 Source: SWIM (Das, Gupta, Motivala 2002), section 3; the interval grows with the local health, as in Lifeguard.
 """
@@ -17,7 +20,7 @@ from relaymesh.core.mesh.member import Member
 from relaymesh.core.mesh.peer import Peer
 from relaymesh.core.mesh.tuning import Tuning
 
-__all__ = ["Probe", "Stage"]
+__all__ = ["QUESTIONS", "Probe", "Stage", "pace_ns"]
 
 
 class Stage(Enum):
@@ -29,26 +32,38 @@ class Stage(Enum):
 
 _DIRECT: Final = Stage.DIRECT
 _ANSWERED: Final = Stage.ANSWERED
+QUESTIONS: Final = 4
+"""In each of the two timeouts. At 30 % loss one question is answered with 49 %: of eight, all but 0.5 % of probes."""
+_ROUND_TRIPS: Final = 2
+"""So many usual round trips pass before a question is repeated."""
+
+
+def pace_ns(timeout_ns: int, rtt_ns: int) -> int:
+    """Return how long an answer may take before the question is repeated; rtt_ns: the usual time, -1 is not known."""
+    return max(timeout_ns // QUESTIONS, _ROUND_TRIPS * rtt_ns)
 
 
 class Probe:
     """The one probe that a node has running.
 
-    due_ns: when its next stage begins; verdict_ns: when a missing answer counts; end_ns: when the next member of the
-    round is due. nonce: 0 when no answer is waited for. began_ns: when it was asked first. record: what was held of it
-    then.
+    due_ns: when it goes on: with the question once more, or its next stage; others_ns: when others are asked;
+    verdict_ns: when a missing answer counts; end_ns: when the next member of the round is due. nonce: 0 when no answer
+    is waited for. began_ns: when it was asked first. repeated: more than once since. record: what was held of it then.
     """
 
     __slots__ = (
         "_health",
+        "_pace_ns",
         "asked",
         "began_ns",
         "due_ns",
         "end_ns",
         "nacks",
         "nonce",
+        "others_ns",
         "peer",
         "record",
+        "repeated",
         "stage",
         "tuning",
         "verdict_ns",
@@ -59,8 +74,11 @@ class Probe:
         self._health = health
         self.due_ns = due_ns
         self.end_ns = due_ns
+        self.others_ns = due_ns
         self.verdict_ns = due_ns
         self.began_ns = due_ns
+        self.repeated = False
+        self._pace_ns = 0
         self.stage = Stage.IDLE
         self.peer: Peer | None = None
         self.record: Member | None = None
@@ -78,8 +96,11 @@ class Probe:
         self.asked = self.nacks = 0
         self.began_ns = now_ns
         timeout_ns = self.tuning.probe_timeout_ns * factor
-        self.due_ns = now_ns + timeout_ns
-        self.verdict_ns = self.due_ns + timeout_ns
+        self.repeated = False
+        self._pace_ns = pace_ns(timeout_ns, peer.rtt_ns)
+        self.others_ns = now_ns + timeout_ns
+        self.verdict_ns = self.others_ns + timeout_ns
+        self.due_ns = min(now_ns + self._pace_ns, self.others_ns)
         if not between:
             self.end_ns = now_ns + self.tuning.probe_interval_ns * factor
 
@@ -90,10 +111,21 @@ class Probe:
         self.nonce = 0
         self.due_ns = now_ns + self.tuning.probe_interval_ns
 
-    def ask_others(self, asked: int) -> None:
+    @property
+    def stage_end_ns(self) -> int:
+        """Until when an answer is waited for in this stage."""
+        return self.others_ns if self.stage is _DIRECT else self.verdict_ns
+
+    def ask_again(self, now_ns: int) -> None:
+        """The question is repeated."""
+        self.repeated = True
+        self.due_ns = min(now_ns + self._pace_ns, self.stage_end_ns)
+
+    def ask_others(self, now_ns: int, asked: int) -> None:
+        """Others are asked to ask, beside the question once more."""
         self.stage = Stage.INDIRECT
         self.asked = asked
-        self.due_ns = self.verdict_ns
+        self.ask_again(now_ns)
 
     def answered(self, now_ns: int) -> None:
         health = self._health

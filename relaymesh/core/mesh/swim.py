@@ -345,8 +345,8 @@ class Membership:
         if nonce and nonce == self.probe.nonce:
             if self.probe.peer is not peer:
                 return  # another node took its address over
-            if self.probe.stage is Stage.DIRECT:
-                # Later it was asked twice, and nobody can say which question this answers.
+            if not self.probe.repeated:
+                # Of one that was asked twice, nobody can say which question this answers.
                 peer.answered_in(now_ns - self.probe.began_ns)
             self.probe.answered(now_ns)
             self.plan()
@@ -406,6 +406,10 @@ class Membership:
 
     def _step_probe(self, now_ns: int, out: list[Effect]) -> None:
         probe = self.probe
+        if probe.nonce and probe.peer is not None and now_ns < probe.stage_end_ns:
+            self.outbox.ping(out, probe.peer, probe.nonce)
+            probe.ask_again(now_ns)
+            return
         if probe.stage is Stage.DIRECT:
             assert probe.peer is not None
             helpers = self.view.pick(self.tuning.helpers, but=probe.peer)
@@ -414,7 +418,7 @@ class Membership:
                 self.outbox.send(out, helper.member.address, Kind.PING_REQ, probe.nonce, NO_NEWS, target)
             # Once more: one lost datagram is no reason to doubt.
             self.outbox.ping(out, probe.peer, probe.nonce)
-            probe.ask_others(len(helpers))
+            probe.ask_others(now_ns, len(helpers))
             return
         if probe.stage is Stage.INDIRECT:
             assert probe.peer is not None
