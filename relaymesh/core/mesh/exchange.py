@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from relaymesh.core.mesh.peer import Peer
-from relaymesh.core.mesh.probe import QUESTIONS, Stage
+from relaymesh.core.mesh.probe import QUESTIONS, Stage, pace_ns
 from relaymesh.core.mesh.swim import Membership
 
 __all__ = ["exchange"]
@@ -47,7 +47,7 @@ def exchange(asker: Membership, peer: Peer, answerer: Membership, now_ns: int, a
         or back.proof is not me.address
         or peer.proof_generation != theirs.generation
         or back.proof_generation != me.generation
-        or took_ns >= timeout_ns // QUESTIONS
+        or (took_ns >= timeout_ns // QUESTIONS and took_ns >= min(timeout_ns, pace_ns(timeout_ns, peer.rtt_ns)))
     ):
         return 0
     if peer.welcome == theirs.generation:
