@@ -125,7 +125,7 @@ class PatientStoreActor(StoreActor):
 
     def counted_free(self) -> dict[str, int]:
         """Return the slots that the store may claim for; ask only while nothing is on its way to it."""
-        return dict(self._demand.free)
+        return dict(self._claims.demand.free)
 
     def transactions(self) -> int:
         return self._store.transactions
