@@ -119,7 +119,7 @@ class StoreActor(Actor):
             now_ms=self._needs.now_ms(),
             durability=self._facts.durability,
         )
-        self._store.counts_later = self._store.remembers_state = True
+        self._store.state.remembers = self._store.latencies.later = True
         self._make_room()
         self._looks.begin(self.address)
 
@@ -136,7 +136,7 @@ class StoreActor(Actor):
         while self._batch.writes and not self._refusals.resting:
             self._flush()
         with contextlib.suppress(RelayMeshError), self._store.write():
-            self._store.count_latencies()
+            self._store.latencies.count()
         self._store.close()
 
     def crashed(self) -> None:

@@ -102,7 +102,7 @@ class Writer:
         if straight:
             # As an idle node finds it: what was ready went with the last claim, and nobody has committed since.
             news = not claims.nothing_left or done.ready or bool(done.ended)
-            nothing_waits = not news and store.nobody_else_since(self._looks.data_version)
+            nothing_waits = not news and store.state.nobody_else_since(self._looks.data_version)
             results, done.claim = claims.submit_and_claim(store, tasks, done.free, now_ms, nothing_waits=nothing_waits)
             self._answer_submits(done, batch, results)
         elif claims.may_claim() and (done.ready or claims.maybe_ready or claims.makes_room(done.ended)):
@@ -159,7 +159,7 @@ class Writer:
         )
         self._audit.took_over(requeued)
         self._standing.registered(store)
-        store.claims_as = facts.node_id
+        store.state.claims_as = facts.node_id
         self._claims.generation = done.generation = generation
         done.ready = done.due_changed = True
         done.requeued = requeued.reclaimed
@@ -188,8 +188,8 @@ class Writer:
             if ours and not self._standing.beat(store, node, self._audit, now_ms):
                 self._needs.lost_generation()
             store.forget_buckets(now_ms=now_ms, limit=BUCKETS_PER_HEARTBEAT)
-            store.count_latencies()
-            store.forget_latencies(now_ms=now_ms)
+            store.latencies.count()
+            store.latencies.forget(now_ms)
         for order, reply in batch.maintenance:
             done.answers.append((reply, self._maintain(store, order, now_ms)))
             done.ready = done.due_changed = True

@@ -21,6 +21,7 @@ __all__ = [
     "Reclaimed",
     "cancel_reasons",
     "expire_tasks",
+    "has_expired",
     "lose_attempts",
     "next_due_ms",
     "promote_due",
@@ -395,6 +396,16 @@ def restart_waits(conn: sqlite3.Connection, *, now_ms: int) -> int:
         " WHERE status='RETRYING' AND updated_at_ms>?",
         (now_ms, now_ms),
     ).rowcount
+
+
+def has_expired(conn: sqlite3.Connection, *, now_ms: int) -> bool:
+    """Return whether some task's expiry has passed that has not been seen to."""
+    found = conn.execute(
+        "SELECT 1 FROM tasks INDEXED BY tasks_expiry WHERE expires_at_ms IS NOT NULL"
+        " AND finished_at_ms IS NULL AND expires_at_ms<=? LIMIT 1",
+        (now_ms,),
+    )
+    return found.fetchone() is not None
 
 
 def expire_tasks(conn: sqlite3.Connection, *, now_ms: int, limit: int) -> list[str]:
