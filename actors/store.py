@@ -107,7 +107,7 @@ class StoreActor(Actor):
         self._batch = Batch()
         self._steps = self._chars = 0
         self._standing = OwnStanding(facts.node_id, needs.member_rules, needs.paused)
-        self._looks = Looks(timers, lease, needs.now_ms)
+        self._looks = Looks(timers, lease, needs)
         self._refusals = Refusals(facts.node_id, needs, timers, lease, self._look_in)
         self._claims = Claims(facts, needs, timers, queue, self._standing, self._audit, self._refusals, self._look_in)
         self._writer = Writer(facts, needs, queue, lease, self._claims, self._looks, self._standing, self._audit)

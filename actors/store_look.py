@@ -5,10 +5,10 @@ When to look is decided in ``relaymesh.core.look``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import assert_never
 
 from actors.address import Address
+from actors.store_needs import StoreNeeds
 from actors.timer import Timers
 from relaymesh.core.look import Checkpoint, LookEffect, LookEvery, LookIn, StoreLooks, VerifyLong
 from relaymesh.store.store import Store
@@ -24,12 +24,12 @@ class Looks:
     lease: told when others have committed something, now and then.
     """
 
-    def __init__(self, timers: Timers, lease: Address, now_ms: Callable[[], int]) -> None:
+    def __init__(self, timers: Timers, lease: Address, needs: StoreNeeds) -> None:
         self.data_version = -1
         self.tick_queued = False
         self._timers = timers
         self._lease = lease
-        self._now_ms = now_ms
+        self._needs = needs
         self._machine = StoreLooks()
         self._due_ms: int | None = None
         self._due_known = False
@@ -63,7 +63,7 @@ class Looks:
     @property
     def is_due(self) -> bool:
         """Whether a delay, a retry or a tick is due that is known from the last look."""
-        return self._due_ms is not None and self._due_ms <= self._now_ms()
+        return self._due_ms is not None and self._due_ms <= self._needs.now_ms()
 
     def for_news(self, store: Store) -> bool:
         """Begin a look; return whether another connection has committed since the last one."""
@@ -82,7 +82,7 @@ class Looks:
             self._due_ms = store.next_due_ms()
             self.tick_queued = store.has_queued_tick()
             self._due_known = True
-        due_in_ms = None if self._due_ms is None else self._due_ms - self._now_ms()
+        due_in_ms = None if self._due_ms is None else self._due_ms - self._needs.now_ms()
         for effect in self._machine.looked(self._timers.now_ns(), due_in_ms=due_in_ms):
             self._perform(effect, store)
 

@@ -54,7 +54,8 @@ class Target:
     def __init__(self) -> None:
         self.timers = ManualTimers()
         self.lease = Address("lease")
-        self.looks = Looks(self.timers, self.lease, self.now_ms)
+        needs: Any = self
+        self.looks = Looks(self.timers, self.lease, needs)
         self.store: Any = FakeStore()
         self.at_ms: list[int] = []
         self.news: list[bool] = []
