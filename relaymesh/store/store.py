@@ -22,7 +22,7 @@ from relaymesh.core.fairness import Fairness
 from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.core.throttle import Limit, LimitScope, PauseScope, Rules
-from relaymesh.store import admin, control, recover, schedule_due
+from relaymesh.store import admin, control, due, lease, recover, schedule_due
 from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, choose, claim, ready_groups
 from relaymesh.store.clock import save_clock
 from relaymesh.store.counter import DEAD_OWNER_RECLAIMED, add_counter
@@ -243,23 +243,23 @@ class Store(Database):
         now_ms: int,
     ) -> tuple[int, ...]:
         """Renew leases, keep what agents said of their progress; return the rows that are no longer ours."""
-        lost = recover.renew(self.conn, leases, cluster_epoch=self.state.read().epoch, now_ms=now_ms)
-        recover.store_progress(self.conn, progress, leases, self.payloads)
+        lost = lease.renew(self.conn, leases, cluster_epoch=self.state.read().epoch, now_ms=now_ms)
+        lease.store_progress(self.conn, progress, leases, self.payloads)
         return lost
 
     def lost_leases(self, leases: Sequence[tuple[int, int]], *, node_id: str) -> tuple[tuple[int, int], ...]:
         """Return those of these ``(row_id, lease_epoch)`` that the node does not hold any more; a read."""
         with self.reading():
-            return recover.lost_leases(self.conn, leases, node_id=node_id)
+            return lease.lost_leases(self.conn, leases, node_id=node_id)
 
     def cancel_reasons(self, row_ids: Iterable[int]) -> tuple[tuple[int, str], ...]:
         """Return those of these rows whose task was cancelled, with the reason; a read."""
         with self.reading():
-            return recover.cancel_reasons(self.conn, row_ids)
+            return lease.cancel_reasons(self.conn, row_ids)
 
     def release(self, leases: Sequence[LeaseRef], *, worker_id: str, now_ms: int) -> int:
         """Give steps back; no attempt is counted."""
-        return recover.release(
+        return lease.release(
             self.conn, leases, cluster_epoch=self.state.read().epoch, worker_id=worker_id, now_ms=now_ms
         )
 
@@ -318,21 +318,21 @@ class Store(Database):
     def next_due_ms(self) -> int | None:
         """Return when the next delayed or retrying step or the next tick of a schedule is due, or None."""
         with self.reading():
-            instants = (recover.next_due_ms(self.conn), schedule_due.next_due_ms(self.conn))
+            instants = (due.next_due_ms(self.conn), schedule_due.next_due_ms(self.conn))
         return min((at_ms for at_ms in instants if at_ms is not None), default=None)
 
     def next_step_due_ms(self) -> int | None:
         """Return when the next delayed or retrying step is due, or None."""
         with self.reading():
-            return recover.next_due_ms(self.conn)
+            return due.next_due_ms(self.conn)
 
     def promote_due(self, *, now_ms: int, limit: int) -> int:
         """Make steps ready whose time has come."""
-        return recover.promote_due(self.conn, now_ms=now_ms, limit=limit)
+        return due.promote_due(self.conn, now_ms=now_ms, limit=limit)
 
     def restart_waits(self, *, now_ms: int) -> int:
         """Let backoffs and schedules begin anew that were set by a wall clock which was then set back."""
-        return recover.restart_waits(self.conn, now_ms=now_ms) + schedule_due.rewind(self.conn, now_ms=now_ms)
+        return due.restart_waits(self.conn, now_ms=now_ms) + schedule_due.rewind(self.conn, now_ms=now_ms)
 
     def has_queued_tick(self) -> bool:
         """Return whether a tick waits for the end of the run before it; a read."""
@@ -349,12 +349,12 @@ class Store(Database):
 
     def expire_tasks(self, *, now_ms: int, limit: int) -> list[str]:
         """Cancel what has not been started of tasks whose expiry has passed; return the tasks that changed."""
-        return recover.expire_tasks(self.conn, now_ms=now_ms, limit=limit)
+        return due.expire_tasks(self.conn, now_ms=now_ms, limit=limit)
 
     def has_expired(self, *, now_ms: int) -> bool:
         """Return whether some task's expiry has passed."""
         with self.reading():
-            return recover.has_expired(self.conn, now_ms=now_ms)
+            return due.has_expired(self.conn, now_ms=now_ms)
 
     def make_room_in_log(self) -> None:
         """Let the write-ahead log have its length before commits need it; a commit that has to add to it is slow."""
