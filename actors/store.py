@@ -241,7 +241,7 @@ class StoreActor(Actor):
         if self._refusals.too_early and not batch.asked:
             return  # the disk refused a moment ago; nobody waits for an answer, so let it rest
         if not (batch.writes or self._looks.is_due or self._claims.may_find()):
-            batch.messages = 0  # a look that found nothing, as an idle node makes a dozen times a second
+            batch.messages = 0  # a look that found nothing, as an idle node makes four times a second
             return
         self._batch, self._steps, self._chars = Batch(), 0, 0
         self._commit(batch)

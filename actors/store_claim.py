@@ -1,7 +1,9 @@
 """What the StoreActor may claim for the queue, and what it hands over of what it has claimed.
 
-Demand ──▶ may_claim? ──▶ ready groups ──(in the transaction)──▶ claim ──(after its commit)──▶ Claimed ──▶ queue
-                                                                   └─ what has no room or no input goes back
+    Demand ──▶ may_claim? ──▶ ready groups ──(in the transaction)──▶ claim ──(after its commit)──▶ Claimed ──▶ queue
+                                                                       └─ what has no room or no input goes back
+
+The count of free slots is ``relaymesh.core.demand``; which steps they get is chosen where the rows are.
 """
 
 from __future__ import annotations

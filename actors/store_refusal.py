@@ -1,7 +1,9 @@
 """What the StoreActor does when the database refuses.
 
-the disk            who asked gets the error, what must not be lost is kept; all rests for a while
-one write of many   the others are made one by one; that one is given up
+    the disk            who asked gets the error, what must not be lost is kept; all rests for a while
+    one write of many   the others are made one by one; that one is given up
+
+How long a rest is, ``relaymesh.core.rest`` says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Answers beside files of the inbox: which stored ones are watched for the end of their tasks, and what comes of it.
 
-watch ──(something was committed)──▶ looked up, longest unseen first ──▶ ended: done or dead, with its answer
-                                              └── has not: watched on
+    watch ──(something was committed)──▶ looked up, longest unseen first ──▶ ended: done or dead, with its answer
+                                                  └── has not: watched on
+
+``Intake`` names the files; they lie in our folder of ``processing`` meanwhile.
 """
 
 from __future__ import annotations
