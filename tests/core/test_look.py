@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relaymesh.core.look import (
@@ -28,12 +28,16 @@ from relaymesh.core.look import (
     next_due_ns,
 )
 
+# A machine with much else to do is no reason to fail.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 MS = 1_000_000
 
 instants = st.integers(0, 10**15)
 periods = st.integers(1, 10**12)
 
 
+@patient
 @given(instants, periods, instants)
 def test_the_next_due_time_is_the_first_whole_period_after_now(now_ns: int, period_ns: int, since_ns: int) -> None:
     due_ns = next_due_ns(now_ns, period_ns, since_ns=since_ns)
@@ -42,6 +46,7 @@ def test_the_next_due_time_is_the_first_whole_period_after_now(now_ns: int, peri
     assert (due_ns - since_ns) % period_ns == 0
 
 
+@patient
 @given(instants, instants, st.integers(1, 10**9), st.integers(1, 50))
 def test_periods_that_divide_each_other_fall_due_together_whenever_they_were_set(
     now_ns: int, earlier_ns: int, short_ns: int, times: int
@@ -134,6 +139,7 @@ def let_happen(node: Node, what: str) -> None:
             node.looks.wrote()
 
 
+@patient
 @given(happenings)
 def test_no_pause_is_longer_than_that_of_an_idle_node_and_none_after_something_happened_than_that_of_a_busy_one(
     events: list[str],
@@ -145,6 +151,7 @@ def test_no_pause_is_longer_than_that_of_an_idle_node_and_none_after_something_h
         assert node.next_ns - node.now_ns <= longest_ns
 
 
+@patient
 @given(happenings)
 def test_looks_become_rare_after_enough_of_them_that_found_nothing_and_not_before(events: list[str]) -> None:
     node = Node()
@@ -164,6 +171,7 @@ def test_an_idle_node_looks_at_whole_periods_and_no_oftener() -> None:
     assert all(at_ns % IDLE_POLL_NS == 0 for at_ns in node.at_ns)
 
 
+@patient
 @given(happenings, st.integers(0, 1_000))
 def test_what_is_due_is_looked_at_when_it_is(events: list[str], in_ms: int) -> None:
     node = Node()
@@ -177,6 +185,7 @@ def test_what_is_due_is_looked_at_when_it_is(events: list[str], in_ms: int) -> N
     assert node.due_at_ms * MS <= node.at_ns[-1] <= (node.due_at_ms + 2) * MS
 
 
+@patient
 @given(st.integers(-100_000, -1))
 def test_what_is_overdue_causes_no_looks_of_its_own(due_in_ms: int) -> None:
     node = quiet_node()
@@ -187,6 +196,7 @@ def test_what_is_overdue_causes_no_looks_of_its_own(due_in_ms: int) -> None:
     assert node.pauses() == {IDLE_POLL_NS}
 
 
+@patient
 @given(happenings)
 def test_after_news_running_steps_are_verified_soon_and_never_oftener_than_is_said(events: list[str]) -> None:
     node = Node()
@@ -215,6 +225,7 @@ def test_a_look_that_an_error_broke_off_is_made_up_for_by_the_next_one() -> None
     assert VerifyLong() in looks.looked(POLL_NS, due_in_ms=None)
 
 
+@patient
 @given(st.lists(st.booleans(), min_size=1, max_size=4))
 def test_the_log_is_copied_now_and_then_and_cut_only_when_nothing_was_written_meanwhile(wrote: list[bool]) -> None:
     node = Node()
@@ -230,6 +241,7 @@ def test_the_log_is_copied_now_and_then_and_cut_only_when_nothing_was_written_me
 ticks = st.lists(st.sampled_from(["tick", "tick", "tick", "trouble", "adopted"]), max_size=400)
 
 
+@patient
 @given(ticks)
 def test_the_inbox_rests_after_trouble_and_leaves_out_so_many_looks(events: list[str]) -> None:
     looks = InboxLooks()
@@ -245,6 +257,7 @@ def test_the_inbox_rests_after_trouble_and_leaves_out_so_many_looks(events: list
                 left_out = REST_TICKS
 
 
+@patient
 @given(ticks)
 def test_searches_in_the_inbox_come_in_time_whatever_rests_there_are(events: list[str]) -> None:
     looks = InboxLooks()
