@@ -1,8 +1,8 @@
 """InboxActor: takes in files that programs hand in, and puts the answers beside them.
 
 What to do with a file is decided in ``relaymesh.core.inbox``, and done by ``relaymesh.inbox``. This actor brings the
-time: a look four times a second, which costs one stat a lane; everything else in pieces of 500 files, two of them on
-their way to the StoreActor at a time. When the disk refuses, it rests for a second.
+time, as ``relaymesh.core.look`` says: a look four times a second, which costs one stat a lane; everything else in
+pieces of 500 files, two of them on their way to the StoreActor at a time. When the disk refuses, it rests for a second.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from actors.store_needs import NodeFacts
 from actors.timer import Timers
 from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
+from relaymesh.core.look import INBOX_LOOK_NS, InboxLook, InboxLooks
 from relaymesh.errors import ActorError, RelayMeshError
 from relaymesh.inbox.intake import Batch, Intake
 from relaymesh.inbox_gate import InboxGate
@@ -37,12 +38,8 @@ __all__ = ["InboxActor"]
 
 log = logging.getLogger("relaymesh.inbox")
 
-LOOK_NS = 250_000_000
 IN_FLIGHT_MAX = 2
 """Batches that wait for their commit."""
-ADOPT_TICKS = 20
-REST_TICKS = 4
-REPAIR_TICKS = 240
 _GO_ON = encode(InboxGoOn())
 
 
@@ -77,8 +74,7 @@ class InboxActor(Actor):
         self._messages: MessageFiles | None = None
         self._sent: deque[_Sent] = deque()
         self._data_version = -1
-        self._ticks = 0
-        self._rest = 0
+        self._looks = InboxLooks()
         self._going_on = False
         self._messages_due = True
 
@@ -93,7 +89,7 @@ class InboxActor(Actor):
             self._messages = MessageFiles(self._reads)
             self._messages.find()
             self._messages.repair()
-        self._timers.every(LOOK_NS, self.address, InboxTick(), key="look")
+        self._timers.every(INBOX_LOOK_NS, self.address, InboxTick(), key="look")
 
     def stopping(self) -> None:
         self._timers.cancel(self.address, "look")
@@ -106,14 +102,12 @@ class InboxActor(Actor):
     def receive(self, message: Any) -> None:
         match message:
             case InboxTick():
-                self._ticks += 1
-                if self._rest:
-                    self._rest -= 1
-                    return
-                self._try(self._look)
+                look = self._looks.tick()
+                if look is not None:
+                    self._try(lambda: self._look(look))
             case InboxGoOn():
                 self._going_on = False
-                if not self._rest:
+                if not self._looks.resting:
                     self._try(self._work)
             case _:
                 assert_never(message)
@@ -143,18 +137,18 @@ class InboxActor(Actor):
             piece()
         except RelayMeshError as error:
             log.warning("the inbox rests for a second (%s): %s", error.code, error)
-            self._rest = REST_TICKS
+            self._looks.trouble()
         except OSError as error:  # of message files, which are no more than a picture of the database
             log.warning("the message files rest for a second, the disk refused: %s", error)
-            self._rest = REST_TICKS
+            self._looks.trouble()
         trouble = self._intake.trouble()
         if trouble is not None:
             log.warning("the inbox rests for a second, the disk refused: %s", trouble)
-            self._rest = REST_TICKS
+            self._looks.trouble()
 
-    def _look(self) -> None:
-        if self._ticks % ADOPT_TICKS == 1 and self._intake.adopt(self._is_gone):
-            self._ticks -= 1  # there may be more of the same owner
+    def _look(self, look: InboxLook) -> None:
+        if look.adopts and self._intake.adopt(self._is_gone):
+            self._looks.adopted()  # there may be more of the same owner
         if self._intake.waits or self._messages is not None:
             with self._reads.reading():
                 version = self._reads.data_version()
@@ -164,7 +158,7 @@ class InboxActor(Actor):
                 self._messages_due = True
                 if self._messages is not None:
                     self._messages.changed()
-        if self._messages is not None and self._ticks % REPAIR_TICKS == 0:
+        if self._messages is not None and look.repairs:
             self._messages.repair()
             self._messages_due = True
         was_shut = self._intake.shut
@@ -175,7 +169,7 @@ class InboxActor(Actor):
 
     def _work(self) -> None:
         self._take_answers()
-        if self._rest:
+        if self._looks.resting:
             return
         while len(self._sent) < IN_FLIGHT_MAX and self._intake.has_more() and not self._intake.troubled:
             self._send(self._intake.batch())
@@ -210,7 +204,7 @@ class InboxActor(Actor):
                 # Perhaps it is on disk all the same: the files are looked up before they are tried again.
                 log.info("a batch of the inbox was not acknowledged (%s): %s", error.code, error)
                 self._intake.uncertain(sent.batch)
-                self._rest = REST_TICKS
+                self._looks.trouble()
             else:
                 assert isinstance(answer, StoreAnswer)
                 self._intake.committed(sent.batch, answer.results)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.address import Address
 from actors.reply import Reply
-from relaymesh.store.claim import Claim
+from relaymesh.core.outcome import Failed
+from relaymesh.store.claim import Claim, ClaimedRow
 from relaymesh.wire.mesh import WriteMembers
 from relaymesh.wire.store import (
     AttemptLost,
@@ -21,8 +23,9 @@ from relaymesh.wire.store import (
     WriteAlerts,
     WriteNode,
 )
+from relaymesh.wire.work import StepReport
 
-__all__ = ["Batch", "Done"]
+__all__ = ["Batch", "Done", "failure"]
 
 
 @dataclass(slots=True)
@@ -57,6 +60,17 @@ class Batch:
         parts += [Batch(members=[entry]) for entry in self.members]
         parts += [Batch(take_over=True)] if self.take_over else []
         return parts + ([Batch(paused=True)] if self.paused else [])
+
+    def replies(self) -> Iterator[Reply]:
+        """Return the replies that somebody waits for."""
+        for entries in (self.submits, self.maintenance, self.alerts, self.members):
+            for _, reply in entries:
+                yield reply
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self.submits or self.maintenance or self.alerts or self.members)
 
     @property
     def writes(self) -> bool:
@@ -110,3 +124,23 @@ class Done:
     due_changed: bool = False
     generation: int = 0
     requeued: int = 0
+
+    @property
+    def claimed(self) -> Sequence[ClaimedRow]:
+        """The steps that were claimed."""
+        return () if self.claim is None else self.claim.rows
+
+
+def failure(lease: LeaseRef, failed: Failed, *, node_id: str, now_ms: int) -> FinishedStep:
+    """Return the result of a step that ends without being run, for good."""
+    report = StepReport(
+        lease.row_id,
+        lease.lease_token,
+        "failed",
+        code=failed.code,
+        error=failed.error,
+        retryable=False,
+        started_at_ms=now_ms,
+        finished_at_ms=now_ms,
+    )
+    return FinishedStep(lease, report, node_id)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from relaymesh.core.look import next_due_ns
 from relaymesh.errors import ActorError
 from relaymesh.wire.codec import Message, encode
 
@@ -167,7 +168,7 @@ class TimerHeap:
                     continue
                 due.append(timer)
                 if timer.period_ns and not timer.target.closed:
-                    timer.due_ns += timer.period_ns * ((now_ns - timer.due_ns) // timer.period_ns + 1)
+                    timer.due_ns = next_due_ns(now_ns, timer.period_ns, since_ns=timer.due_ns)
                     self._push(timer)
                 else:
                     self._forget(timer)
@@ -218,7 +219,7 @@ class TimerService:
     def every(self, period_ns: int, target: Target, message: Message, *, key: str) -> Timer:
         if period_ns <= 0:
             raise ValueError(f"a period must be positive, not {period_ns} ns")
-        return self._set(target, message, key, (self.now_ns() // period_ns + 1) * period_ns, period_ns)
+        return self._set(target, message, key, next_due_ns(self.now_ns(), period_ns), period_ns)
 
     def cancel(self, target: Target, key: str) -> bool:
         return self._heap.cancel_key(target, key)

@@ -1,6 +1,6 @@
 """What can be asked of the schedules of a root; ``Client.schedules`` is one of these.
 
-    create ──▶ checked as a submit is: agent, input, workflow, priority, labels ──▶ one row
+    create ──▶ checked (relaymesh.schedule_draft) ──▶ one row
     list, show, next                    look
     pause, resume, delete, trigger      one transaction each
     backfill                            ticks of a past span, each at most once, in groups
@@ -13,33 +13,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from relaymesh.argument import (
-    agent_id_of,
-    budget_of,
     check_text,
     check_text_or_none,
     check_time,
     check_whole_number,
-    labels_of,
 )
-from relaymesh.core.cron import normalize_cron
-from relaymesh.core.label import LabelError, normalize_labels
 from relaymesh.core.limit import INSTANT_MS_MAX
 from relaymesh.core.nearest import quoted
 from relaymesh.core.priority import normalize_priority
 from relaymesh.core.schedule import JITTER_MS_MAX, MISSED_MAX, Missed, Overlap, ticks_between
 from relaymesh.errors import InputError
+from relaymesh.schedule_draft import (
+    BadScheduleError,
+    amounts_of,
+    calendar_of,
+    check_name,
+    labels_text,
+    policy_of,
+    target_of,
+)
 from relaymesh.schedule_view import BackfillOutcome, NextTick, ScheduleChange, ScheduleDetail, ScheduleRun, ScheduleView
 from relaymesh.store import schedule as rows
 from relaymesh.store.schedule import ScheduleRow
 from relaymesh.store.schedule_budget import schedule_budget, schedule_budgets, store_schedule_budget
-from relaymesh.store.schedule_fire import LABELS, make_ticks, tick_text, trigger
+from relaymesh.store.schedule_fire import make_ticks, tick_text, trigger
 from relaymesh.store.zone import zone_of
 
 if TYPE_CHECKING:
@@ -49,33 +52,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKFILL_MAX",
-    "EVERY_MS_MIN",
-    "INPUT_BYTES_MAX",
     "BackfillSpanError",
-    "BadScheduleError",
     "Schedules",
 ]
 
-INPUT_BYTES_MAX: Final = 1_048_576
-"""Input or workflow file of a schedule: it is read whenever a tick is made."""
-EVERY_MS_MIN: Final = 1_000
 BACKFILL_MAX: Final = 1_000
 """Ticks of one backfill."""
 _BACKFILL_GROUP: Final = 100
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-
-
-class BadScheduleError(InputError):
-    """Something about a schedule that cannot be stored. field: which of its parts is wrong."""
-
-    code = "bad_schedule"
-
-    def __init__(self, field: str, cause: str) -> None:
-        super().__init__(field, cause)
-        self.field, self.cause = field, cause
-
-    def __str__(self) -> str:
-        return f"{self.field} of the schedule {self.cause}; nothing was stored"
 
 
 class BackfillSpanError(InputError):
@@ -128,26 +111,22 @@ class Schedules:
             BadBudgetError, InputError: nothing was stored.
         """
         client = self._client
-        check_text("name", name)
-        if not _NAME.fullmatch(name):
-            raise BadScheduleError(
-                "the name", f"is {quoted(name)}: start with a letter or digit, go on with those or . _ -, 63 at most"
-            )
+        check_name(name)
         for key, value in (("every_ms", every_ms), ("at_ms", at_ms), ("jitter_ms", jitter_ms)):
             check_time(key, value)
         check_whole_number("missed_max", missed_max)
         check_text("timezone", timezone)
         now_ms = client._now_ms()
-        kind, expression, anchor_ms = _calendar_of(cron, every_ms, at_ms, now_ms)
+        kind, expression, anchor_ms = calendar_of(cron, every_ms, at_ms, now_ms)
         zone_of(timezone)
-        missed_policy = _word("missed", missed, Missed)
-        overlap_policy = _word("overlap", overlap, Overlap)
+        missed_policy = policy_of("missed", missed, Missed)
+        overlap_policy = policy_of("overlap", overlap, Overlap)
         if not 1 <= missed_max <= MISSED_MAX:
             raise BadScheduleError("the number of missed ticks", f"is {missed_max}: write 1 to {MISSED_MAX}")
         if not 0 <= jitter_ms <= JITTER_MS_MAX:
             raise BadScheduleError("the jitter", f"is {jitter_ms} ms: write 0 to {JITTER_MS_MAX:,}, which is a day")
-        amounts = _budget(budget)
-        agent_id, payload = self._target(agent, input, workflow, priority)
+        amounts = amounts_of(budget)
+        agent_id, payload = target_of(client, agent, input, workflow, priority)
         row = ScheduleRow(
             schedule_id="sch_" + client._ids.task()[4:],
             name=name,
@@ -165,7 +144,7 @@ class Schedules:
             agent_id=agent_id,
             payload=payload,
             priority=normalize_priority(priority) if agent_id is not None or priority is not None else None,
-            labels=_labels(labels),
+            labels=labels_text(labels),
             cursor_ms=now_ms,
             next_tick_ms=None,
             queued_tick_ms=None,
@@ -388,48 +367,6 @@ class Schedules:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _target(
-        self,
-        agent: str | None,
-        input: str | object,
-        workflow: Workflow | bytes | str | Mapping[str, object] | None,
-        priority: str | None,
-    ) -> tuple[str | None, str]:
-        """Return agent and input, or None and the text of a workflow file; checked as at a submit."""
-        from relaymesh.core.workflow import check_agents, parse
-        from relaymesh.submission import payload_of, text_of, workflow_text_of
-        from relaymesh.view import TaskRequest
-
-        client = self._client
-        check_text_or_none("priority", priority)
-        if (agent is None) == (workflow is None):
-            raise BadScheduleError("the work", "is an agent or a workflow: name one of them")
-        if workflow is None:
-            assert agent is not None
-            request = TaskRequest(agent=agent_id_of(agent), input=text_of(input))
-            payload = payload_of(request)
-            client._require_agent(request.agent)
-            agent_id: str | None = request.agent
-        else:
-            if input != "":
-                raise BadScheduleError("the input", "goes with an agent: a workflow has its inputs in its file")
-            document = workflow_text_of(workflow)
-            plan = parse(document, priority=priority)
-            if not {step.agent for step in plan.steps} <= set(client._local_agents().specs):
-                check_agents(plan, client.agents())
-            if isinstance(document, Mapping):
-                payload = json.dumps(document, ensure_ascii=False)
-            else:
-                payload = document if isinstance(document, str) else document.decode("utf-8-sig")
-            agent_id = None
-        size = len(payload.encode())
-        if size > INPUT_BYTES_MAX:
-            raise BadScheduleError(
-                "the input",
-                f"has {size:,} bytes, the limit is {INPUT_BYTES_MAX:,}: put the data into a file and name it",
-            )
-        return agent_id, payload
-
     def _changed(
         self, what: str, name: str, changed: bool, message: str, state: str | None, *, task_id: str | None = None
     ) -> ScheduleChange:
@@ -450,42 +387,6 @@ class Schedules:
         )
 
 
-def _calendar_of(cron: str | None, every_ms: int | None, at_ms: int | None, now_ms: int) -> tuple[str, str, int]:
-    """Return kind, expression and anchor."""
-    check_text_or_none("cron", cron)
-    if sum(value is not None for value in (cron, every_ms, at_ms)) != 1:
-        raise BadScheduleError("the time", "is a cron expression, an interval or an instant: give one of them")
-    if cron is not None:
-        return "cron", normalize_cron(cron), now_ms
-    if every_ms is not None:
-        if not EVERY_MS_MIN <= every_ms <= INSTANT_MS_MAX - now_ms:
-            raise BadScheduleError("the interval", f"is {every_ms} ms: write {EVERY_MS_MIN:,} or more, such as 10s")
-        return "interval", "", now_ms
-    assert at_ms is not None
-    if not now_ms < at_ms <= INSTANT_MS_MAX:
-        raise BadScheduleError("the instant", "has passed, or lies behind the year 9999: name one that is to come")
-    return "once", "", at_ms
-
-
-def _word(field: str, text: str, kind: type[Missed] | type[Overlap]) -> str:
-    check_text(field, text)
-    words = [str(word) for word in kind]
-    if text.strip().lower() not in words:
-        raise BadScheduleError(
-            f"the {field} policy", f"is {quoted(text)}: write {', '.join(words[:-1])} or {words[-1]}"
-        )
-    return text.strip().lower()
-
-
-def _labels(labels: Mapping[str, str] | None) -> str | None:
-    checked = normalize_labels(labels_of(labels) or {})
-    for name in LABELS:
-        if name in checked:
-            raise LabelError(f"the label {name} says which tick a task is: choose another name", name=name)
-    normalize_labels({**checked, **dict.fromkeys(LABELS, "")})
-    return json.dumps(checked, ensure_ascii=False, sort_keys=True) if checked else None
-
-
 def _check_span(row: ScheduleRow, from_ms: int, to_ms: int, now_ms: int) -> None:
     if to_ms < from_ms:
         raise BackfillSpanError("the span ends before it begins: exchange its ends")
@@ -496,19 +397,6 @@ def _check_span(row: ScheduleRow, from_ms: int, to_ms: int, now_ms: int) -> None
             f"ticks before {tick_text(row.known_from_ms)} are no longer remembered, so they might be made twice: begin"
             " there"
         )
-
-
-def _budget(amounts: Mapping[str, int | float | str] | None) -> tuple[tuple[str, int], ...]:
-    """Return what each run may spend, ``(kind, micros)`` sorted."""
-    if not amounts:
-        return ()
-    from relaymesh.core.budget_text import BudgetTextError, budgets_of
-    from relaymesh.submission import BadBudgetError
-
-    try:
-        return budgets_of(budget_of(amounts))
-    except BudgetTextError as error:
-        raise BadBudgetError(str(error)) from None
 
 
 def _amounts(budget: Sequence[tuple[str, int]]) -> dict[str, str]:

@@ -6,22 +6,19 @@
                                                             uncertain: the caller does not know; looked up, tried again
 
 What to do with which file is decided in ``relaymesh.core.inbox``, how it is done on disk stands in
-``relaymesh.store.inbox_files``. A node does this in its InboxActor and commits through its StoreActor; ``take_in`` is a
-round of it for commands, which commit themselves.
+``relaymesh.store.inbox_files``, and what is behind ``deliver`` in ``relaymesh.inbox.delivery``. A node does this in its
+InboxActor and commits through its StoreActor; ``take_in`` is a round of it for commands, which commit themselves.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
-
-import msgspec
 
 from relaymesh.audit import AuditTrail
 from relaymesh.audit.event import submit_bodies
@@ -33,17 +30,17 @@ from relaymesh.inbox.answer import (
     AFTER_A_CRASH,
     REASONS,
     Refused,
-    ended_answer,
     refused_answer,
     refused_record,
 )
+from relaymesh.inbox.delivery import OPEN_MAX, TROUBLES_MAX, Delivery, statuses_of
 from relaymesh.inbox.draft import Drafter, DraftNeeds
 from relaymesh.store.database import Database
 from relaymesh.store.inbox_files import Content, InboxFiles, Sight
 from relaymesh.wire.handed import BadFileError
 from relaymesh.wire.store import NewTask
 
-__all__ = ["BATCH_BYTES_MAX", "BATCH_FILES_MAX", "OPEN_MAX", "Batch", "Gate", "Intake", "IntakeNeeds"]
+__all__ = ["BATCH_BYTES_MAX", "BATCH_FILES_MAX", "Batch", "Gate", "Intake", "IntakeNeeds"]
 
 log = logging.getLogger("relaymesh.inbox")
 
@@ -51,13 +48,8 @@ BATCH_FILES_MAX = 500
 """Files of one commit."""
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 """A batch also ends when its files reach this, so that memory stays bounded."""
-OPEN_MAX = 100_000
-"""Stored files of this process whose tasks are watched for their end; the others are found when half have ended."""
-_LOOKUPS_MAX = 500
 _LATER_MAX = 1_000
 """Files that may still be being written and are looked at again; beyond it they are refused at once."""
-_TROUBLES_MAX = 10
-"""Files that the disk may refuse before a round ends: it may be full, or there may be something wrong with one file."""
 
 
 class Gate(Protocol):
@@ -122,7 +114,6 @@ class Intake:
         self._reads = reads
         self._needs = needs
         self._audit = audit
-        self._open_max = open_max
         self._drafter = Drafter(reads.payloads, needs)
         self.stored = 0
         self._watches = {lane: FolderWatch() for lane in LANES}
@@ -132,17 +123,14 @@ class Intake:
         self._uncertain: deque[Held] = deque()
         self._later: deque[tuple[int, Held]] = deque()
         self._trouble: OSError | None = None
-        # Files whose tasks are stored, longest unseen first.
-        self._open: OrderedDict[str, Held] = OrderedDict()
-        self._overflowed = False
-        self._unseen = 0
+        self._delivery = Delivery(files, reads, self._refuse, open_max)
         self._told: set[tuple[Lane, str]] = set()
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
         """Find the files that lie in our folder from before this start."""
-        self._overflowed = False
+        self._delivery.begin()
         for file_name in self._files.held():
             self._hold(inbox.parse_held(file_name))
 
@@ -165,7 +153,7 @@ class Intake:
         if held is not None and held.task_id is None:
             self._uncertain.append(held)
         elif held is not None:
-            self._watch(held)
+            self._delivery.watch(held)
 
     def look(self) -> bool:
         """Look for new files, at the cost of one stat a lane when nothing has changed; return whether there are any."""
@@ -220,7 +208,7 @@ class Intake:
             self._uncertain.extend(again)
             raise
         try:
-            while tried < BATCH_FILES_MAX and size < BATCH_BYTES_MAX and troubles < _TROUBLES_MAX:
+            while tried < BATCH_FILES_MAX and size < BATCH_BYTES_MAX and troubles < TROUBLES_MAX:
                 tried += 1
                 taken = None
                 try:
@@ -271,7 +259,7 @@ class Intake:
         some = [self._uncertain.popleft() for _ in range(min(len(self._uncertain), BATCH_FILES_MAX))]
         to_read: deque[Held] = deque()
         try:
-            known = self._statuses(held.task_id or held.ticket for held in some) if some else {}
+            known = statuses_of(self._reads, [held.task_id or held.ticket for held in some]) if some else {}
         except BaseException:
             self._uncertain.extend(some)
             raise
@@ -287,7 +275,7 @@ class Intake:
                     case inbox.Refuse(code):
                         self._refuse(held, code, REASONS.get(code, AFTER_A_CRASH))
                     case inbox.Wait() | inbox.Deliver():
-                        self._watch(held)
+                        self._delivery.watch(held)
             except OSError as error:
                 self._trouble = error
         return to_read
@@ -374,87 +362,31 @@ class Intake:
             self._wait_with(held)
             return
         if there:
-            self._watch(marked)
+            self._delivery.watch(marked)
             if self._reads.payloads.seal.on():
                 with contextlib.suppress(OSError):  # tried again before it is put away
                     self._files.empty(marked)
 
-    def _watch(self, held: Held) -> None:
-        if len(self._open) >= self._open_max:
-            self._overflowed = True
-        else:
-            self._open[held.file_name] = held
-            self._unseen += 1
-
-    # -- from ended tasks to answers ---------------------------------------------------------------------------------
+    # -- from ended tasks to answers, see Delivery -------------------------------------------------------------------
 
     @property
     def waits(self) -> bool:
         """Whether a task is watched for its end."""
-        return bool(self._open)
+        return self._delivery.waits
 
     def changed(self) -> None:
         """Something was committed: every open file is to be looked at once more."""
-        self._unseen = len(self._open)
+        self._delivery.changed()
 
     def deliver(self) -> bool:
-        """Look at some open files, longest unseen first, and put away those whose tasks have ended.
-
-        Returns whether there are more to look at.
+        """Put away some files whose tasks have ended; return whether there are more to look at.
 
         Raises:
             StoreError: the database cannot be read.
         """
-        some = list(islice(self._open.values(), min(self._unseen, _LOOKUPS_MAX)))
-        known = self._statuses(held.task_id or "" for held in some) if some else {}
-        troubles = 0
-        for held in some:
-            if troubles >= _TROUBLES_MAX:
-                break
-            self._unseen -= 1
-            try:
-                ended = self._put_away(held, known.get(held.task_id or ""))
-            except OSError as error:
-                troubles += 1
-                self._trouble = error
-                ended = False
-            if ended:
-                del self._open[held.file_name]
-            else:
-                self._open.move_to_end(held.file_name)
-        if self._overflowed and len(self._open) < self._open_max // 2:
-            self._find_the_others()
-        return self._unseen > 0 and not troubles
-
-    def _put_away(self, held: Held, status: str | None) -> bool:
-        """Return whether the file needs no more watching."""
-        match inbox.next_step(held, status):
-            case inbox.Deliver(succeeded):
-                self._deliver(held, succeeded=succeeded)
-                return True
-            case inbox.Refuse(code):
-                self._refuse(held, code, REASONS[code])
-                return True
-            case _:
-                return False
-
-    def _find_the_others(self) -> None:
-        self._overflowed = False
-        for file_name in self._files.held():
-            held = inbox.parse_held(file_name)
-            if held is not None and held.task_id is not None and file_name not in self._open:
-                self._watch(held)
-
-    def _deliver(self, held: Held, *, succeeded: bool) -> None:
-        assert held.task_id is not None
-        answer, ended_ms = ended_answer(self._reads, held)
-        if self._reads.payloads.seal.on():
-            self._files.empty(held)
-        if succeeded:
-            day = time.strftime("%Y-%m-%d", time.localtime(ended_ms / 1000))
-            self._files.put_away(held, f"done/{day}", ".result.json", answer)
-        else:
-            self._files.put_away(held, "dead", ".reason.json", answer)
+        more, trouble = self._delivery.deliver()
+        self._trouble = trouble or self._trouble
+        return more
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
@@ -495,12 +427,3 @@ class Intake:
             self._told.clear()
         self._told.add((sight.lane, sight.name))
         log.info("left %r alone in inbox/%s: %s", sight.name, sight.lane, why)
-
-    def _statuses(self, task_ids: Iterable[str]) -> Mapping[str, str]:
-        asked = msgspec.json.encode(list(task_ids)).decode()
-        with self._reads.reading():
-            return dict(
-                self._reads.conn.execute(
-                    "SELECT t.task_id, t.status FROM json_each(?) v JOIN tasks t ON t.task_id=v.value", (asked,)
-                )
-            )

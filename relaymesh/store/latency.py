@@ -16,12 +16,23 @@ from relaymesh.core.latency import SPAN_MS, bucket_of, bucket_percentiles, lates
 from relaymesh.store.bulk import id_list, write_rows
 from relaymesh.wire.store import SHAPE_SOLE, FinishedStep
 
-__all__ = ["LATENCY_NAMES", "Latencies", "count_latencies", "forget_latencies", "latencies", "latencies_of"]
+__all__ = [
+    "COUNTED_AT_ONCE",
+    "LATENCY_NAMES",
+    "Latencies",
+    "LatencyTally",
+    "count_latencies",
+    "forget_latencies",
+    "latencies",
+    "latencies_of",
+]
 
 Latencies = Counter[tuple[int, int]]
 """Number of the span and of the bucket -> how many steps."""
 LATENCY_NAMES = ("step_ms.", "step_ms/")
 """Names of counters from the first up to the second are buckets of latencies."""
+COUNTED_AT_ONCE = 16
+"""Results of one commit that are counted in it."""
 _FORGET_MAX = 1_000
 
 _ADD = """
@@ -82,3 +93,36 @@ def _spans(conn: sqlite3.Connection) -> Iterator[tuple[int, int, int]]:
     for name, count in rows:
         _, span, bucket = name.split(".")
         yield int(span), int(bucket), count
+
+
+class LatencyTally:
+    """What one store has to count.
+
+    later: a few results are counted with a later commit, which saves an idle node a statement and a page for each;
+        whoever sets this calls ``count`` now and then. Until then they are in memory, and die with the process.
+    """
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self.later = False
+        self._conn = conn
+        self._uncounted: Latencies | None = None
+        self._forgot_in_span = -1
+
+    def ended(self, steps: Sequence[FinishedStep], now_ms: int) -> None:
+        """These steps have just ended; part of their transaction."""
+        found = latencies_of(self._conn, steps, now_ms)
+        self._uncounted = found if self._uncounted is None else self._uncounted + found
+        if len(steps) >= COUNTED_AT_ONCE or not self.later:
+            self.count()
+
+    def count(self) -> None:
+        """Count steps that ended in earlier commits and were not counted in them; part of a transaction."""
+        if self._uncounted:
+            count_latencies(self._conn, self._uncounted)
+            self._uncounted = None
+
+    def forget(self, now_ms: int) -> None:
+        """Remove counts that are older than the window; looks once in a span of time. Part of a transaction."""
+        if now_ms // SPAN_MS != self._forgot_in_span:
+            self._forgot_in_span = now_ms // SPAN_MS
+            forget_latencies(self._conn)

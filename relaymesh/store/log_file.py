@@ -20,7 +20,9 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-__all__ = ["LOG_AHEAD_BYTES", "LOG_KEPT_BYTES", "log_bytes", "make_room"]
+from relaymesh.store.connection import BUSY_TIMEOUT_MS
+
+__all__ = ["LOG_AHEAD_BYTES", "LOG_KEPT_BYTES", "checkpoint", "log_bytes", "make_room"]
 
 LOG_AHEAD_BYTES = 4 * 1024 * 1024
 """How long the file is made in advance: some 300 commits of single tasks between two checkpoints."""
@@ -52,6 +54,24 @@ def make_room(conn: sqlite3.Connection, database: Path) -> None:
         pass  # commits will make it longer as they go
     finally:
         conn.execute("ROLLBACK")
+
+
+def checkpoint(conn: sqlite3.Connection, database: Path, *, idle: bool) -> None:
+    """Copy the log into the database as far as readers let us; ``idle``: and cut its file if it is long.
+
+    Must not be called within a transaction. Raises sqlite3.Error.
+    """
+    conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    if not idle:
+        return
+    if log_bytes(database) > LOG_KEPT_BYTES:
+        # A reader that holds an old view keeps it from being cut: try, do not wait for it.
+        conn.execute("PRAGMA busy_timeout=0")
+        try:
+            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    make_room(conn, database)
 
 
 def _extend(log: Path) -> None:

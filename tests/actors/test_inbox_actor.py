@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from actors.address import Address
-from actors.inbox import ADOPT_TICKS, LOOK_NS, REST_TICKS, InboxActor
+from actors.inbox import InboxActor
 from actors.reply import Asked, Reply
 from actors.store_needs import NodeFacts
 from relaymesh.audit import AuditTrail
+from relaymesh.core.look import ADOPT_TICKS, INBOX_LOOK_NS, REST_TICKS
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.store.error import StoreFullError
 from relaymesh.wire import codec
@@ -60,7 +61,7 @@ class Desk:
 
     def look(self, times: int = 1) -> None:
         for _ in range(times):
-            self.timers.advance(LOOK_NS)
+            self.timers.advance(INBOX_LOOK_NS)
             self.settle()
 
     def settle(self) -> None:

@@ -109,7 +109,7 @@ class PatientStoreActor(StoreActor):
         self._store.close()
         facts = self._facts
         self._store = self.store_class.open(facts.root, now_ms=self._needs.now_ms(), durability=facts.durability)
-        self._store.counts_later = self._store.remembers_state = True
+        self._store.state.remembers = self._store.latencies.later = True
 
     def receive(self, message: Any) -> None:
         if isinstance(message, Wait):
@@ -125,7 +125,7 @@ class PatientStoreActor(StoreActor):
 
     def counted_free(self) -> dict[str, int]:
         """Return the slots that the store may claim for; ask only while nothing is on its way to it."""
-        return dict(self._demand.free)
+        return dict(self._claims.demand.free)
 
     def transactions(self) -> int:
         return self._store.transactions

@@ -89,9 +89,9 @@ def test_a_fresh_root_has_epoch_1_and_raising_it_adds_1_to_both_numbers(client: 
 def test_what_follows_in_the_transaction_that_raises_the_epoch_is_of_the_new_one(bench: Bench) -> None:
     bench.one()
     with bench.store.write():
-        former = bench.store._epoch()
+        former = bench.store.state.read().epoch
         bench.store.bump_epoch(now_ms=bench.now_ms)
-        assert bench.store._epoch() == former + 1
+        assert bench.store.state.read().epoch == former + 1
 
 
 def test_what_was_in_flight_when_the_epoch_was_raised_is_refused_once(client: Client, bench: Bench) -> None:

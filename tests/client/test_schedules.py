@@ -10,7 +10,8 @@ from relaymesh.client import Client
 from relaymesh.core.cron import BadCronError
 from relaymesh.core.label import LabelError
 from relaymesh.errors import InputError, UnknownAgentError
-from relaymesh.scheduling import BACKFILL_MAX, INPUT_BYTES_MAX, BackfillSpanError, BadScheduleError
+from relaymesh.schedule_draft import INPUT_BYTES_MAX, BadScheduleError
+from relaymesh.scheduling import BACKFILL_MAX, BackfillSpanError
 from relaymesh.store.schedule import ScheduleExistsError, ScheduleNotFoundError
 from relaymesh.store.zone import UnknownZoneError
 from tests.store.bench import NOON, Bench

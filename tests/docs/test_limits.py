@@ -99,7 +99,7 @@ def said(text: str) -> float:
 
 @pytest.mark.parametrize(("name", "text"), constants_on_page().items(), ids=constants_on_page().keys())
 def test_a_limit_on_the_page_is_the_one_in_the_code(name: str, text: str) -> None:
-    if name == "actors.system:GRACE_MS" and sys.platform == "win32":
+    if name == "actors.node:GRACE_MS" and sys.platform == "win32":
         pytest.skip("the page says that Windows has another")
 
     assert said(text) == value_of(name)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from relaymesh.audit import AuditTrail
 from relaymesh.core.ident import Ids
 from relaymesh.inbox import intake as module
+from relaymesh.inbox.delivery import OPEN_MAX
 from relaymesh.inbox.intake import Intake
 from relaymesh.store.inbox_files import FileOps, InboxFiles
 from tests.store.bench import NOON, Bench
@@ -59,7 +60,7 @@ class Desk:
         self.ids = Ids(lambda: NOON, random.Random(owner))
         self.intake = self.new_intake(owner)
 
-    def new_intake(self, owner: str = "n1", open_max: int = module.OPEN_MAX) -> Intake:
+    def new_intake(self, owner: str = "n1", open_max: int = OPEN_MAX) -> Intake:
         files = InboxFiles(self.root, owner, self.ops)
         return Intake(files, self.bench.store, self, AuditTrail(self.root), open_max=open_max)
 

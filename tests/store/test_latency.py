@@ -85,14 +85,14 @@ def test_what_lies_behind_the_window_is_forgotten_and_nothing_else(bench: Bench)
 def test_a_store_forgets_once_in_a_span(bench: Bench) -> None:
     store = bench.store
     with store.write():
-        store.forget_latencies(now_ms=bench.now_ms)
+        store.latencies.forget(bench.now_ms)
         for span, steps in ((1, 3), (2, WINDOW_STEPS)):
             store.conn.execute("INSERT INTO counters VALUES (?, ?)", (f"step_ms.{span:012d}.5", steps))
-        store.forget_latencies(now_ms=bench.now_ms)
+        store.latencies.forget(bench.now_ms)
     assert counted(bench) == WINDOW_STEPS + 3
 
     with store.write():
-        store.forget_latencies(now_ms=bench.now_ms + SPAN_MS)
+        store.latencies.forget(bench.now_ms + SPAN_MS)
 
     assert counted(bench) == WINDOW_STEPS
 
@@ -106,14 +106,14 @@ def test_an_id_that_says_no_time_is_left_out(bench: Bench) -> None:
 
 
 def test_a_few_results_are_counted_with_a_later_commit_where_somebody_sees_to_it(bench: Bench) -> None:
-    bench.store.counts_later = True
+    bench.store.latencies.later = True
     bench.submit(bench.new_task(), bench.new_task())
     for lease in bench.claim():
         bench.succeed(lease)
     assert counted(bench) == 0
 
     with bench.store.write():
-        bench.store.count_latencies()
-        bench.store.count_latencies()
+        bench.store.latencies.count()
+        bench.store.latencies.count()
 
     assert counted(bench) == 2

@@ -18,7 +18,7 @@ SLOTS = Slots(pools={"echo": "pool"}, free={"pool": 100}, room={}, limits={}, li
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "root")
-    made.store.claims_as = "n1"
+    made.store.state.claims_as = "n1"
     yield made
     made.close()
 

@@ -14,13 +14,13 @@ from tests.store.bench import NOON, Bench
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     bench = Bench(tmp_path / "root")
-    bench.store.remembers_state = True
+    bench.store.state.remembers = True
     return bench
 
 
 def epoch_of(bench: Bench) -> int:
     with bench.store.write():
-        return bench.store._epoch()
+        return bench.store.state.read().epoch
 
 
 def statements(bench: Bench) -> list[str]:
@@ -69,7 +69,7 @@ def test_what_was_rolled_back_is_not_remembered(bench: Bench) -> None:
     before = epoch_of(bench)
     with pytest.raises(ZeroDivisionError), bench.store.write():
         bench.store.bump_epoch(now_ms=NOON)
-        assert bench.store._epoch() == before + 1
+        assert bench.store.state.read().epoch == before + 1
         raise ZeroDivisionError
 
     assert epoch_of(bench) == before
@@ -79,6 +79,6 @@ def test_what_was_rolled_back_is_not_remembered(bench: Bench) -> None:
 def test_who_does_not_remember_never_says_that_nobody_committed(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "root")
     with bench.store.write():
-        assert not bench.store.nobody_else_since(bench.store.data_version())
-        assert not bench.store.nobody_else_since(-1)
+        assert not bench.store.state.nobody_else_since(bench.store.data_version())
+        assert not bench.store.state.nobody_else_since(-1)
     bench.close()
