@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Packet
 
-__all__ = ["Changed", "Conflicted", "Effect", "HeldBack", "Proved", "Pruned", "Renewed", "make_changed"]
+__all__ = ["Changed", "Conflicted", "Effect", "HeldBack", "Proved", "Pruned", "Renewed", "Unopposed", "make_changed"]
 
 
 class Changed(NamedTuple):
@@ -58,10 +58,16 @@ class Conflicted(NamedTuple):
     other: Member
 
 
+class Unopposed(NamedTuple):
+    """The node that this one gave way to is gone: claim again. ``Renewed``, with a generation above it, came before."""
+
+    other: Member
+
+
 class Pruned(NamedTuple):
     """Members that were forgotten."""
 
     members: tuple[Member, ...]
 
 
-Effect = Packet | Changed | HeldBack | Proved | Renewed | Conflicted | Pruned
+Effect = Packet | Changed | HeldBack | Proved | Renewed | Conflicted | Unopposed | Pruned

@@ -56,7 +56,11 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """Return whether this node may work, and if not, why."""
     if evidence.replaced_by:
-        return Verdict(False, f"another live node has this node id, at {evidence.replaced_by}: give this one another")
+        return Verdict(
+            False,
+            f"another live node has this node id, at {evidence.replaced_by}: give this one another with --node-id; it"
+            " goes on by itself when that one has been silent for deadAfterMs",
+        )
     if evidence.lag_ns > LAG_NS_MAX:
         return Verdict(False, f"the mesh loop runs {evidence.lag_ns // MS} ms late: the machine is overloaded")
     if not evidence.disk_ok:
