@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from relaymesh.core.admission import Bounds, RefusalCode
+from relaymesh.core.plural import counted, verb
 from relaymesh.core.setting import Source
 from relaymesh.errors import InputError
 
@@ -56,7 +57,7 @@ class QueueFullError(AdmissionError):
 
     def __str__(self) -> str:
         return (
-            f"the queue would be deeper than {self.bound:,} steps: submit again when some have ended, or raise"
+            f"the queue would be deeper than {counted(self.bound, 'step')}: submit again when some have ended, or raise"
             " maxIngressQueueDepth; nothing was stored"
         )
 
@@ -68,8 +69,8 @@ class TooManyRunningError(AdmissionError):
 
     def __str__(self) -> str:
         return (
-            f"{self.bound:,} steps are running already: submit again when some have ended, or raise maxRunningSteps;"
-            " nothing was stored"
+            f"{counted(self.bound, 'step')} {verb(self.bound, 'is', 'are')} running already: submit again when some"
+            " have ended, or raise maxRunningSteps; nothing was stored"
         )
 
 
@@ -80,8 +81,9 @@ class SubmitRateError(AdmissionError):
 
     def __str__(self) -> str:
         return (
-            f"more than {self.bound:,} steps were submitted within this minute: submit again in the next one, hand in"
-            " many by `submit --batch`, or raise submitRateLimitPerMin; nothing was stored"
+            f"more than {counted(self.bound, 'step')} {verb(self.bound, 'was', 'were')} submitted within this minute:"
+            " submit again in the next one, hand in many by `submit --batch`, or raise submitRateLimitPerMin; nothing"
+            " was stored"
         )
 
 

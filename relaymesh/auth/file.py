@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from relaymesh.audit import AuditTrail
+from relaymesh.core.plural import counted
 from relaymesh.core.principal import Principals, WrongPrincipalError, parse_principals
 from relaymesh.errors import RootError
 from relaymesh.settings.aside import replace_file
@@ -142,7 +143,7 @@ class AuthFile:
         if known == self._known and self._problem is None:
             return
         self._known, self._problem = known, None
-        log.info("the auth file was read again, it names %d principals", len(known))
+        log.info("the auth file was read again, it names %s", counted(len(known), "principal"))
         self._tell("reloaded")
         self._clear_alert()
 

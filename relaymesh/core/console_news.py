@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from relaymesh.core.plural import counted, verb
+
 __all__ = ["FIRST_LOOK_MS", "ITEMS_MAX", "Item", "News", "Standing"]
 
 ITEMS_MAX: Final = 100
@@ -102,6 +104,6 @@ class News:
 def _sentence(node: Standing, alive: str) -> str:
     said = _SENTENCES.get(node.word, alive if node.word == "ALIVE" else f"is {node.word}")
     if node.word in ("DEAD", "ENDED") and node.running:
-        steps = "1 step that it ran is" if node.running == 1 else f"{node.running} steps that it ran are"
+        steps = f"{counted(node.running, 'step')} that it ran {verb(node.running, 'is', 'are')}"
         return f"{said}; {steps} taken over"
     return said

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from relaymesh.core.mesh.tuning import MS, SECOND
+from relaymesh.core.plural import verb
 
 __all__ = ["LAG_NS_MAX", "Evidence", "Mode", "Verdict", "judge"]
 
@@ -78,4 +79,5 @@ def judge(evidence: Evidence) -> Verdict:
     fresh = 1 + sum(1 for at in evidence.echoes_ns if at >= 0 and at >= oldest_ns)
     if 2 * fresh > evidence.voters:
         return Verdict(True)
-    return Verdict(False, f"only {fresh} of {evidence.voters} voters answer: more than half are needed")
+    answer = verb(fresh, "answers", "answer")
+    return Verdict(False, f"only {fresh} of {evidence.voters} voters {answer}: more than half are needed")
