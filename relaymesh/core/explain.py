@@ -346,7 +346,8 @@ def _room_since(facts: StepFacts) -> int:
     return max(facts.status_since_ms, facts.not_before_ms or 0, facts.room_since_ms or 0)
 
 
-def _of_at_most(running: int, most: int, whose: str) -> str:
+def _of_at_most(running: int, most: int | None, whose: str) -> str:
+    assert most is not None, "a limit that is reached is one"
     return f"{running} of at most {counted(most, 'step')}{whose} {verb(running, 'is', 'are')}"
 
 
