@@ -47,6 +47,7 @@ HELP: Final = (
     "",
     "  ALIVE            its heartbeats come in time",
     "  DRAINED          it lives, and takes nothing new until it is resumed",
+    "  STOPPING         it was told to end, and waits for what runs",
     "  SUSPECT          it does not answer; others ask it as well",
     "  DEAD             nobody hears from it: its steps are taken over",
     "  ENDED            its process on this machine has ended, and the member table does not know yet",

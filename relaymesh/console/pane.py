@@ -261,7 +261,9 @@ def _at(values: tuple[int | None, ...], at: int) -> float | None:
 
 
 def _word(member: StatusMember) -> str:
-    return member_word(member.status, process_alive=member.process_alive, drained=member.drained)
+    return member_word(
+        member.status, process_alive=member.process_alive, drained=member.drained, stopping=member.stopping
+    )
 
 
 def _line(pane: Pane, cells: list[Text], wide: Width, width: int, cut: str = "…") -> Text:

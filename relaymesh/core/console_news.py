@@ -25,6 +25,7 @@ _SENTENCES: Final = {
     "ENDED": "is gone: its process has ended without a word",
     "LEFT": "has ended in order",
     "DRAINED": "was told to take nothing new",
+    "STOPPING": "is stopping: it takes nothing new, and waits for what runs",
 }
 _STARTED: Final = "was started again"
 
@@ -68,8 +69,8 @@ class News:
             recent = [
                 (one.since_ms, name)
                 for name, one in nodes.items()
-                # Since when a node is drained is not known.
-                if now_ms - one.since_ms <= FIRST_LOOK_MS and one.word != "DRAINED"
+                # Since when a node is drained, or stops, is not known.
+                if now_ms - one.since_ms <= FIRST_LOOK_MS and one.word not in ("DRAINED", "STOPPING")
             ]
             for at_ms, name in sorted(recent):
                 self._tell(at_ms, name, nodes[name], _sentence(nodes[name], "is there"))

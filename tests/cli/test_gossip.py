@@ -101,6 +101,21 @@ def test_a_sync_is_printed_with_the_fields_of_the_reference_in_order(terminal: A
     assert (options["rounds"], options["interval_ms"], options["window_ms"]) == (1, 250, 1_200)
 
 
+def test_a_person_gets_a_table_of_the_ticks_of_a_sync_and_no_python(terminal: Any) -> None:
+    sums = {name: getattr(TICK, name) for name in ("node_id", "bind_port", "sent", "relayed", "received", "accepted")}
+    more = {name: getattr(TICK, name) for name in ("deduplicated", "invalid", "suspected_nodes_marked")}
+    outcome = GossipSyncOutcome(
+        rounds_completed=2, member_count=2, ticks=(TICK, TICK), dead_nodes_marked=0, **sums, **more
+    )
+    terminal.answers(gossip_sync=outcome)
+
+    out = terminal.run("--output", "table", "gossip-sync").out
+
+    assert "GossipTickOutcome" not in out
+    (head,) = [line for line in out.splitlines() if "relayed" in line and "received" in line]
+    assert head.split() == ["sent", "relayed", "received", "accepted", "deduplicated", "invalid"]
+
+
 def test_a_loop_prints_a_line_for_each_tick(terminal: Any) -> None:
     terminal.answers(gossip_ticks=[TICK, TICK])
 

@@ -33,16 +33,16 @@ def test_a_task_is_read_by_the_ending_of_its_name_or_its_first_byte(name: str, d
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "member"),
     [
-        '{"agent": "echo", "input": 1, "input": 2}',
-        '{"agent": "echo", "input": {"deep": [{"a": 1, "a": 2}]}}',
-        '{"agent": "echo", "input": 1, "\\u0061gent": "fail"}',
-        '{"workflow": {"steps": [], "steps": []}}',
+        ('{"agent": "echo", "input": 1, "input": 2}', "input"),
+        ('{"agent": "echo", "input": {"deep": [{"a": 1, "a": 2}]}}', "a"),
+        ('{"agent": "echo", "input": 1, "\\u0061gent": "fail"}', "agent"),
+        ('{"workflow": {"steps": [], "steps": []}}', "steps"),
     ],
 )
-def test_a_member_that_stands_twice_is_refused_by_its_name(text: str) -> None:
-    with pytest.raises(BadFileError, match='the member "(input|a|agent|steps)" stands there twice in one object'):
+def test_a_member_that_stands_twice_is_refused_by_its_name(text: str, member: str) -> None:
+    with pytest.raises(BadFileError, match=f'the member "{member}" stands there twice in one object'):
         read_handed("a.json", text.encode())
 
 
