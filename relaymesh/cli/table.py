@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from relaymesh.console.words import age
 from relaymesh.core.printable import printable
 from relaymesh.gossip_view import GossipKey, GossipTickOutcome
 from relaymesh.node_view import AlertsOutcome, MeshNode, OwnershipEvent, SloAlertOutcome, StatsOutcome
@@ -267,7 +268,7 @@ def _of_views(value: object) -> bool:
 
 
 def _title(name: str) -> str:
-    is_instant = name.endswith("at_ms") or name == "since_ms"
+    is_instant = name.endswith(("at_ms", "age_ms")) or name == "since_ms"
     return (name.removesuffix("_ms") if is_instant else name).replace("_", " ")
 
 
@@ -283,6 +284,8 @@ def _cell(name: str, value: object) -> Text:
             return Text("yes" if value else "no")
         case int() if name.endswith("at_ms") or name == "since_ms":
             return Text(_instant(value))
+        case int() if name.endswith("age_ms"):
+            return Text(age(value))
         case Mapping():
             return Text(", ".join(f"{printable(str(key))} {count}" for key, count in value.items()))
         case tuple() | list() if name == "depends_on":

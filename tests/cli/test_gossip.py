@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from relaymesh import Client
@@ -114,6 +115,19 @@ def test_a_person_gets_a_table_of_the_ticks_of_a_sync_and_no_python(terminal: An
     assert "GossipTickOutcome" not in out
     (head,) = [line for line in out.splitlines() if "relayed" in line and "received" in line]
     assert head.split() == ["sent", "relayed", "received", "accepted", "deduplicated", "invalid"]
+
+
+def test_a_person_whose_tick_heard_nobody_is_told_what_that_takes(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relaymesh.cli.call.at_terminal", lambda _: True)
+    terminal.answers(gossip=msgspec.structs.replace(TICK, sent=1, received=0))
+    alone = terminal.run("gossip")
+    terminal.answers(gossip=TICK)
+    heard = terminal.run("gossip")
+
+    assert alone.err.startswith("Nothing was heard. Ticks hear each other while both listen")
+    assert heard.err == ""
 
 
 def test_a_loop_prints_a_line_for_each_tick(terminal: Any) -> None:

@@ -57,7 +57,7 @@ def test_members_are_a_line_each_on_a_terminal_of_80_columns(terminal, monkeypat
     lines = terminal.run("--output", "table", "members").out.splitlines()
 
     (first,) = [line for line in lines if "node-local-1" in line]
-    assert "SUSPECT" in first and "stopping" in first and "127.0.0.1:17888" in first
+    assert first.split() == ["node-local-1", "SUSPECT", "stopping", "13s", "12.5", "127.0.0.1:17888"]
     assert max(map(len, lines)) <= 80
 
 
