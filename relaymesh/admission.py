@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from relaymesh.core.admission import Bounds, RefusalCode
-from relaymesh.core.plural import counted, verb
 from relaymesh.core.setting import Source
 from relaymesh.errors import InputError
 
@@ -56,6 +55,8 @@ class QueueFullError(AdmissionError):
     code = "queue_depth_limit"
 
     def __str__(self) -> str:
+        from relaymesh.core.plural import counted  # here and below: every submit loads this module
+
         return (
             f"the queue would be deeper than {counted(self.bound, 'step')}: submit again when some have ended, or raise"
             " maxIngressQueueDepth; nothing was stored"
@@ -68,6 +69,8 @@ class TooManyRunningError(AdmissionError):
     code = "running_step_limit"
 
     def __str__(self) -> str:
+        from relaymesh.core.plural import counted, verb
+
         return (
             f"{counted(self.bound, 'step')} {verb(self.bound, 'is', 'are')} running already: submit again when some"
             " have ended, or raise maxRunningSteps; nothing was stored"
@@ -80,6 +83,8 @@ class SubmitRateError(AdmissionError):
     code = "submit_rate_limit"
 
     def __str__(self) -> str:
+        from relaymesh.core.plural import counted, verb
+
         return (
             f"more than {counted(self.bound, 'step')} {verb(self.bound, 'was', 'were')} submitted within this minute:"
             " submit again in the next one, hand in many by `submit --batch`, or raise submitRateLimitPerMin; nothing"

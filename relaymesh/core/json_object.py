@@ -16,7 +16,7 @@ __all__ = ["RepeatedMemberError", "members_once", "refuse_repeated"]
 
 V = TypeVar("V")
 
-_NAME: Final = re.compile(rb'"([^"\\]*)"[ \t\r\n]*:')
+_NAME: Final = rb'"([^"\\]*)"[ \t\r\n]*:'  # compiled when it is needed: every submit loads this module
 
 
 class RepeatedMemberError(ValueError):
@@ -63,7 +63,7 @@ def refuse_repeated(data: bytes) -> None:
         RecursionError: it is nested too deep to be read.
     """
     if b"\\" not in data:  # else a name may be spelled in two ways
-        names = _NAME.findall(data)
+        names = re.findall(_NAME, data)
         if len(set(names)) == len(names):
             return
     _DECODER.decode(data.decode("utf-8-sig"))

@@ -14,19 +14,16 @@ __all__ = ["Changed", "Conflicted", "Effect", "HeldBack", "Proved", "Pruned", "R
 class Changed(NamedTuple):
     """A member's state changed. member: what all agree on; shown: what counts for claims and for people.
 
-    old, old_shown: before; None for a member that was unknown.
+    old: before; None for a member that was unknown.
     """
 
     member: Member
     shown: State
     old: State | None
-    old_shown: State | None
 
 
 # Half the price of calling the class, and this is called for every change that each node hears of.
-make_changed = cast(
-    "Callable[[type[Changed], tuple[Member, State, State | None, State | None]], Changed]", tuple.__new__
-)
+make_changed = cast("Callable[[type[Changed], tuple[Member, State, State | None]], Changed]", tuple.__new__)
 
 
 class HeldBack(NamedTuple):

@@ -183,7 +183,7 @@ class Opinions:
         if theirs.state is State.SUSPECT:
             self._doubt(now_ns, peer, update.accusers)
         self.rumors.put(update)
-        out.append(Changed(theirs, peer.shown, None, None))
+        out.append(Changed(theirs, peer.shown, None))
         return peer
 
     def _believe(self, now_ns: int, peer: Peer, update: Update, out: list[Effect]) -> bool:
@@ -253,7 +253,7 @@ class Opinions:
         elif self._held_back:
             self._held_back.pop(member.node_id, None)
         if member.state is not old or peer.shown is not old_shown or generation_changed:
-            out.append(make_changed(Changed, (member, peer.shown, old, old_shown)))
+            out.append(make_changed(Changed, (member, peer.shown, old)))
 
     def rise_above(self, generation: int, out: list[Effect]) -> None:
         """Take the next generation: that one of this node's id is gone. Nothing is above ``GENERATION_MAX``."""
