@@ -62,7 +62,7 @@ class _Column(NamedTuple):
 _COLUMNS: Final = {
     Pane.MEMBERS: (
         _Column("node", 0),
-        _Column("state", 7),
+        _Column("state", 8),
         _Column("heard", 5, right=True),
         _Column("rtt", 6, right=True),
         _Column("runs", 5, right=True),
