@@ -25,6 +25,7 @@ from actors.address import Address
 from actors.base import Actor
 from actors.timer import Timers
 from relaymesh.audit.trail import AuditTrail
+from relaymesh.core.plural import counted, verb
 from relaymesh.errors import ActorError, RelayMeshError
 from relaymesh.wire.audit import Record
 from relaymesh.wire.audit_mail import FlushAudit, PackAudit, RecoverSubmits, RowsWait
@@ -156,7 +157,8 @@ class AuditDesk:
         if kind in self._faults or len(self._faults) >= FAULT_KINDS_MAX:
             return
         self._faults.add(kind)
-        log.error("%d rows of the audit log could not be made and are lost, a bug in RelayMesh: %s", count, kind)
+        lost = f"{counted(count, 'row')} of the audit log could not be made and {verb(count, 'is', 'are')} lost"
+        log.error("%s, a bug in RelayMesh: %s", lost, kind)
 
     def _give_up(self) -> None:
         """Nobody will come for the rows any more."""
@@ -232,4 +234,5 @@ class AuditActor(Actor):
             return
         self._trail.record_many(records)
         if records:
-            log.warning("%d tasks that the node's former self had not recorded are recorded now", len(records))
+            tasks, are = counted(len(records), "task"), verb(len(records), "is", "are")
+            log.warning("%s that the node's former self had not recorded %s recorded now", tasks, are)

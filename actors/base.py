@@ -25,6 +25,7 @@ from actors.address import Address
 from actors.mailbox import ActorGoneError, Inbox
 from actors.metrics import ActorMetrics, Undeliverable
 from actors.reply import Asked, Reply
+from relaymesh.core.plural import counted
 from relaymesh.errors import MessageError, RelayMeshError
 from relaymesh.wire import codec
 from relaymesh.wire.kernel import ChildEnded, Crash, Ping
@@ -317,7 +318,8 @@ class Actor(pykka.ThreadingActor):
             )
         )
         if metrics.refused & (metrics.refused - 1) == 0:  # 1, 2, 4, 8, ...: a flood of them must not flood the log
-            log.warning("%s refused %d messages so far, the last: %s", self._name, metrics.refused, error)
+            refused = counted(metrics.refused, "message")
+            log.warning("%s refused %s so far, the last: %s", self._name, refused, error)
         if reply is not None:
             reply.fail(error)
 

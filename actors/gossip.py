@@ -27,7 +27,7 @@ from actors.event_port import EventPort
 from actors.mesh_board import MeshBoard
 from actors.timer import Timers
 from relaymesh.core.mesh.company import Company
-from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Proved, Pruned, Renewed
+from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Proved, Pruned, Renewed, Unopposed
 from relaymesh.core.mesh.hint import Hints, Source
 from relaymesh.core.mesh.liveness import Evidence, Mode, Verdict, judge
 from relaymesh.core.mesh.member import Member, State
@@ -331,6 +331,8 @@ class GossipActor(Actor):
                     pass  # goes to the disk with the next checkpoint: a later start takes a later generation anyway
                 case Conflicted(other):
                     self._replaced(other)
+                case Unopposed(other):
+                    self._goes_on(other, speaking)
                 case _:
                     assert_never(effect)
         if changed or held_back or pruned:
@@ -344,6 +346,15 @@ class GossipActor(Actor):
             other.node_id,
         )
         self._beat_at_ns = 0  # at once
+
+    def _goes_on(self, other: Member, speaking: Speaking) -> None:
+        log.warning(
+            "the other node with the node id %s, at %s, is gone: this one takes steps again, in generation %d",
+            other.node_id,
+            other.address,
+            speaking.membership.me.generation,
+        )
+        self._beat_at_ns = speaking.checkpoint_at_ns = 0  # at once, with its generation to the disk
 
     # Once a second.
 

@@ -26,6 +26,7 @@ from actors.timer import Timers
 from relaymesh.core import clock_guard
 from relaymesh.core.mesh.local import MemberRules
 from relaymesh.core.mesh.silence import heartbeat_every_ms
+from relaymesh.core.plural import counted
 from relaymesh.core.reclaim import ROWS_MAX, Cause, Reclaim, RunningRow, Scanned
 from relaymesh.errors import RelayMeshError
 from relaymesh.node_view import MaintenanceOutcome
@@ -219,7 +220,9 @@ class MaintenanceActor(Actor):
         if dead or expired or judges or prunes or self._set_back or self._reads.has_expired(now_ms=reading.wall_ms):
             for cause, leases in (("died", dead), ("went silent", expired)):
                 if leases:
-                    log.warning("taking %d steps from nodes that %s: %s", len(leases), cause, _owners(leases))
+                    log.warning(
+                        "taking %s from nodes that %s: %s", counted(len(leases), "step"), cause, _owners(leases)
+                    )
             order = RunMaintenance(tuple(expired), tuple(dead), self._set_back, judges, prunes)
             self._orders.append(_Order(dead, expired, self._store.ask_later(order)))
             self._set_back = False

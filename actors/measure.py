@@ -79,6 +79,7 @@ class Measures:
         now_ms: int,
         mesh: MeshReport | None = None,
         paused: str = "",
+        stopping: bool = False,
     ) -> NodeReport:
         """Return the report of the node. actors: by name; those that are numbered are counted together."""
         kinds: dict[str, list[MetricsSnapshot]] = {}
@@ -102,6 +103,7 @@ class Measures:
             ),
             slots=dict(slots),
             paused=paused,
+            stopping=stopping,
             commit_seconds=_distribution(self._commit_seconds),
             commit_writes=_distribution(self._commit_writes),
             commits_failed=self._commits_failed,

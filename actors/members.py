@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from actors.audit_rows import AuditRowsOf
 from relaymesh.audit.member import MemberRound
 from relaymesh.core.mesh.local import Local, MemberRules
+from relaymesh.core.plural import counted, verb
 from relaymesh.store.counter import WORKER_PAUSED, counters
 from relaymesh.store.grave import prune_by
 from relaymesh.store.member import Marked, reconcile, status_of
@@ -94,7 +95,9 @@ def round_of_members(store: Store, order: RunMaintenance, rules: MemberRules, no
     if order.prune_members:
         pruned, record = prune_by(store.conn, rules, now_ms=now_ms)
         if pruned:
-            log.warning("%d members that were long gone were removed: %s", len(pruned), ", ".join(pruned[:8]))
+            were = verb(len(pruned), "was", "were")
+            gone = f"{counted(len(pruned), 'member')} that {were} long gone {were} removed"
+            log.warning("%s: %s", gone, ", ".join(pruned[:8]))
     return MemberRound(marked, pruned, record)
 
 

@@ -47,6 +47,7 @@ from relaymesh.wire.store import (
     DrainQueue,
     FinishedStep,
     LeaseRef,
+    ObserveTick,
     QueueDrained,
     StoreAnswer,
     SubmitTasks,
@@ -107,6 +108,7 @@ class Node:
         self.root = root
         self.claimed: tuple[str, str, int] | None = None
         self.paused_reason = ""
+        self._stopping = False
         self.options = options
         self.timers = TimerService()
         settings, now_ns = loaded.settings, self.timers.now_ns()
@@ -159,6 +161,9 @@ class Node:
         if grace_ms is None:
             grace_ms = self.options.grace_ms if self.options.grace_ms is not None else GRACE_MS
         self.addresses["queue"].tell(DrainQueue(max(0, grace_ms)))
+        if not self.options.one_step:
+            self._stopping = True
+            self.addresses["observer"].tell(ObserveTick())  # so that who looks sees it at once
         threading.Thread(target=self._end_after_drain, args=(grace_ms,), name="drain", daemon=True).start()
 
     def kill(self, exit_status: int = 1) -> None:
@@ -263,6 +268,7 @@ class Node:
             now_ms=_now_ms(),
             mesh=self.mesh.board.report if self.mesh is not None else None,
             paused=self.paused_reason,
+            stopping=self._stopping,
         )
 
     def targets(self) -> Levels:

@@ -21,6 +21,7 @@ from actors.timer import Timers
 from relaymesh.audit import AuditTrail
 from relaymesh.core.alert import Change, Phase, State, evaluate
 from relaymesh.core.alert_rule import RULES, readings
+from relaymesh.core.plural import counted
 from relaymesh.core.slo import Levels
 from relaymesh.errors import RelayMeshError
 from relaymesh.ownership import hourly_report
@@ -225,7 +226,7 @@ class ObserverActor(Actor):
         try:
             append_changes(facts.root, order.changes, node_id=facts.node_id, namespace=facts.namespace)
         except OSError as error:
-            log.warning("%d changes of alerts cannot be written down: %s", len(order.changes), error)
+            log.warning("%s of alerts cannot be written down: %s", counted(len(order.changes), "change"), error)
 
 
 def _is_news(alerts: Alerts, states: dict[str, State]) -> bool:

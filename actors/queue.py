@@ -17,6 +17,7 @@ from actors.base import Actor
 from actors.timer import Timers
 from relaymesh.core import dispatch
 from relaymesh.core.lease import renew_period_ns
+from relaymesh.core.plural import counted
 from relaymesh.wire.setting import SettingsChanged
 from relaymesh.wire.store import (
     CancelGrants,
@@ -163,7 +164,8 @@ class QueueActor(Actor):
                 self._perform(self._books.handle(dispatch.SetCapacity(name, capacity)))
             case TookOver(generation, requeued, number):
                 if requeued:
-                    log.warning("generation %d took back %d steps of its former self", generation, requeued)
+                    back = counted(requeued, "step")
+                    log.warning("generation %d took back %s of its former self", generation, back)
                 self._perform(self._books.handle(dispatch.TookOver(number)))
             case TellLeases():
                 self._timer_set = False

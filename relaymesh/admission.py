@@ -55,8 +55,10 @@ class QueueFullError(AdmissionError):
     code = "queue_depth_limit"
 
     def __str__(self) -> str:
+        from relaymesh.core.plural import counted  # here and below: every submit loads this module
+
         return (
-            f"the queue would be deeper than {self.bound:,} steps: submit again when some have ended, or raise"
+            f"the queue would be deeper than {counted(self.bound, 'step')}: submit again when some have ended, or raise"
             " maxIngressQueueDepth; nothing was stored"
         )
 
@@ -67,9 +69,11 @@ class TooManyRunningError(AdmissionError):
     code = "running_step_limit"
 
     def __str__(self) -> str:
+        from relaymesh.core.plural import counted, verb
+
         return (
-            f"{self.bound:,} steps are running already: submit again when some have ended, or raise maxRunningSteps;"
-            " nothing was stored"
+            f"{counted(self.bound, 'step')} {verb(self.bound, 'is', 'are')} running already: submit again when some"
+            " have ended, or raise maxRunningSteps; nothing was stored"
         )
 
 
@@ -79,9 +83,12 @@ class SubmitRateError(AdmissionError):
     code = "submit_rate_limit"
 
     def __str__(self) -> str:
+        from relaymesh.core.plural import counted, verb
+
         return (
-            f"more than {self.bound:,} steps were submitted within this minute: submit again in the next one, hand in"
-            " many by `submit --batch`, or raise submitRateLimitPerMin; nothing was stored"
+            f"more than {counted(self.bound, 'step')} {verb(self.bound, 'was', 'were')} submitted within this minute:"
+            " submit again in the next one, hand in many by `submit --batch`, or raise submitRateLimitPerMin; nothing"
+            " was stored"
         )
 
 

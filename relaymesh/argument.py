@@ -11,13 +11,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from relaymesh.errors import InputError
 
 __all__ = [
+    "NAME_CHARS_MAX",
+    "PATH_CHARS_MAX",
+    "TEXT_CHARS_MAX",
+    "TextTooLongError",
     "UnknownStatusError",
     "agent_id_of",
     "budget_of",
+    "check_length",
+    "check_name",
+    "check_note",
     "check_task_id",
     "check_text",
     "check_text_or_none",
@@ -29,6 +37,31 @@ __all__ = [
     "sources_of",
     "status_of",
 ]
+
+
+TEXT_CHARS_MAX: Final = 1_000
+"""A reason, an idempotency key, a filter, and every other text of an option that has no shorter limit of its own."""
+NAME_CHARS_MAX: Final = 256
+"""Who does it, for the audit log."""
+PATH_CHARS_MAX: Final = 4_096
+"""The name of a file or folder on the command line."""
+
+
+class TextTooLongError(InputError):
+    """A text that would be kept, or looked for, is longer than anybody reads."""
+
+    code = "text_too_long"
+    exit_status = 2
+
+    def __init__(self, what: str, chars: int, chars_max: int) -> None:
+        super().__init__(what, chars, chars_max)
+        self.what, self.chars, self.chars_max = what, chars, chars_max
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} has {self.chars:,} characters, and takes {self.chars_max:,} at most: shorten it; nothing was"
+            " changed"
+        )
 
 
 class UnknownStatusError(InputError):
@@ -132,6 +165,36 @@ def check_text(name: str, value: object) -> None:
     """
     if not isinstance(value, str):
         raise InputError(f"{name} is text, and this is of type {_kind(value)}: write it in quotes, or leave it out")
+
+
+def check_length(what: str, text: str, chars_max: int = TEXT_CHARS_MAX) -> None:
+    """Refuse a text that is too long. what: how it is called where it was handed in.
+
+    Raises:
+        TextTooLongError
+    """
+    if len(text) > chars_max:
+        raise TextTooLongError(what, len(text), chars_max)
+
+
+def check_note(name: str, value: object) -> None:
+    """Refuse what is no text of up to ``TEXT_CHARS_MAX`` characters: it is kept for people to read.
+
+    Raises:
+        InputError
+    """
+    check_text(name, value)
+    check_length(name, str(value))
+
+
+def check_name(name: str, value: object) -> None:
+    """Refuse what is no text of up to ``NAME_CHARS_MAX`` characters.
+
+    Raises:
+        InputError
+    """
+    check_text(name, value)
+    check_length(name, str(value), NAME_CHARS_MAX)
 
 
 def check_text_or_none(name: str, value: object) -> None:

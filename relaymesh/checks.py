@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from relaymesh.core.plural import counted, verb
 from relaymesh.errors import RelayMeshError, RootError
 from relaymesh.status_view import StatusChecks
 
@@ -108,8 +109,9 @@ def notes_of(root: Path, now_ms: int, *, newer_than_ms: int, pauses: bool) -> No
                 held = pauses_of(store.conn, root / "run", now_ms=now_ms) if pauses else {}
         finally:
             store.close()
+    waiting = f"{counted(files, 'file')} {verb(files, 'waits', 'wait')}"
     notes = (
-        f"{files} files wait in the inbox: {shut.sentence}" if shut is not None else "",
+        f"{waiting} in the inbox: {shut.sentence}" if shut is not None else "",
         lost,
         *(f"the worker of {node_id} is paused: {why}" for node_id, why in sorted(held.items())),
     )

@@ -7,7 +7,6 @@
     │   └── UnknownAgentError
     ├── RootError           the data root cannot be used: missing, unreadable, too new
     ├── StoreError          the database refused: busy, full, failed
-    ├── LeaseError          we no longer own what we tried to change
     ├── TaskFailedError     a task whose success was waited for has ended in another way
     ├── AgentError          an agent cannot be loaded or run
     │   └── AgentLoadError
@@ -29,7 +28,6 @@ __all__ = [
     "AgentError",
     "AgentLoadError",
     "InputError",
-    "LeaseError",
     "MessageError",
     "RelayMeshError",
     "RootError",
@@ -105,12 +103,6 @@ class StoreError(RelayMeshError):
     """The database refused; nothing that was acknowledged is lost."""
 
     code = "store_failed"
-
-
-class LeaseError(RelayMeshError):
-    """We no longer own what we tried to change."""
-
-    code = "lease"
 
 
 class TaskFailedError(RelayMeshError):

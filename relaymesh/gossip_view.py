@@ -49,7 +49,8 @@ class GossipSyncOutcome(View, frozen=True, kw_only=True):
 class GossipKey(View, frozen=True, kw_only=True):
     """One key of the ring. confirmed: ALIVE members that hold it; users: those that sealed their last packet with it.
 
-    lacking: the first ten ALIVE members that did not confirm it. last_used_ms: None when nobody was seen using it.
+    lacking: the first ten ALIVE members that were heard, and hold others only. not_heard_yet: the first ten of whose
+    keys nothing is known. last_used_ms: None when nobody was seen using it.
     """
 
     key_id: str
@@ -59,6 +60,7 @@ class GossipKey(View, frozen=True, kw_only=True):
     users: int
     last_used_ms: int | None
     lacking: tuple[str, ...]
+    not_heard_yet: tuple[str, ...]
 
 
 class GossipKeysOutcome(View, frozen=True, kw_only=True):

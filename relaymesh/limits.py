@@ -205,8 +205,6 @@ def change_pause(store: Store, what: Pause, *, paused: bool, reason: str, now_ms
     Raises:
         UnknownNodeError, BadLimitError, TooManyRulesError: nothing was changed.
     """
-    if len(reason) > 1_000:
-        raise BadLimitError("the reason is longer than 1,000 characters: say it in fewer")
     with store.write():
         if paused and what.scope is PauseScope.NODE:
             _require_node(store, what.name)

@@ -120,7 +120,10 @@ class _Handler(QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         if self._dropped and not self._waiting.full():
             count, self._dropped = self._dropped, 0
-            sentence = f"{count} records before this one were dropped: they came faster than they could be written"
+            from relaymesh.core.plural import counted, verb  # here: nearly nobody drops any
+
+            dropped = f"{counted(count, 'record')} before this one {verb(count, 'was', 'were')} dropped"
+            sentence = f"{dropped}: more came than could be written"
             note = logging.LogRecord("relaymesh.log", logging.WARNING, __file__, 0, sentence, (), None)
             self._waiting.put_nowait(note)
         try:

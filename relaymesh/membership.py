@@ -14,6 +14,8 @@ from relaymesh.errors import InputError
 from relaymesh.node_view import DeadOwnerRecoveryOutcome, MeshNode, MeshPruneOutcome, MeshSummaryOutcome
 from relaymesh.store.grave import prune
 from relaymesh.store.member import dead_members, leases_of, summary, vanished_owners
+from relaymesh.store.node_report import read_reports
+from relaymesh.store.throttle import load_rules
 
 if TYPE_CHECKING:
     from relaymesh.audit import AuditTrail
@@ -39,7 +41,13 @@ def members(database: Database, *, now_ms: Clock) -> list[MeshNode]:
             " FROM mesh_nodes n LEFT JOIN mesh_members m ON m.node_id=n.node_id ORDER BY n.node_id LIMIT ?",
             (_MEMBERS_MAX,),
         ).fetchall()
+        rules = load_rules(database.conn)
     at_ms = now_ms()
+    notes = {
+        report.node_id: "stopping" if report.stopping else "paused"
+        for report in read_reports(database.root / "run", now_ms=at_ms)
+        if report.stopping or report.paused
+    }
     return [
         MeshNode(
             node_id=node_id,
@@ -50,6 +58,7 @@ def members(database: Database, *, now_ms: Clock) -> list[MeshNode]:
             address=address,
             rtt_ms=rtt_us / 1000 if rtt_us is not None else None,
             age_ms=max(0, at_ms - heartbeat_ms),
+            note=notes.get(node_id, "drained" if status == "ALIVE" and rules.drains(node_id) else ""),
         )
         for node_id, status, heartbeat_ms, updated_ms, generation, address, rtt_us in rows
     ]

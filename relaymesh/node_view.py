@@ -237,6 +237,8 @@ class MeshNode(View, frozen=True, kw_only=True):
 
     generation: of its last start, 0 for one that is known by heartbeats only. address: where it takes gossip; rtt_ms:
     the round trip to it from the node that heard it last; None while no gossip knows. age_ms: of its last heartbeat.
+    note: what it is doing beside that, of a node that lives on this root: ``stopping`` (told to end, it waits for what
+    runs), ``drained`` (told to take nothing new) or ``paused`` (it does not trust itself); else empty.
     """
 
     node_id: str
@@ -247,6 +249,7 @@ class MeshNode(View, frozen=True, kw_only=True):
     address: str | None = None
     rtt_ms: float | None = None
     age_ms: int = 0
+    note: str = ""
 
 
 class MeshSummaryOutcome(View, frozen=True, kw_only=True):

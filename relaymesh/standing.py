@@ -19,6 +19,7 @@ from relaymesh.store.count_cache import kept_counts
 from relaymesh.store.disk import free_disk_bytes
 from relaymesh.store.node_row import live_nodes
 from relaymesh.store.paused import pauses as pauses_of
+from relaymesh.store.paused import stopping_nodes
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.recount import WAITING_MAX
 from relaymesh.store.stats import ready_now
@@ -63,7 +64,7 @@ def standing(store: Database, settings: Settings, *, now_ms: Callable[[], int]) 
             cluster_epoch=cluster_epoch(conn),
             paused=any(pause.scope == "overall" for pause in pauses),
             pauses=pauses,
-            members=rows.members(conn, run, rules, now_ms=at_ms),
+            members=rows.members(conn, run, rules, stopping=stopping_nodes(run, now_ms=at_ms), now_ms=at_ms),
             members_total=int(conn.execute("SELECT count(*) FROM mesh_nodes").fetchone()[0]),
             lanes=rows.lanes(ready_now(conn, store.path, at_ms), seen, rules),
             pools=rows.pools(conn, nodes),

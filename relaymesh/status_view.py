@@ -39,7 +39,7 @@ class StatusMember(View, frozen=True, kw_only=True):
     process_alive: whether its process lives; None when that cannot be told from this machine. rtt_ms: the round trip to
     it from the node that heard it last; None while no gossip measures it. address: where it takes gossip; None when it
     never did. host, pid: None for nodes of other roots. running: steps that it owns. drained: it takes nothing new, by
-    order.
+    order. stopping: it was told to end, takes nothing new either, and waits for what runs.
     """
 
     node_id: str
@@ -53,6 +53,7 @@ class StatusMember(View, frozen=True, kw_only=True):
     pid: int | None
     running: int
     drained: bool
+    stopping: bool = False
     address: str | None = None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from relaymesh.argument import agent_id_of, check_text_or_none, labels_of
+from relaymesh.argument import agent_id_of, check_length, check_text_or_none, labels_of
 from relaymesh.core.label import normalize_labels
 from relaymesh.core.limit import INSTANT_MS_MAX, PAYLOAD_BYTES_MAX
 from relaymesh.core.priority import normalize_priority
@@ -334,7 +334,10 @@ def _store_group(
 
 
 def _key(key: str | None) -> str | None:
-    return key if key is not None and key.strip() else None
+    if key is None or not key.strip():
+        return None
+    check_length("idempotency_key", key)
+    return key
 
 
 def _budget(amounts: object) -> tuple[tuple[str, int], ...]:

@@ -269,7 +269,7 @@ class Kernel:
                     size = 0
                     peer = membership.ask_next() if due_ns == at_ns else None
                     if peer is not None and (other := find(peer.member.address)) is not None and other.plain:
-                        # As Network.calm_delay, without the calls.
+                        # How long both datagrams take in a calm network; no call is made for them.
                         chance = hash((at_ns, machine.out_salt, other.in_salt))
                         asked_ns = at_ns + floor_ns + delays[chance >> DELAY_SHIFT & DELAY_MASK]
                         again = hash((asked_ns, other.out_salt, machine.in_salt))
@@ -352,7 +352,7 @@ class Kernel:
             if target is None:
                 continue
             if calm:
-                # As Network.calm_delay, without the call: this is done for every packet.
+                # How long a datagram takes in a calm network, told by its number among those that its sender sends now.
                 chance = hash((now_ns, salt, target.in_salt))
                 salt += 1
                 if loss and (chance >> LOSS_SHIFT & LOSS_MASK) < loss:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from chaos.sim.machine import Machine
+    pass
 
 __all__ = ["CHANCE", "LAN", "Link", "Network"]
 
@@ -103,16 +103,6 @@ class Network:
         self.delays = self.table(base.mean_us)
         self.loss_of_mask = base.loss * (LOSS_MASK + 1) // CHANCE
         self._changed()
-
-    def calm_delay(self, now_ns: int, source: Machine, target: Machine, place: int) -> int:
-        """Return how long a datagram takes in a calm network, in ns; -1 when it is lost.
-
-        place: its number among those that its sender sends at this time.
-        """
-        chance = hash((now_ns, source.out_salt + place, target.in_salt))
-        if self.loss_of_mask and (chance >> LOSS_SHIFT & LOSS_MASK) < self.loss_of_mask:
-            return -1
-        return self.floor_ns + self.delays[chance >> DELAY_SHIFT & DELAY_MASK]
 
     def _changed(self) -> None:
         self._cache.clear()

@@ -17,6 +17,7 @@ import msgspec
 
 from chaos.sim.cluster import NODES_MAX
 from chaos.sim.network import CHANCE, Link
+from relaymesh.core.json_object import RepeatedMemberError, refuse_repeated
 from relaymesh.errors import InputError
 
 __all__ = [
@@ -198,7 +199,8 @@ class Scenario:
             raise BadScenarioError(f"{path} is longer than {FILE_BYTES_MAX:,} bytes")
         try:
             found = msgspec.json.decode(text.removeprefix(BOM_UTF8), type=_File)
-        except (msgspec.MsgspecError, RecursionError) as error:
+            refuse_repeated(text)
+        except (msgspec.MsgspecError, RecursionError, RepeatedMemberError) as error:
             raise BadScenarioError(str(error)) from error
         values = {name: value for name, value in given.items() if value is not None}
         scenario = cls(

@@ -23,6 +23,7 @@ from relaymesh.agents.spec import (
     Kind,
     ScriptTarget,
 )
+from relaymesh.core.json_object import RepeatedMemberError, members_once
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import AgentLoadError
 
@@ -110,10 +111,12 @@ def _read_entries(path: Path) -> list[Any]:
     except UnicodeDecodeError as error:
         raise AgentLoadError(str(path), f"it is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=members_once)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise AgentLoadError(str(path), f"it is not valid JSON at {place} ({error.msg}): mend it there") from error
+    except RepeatedMemberError as error:
+        raise AgentLoadError(str(path), str(error)) from error
     except (RecursionError, ValueError) as error:
         raise AgentLoadError(str(path), "it is not valid JSON that can be read: make it flatter") from error
     if not isinstance(content, dict) or not isinstance(content.get("agents", []), list):

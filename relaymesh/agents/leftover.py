@@ -9,6 +9,7 @@ from collections.abc import Collection
 from relaymesh.agents.context import Attempt
 from relaymesh.agents.process_ref import Process
 from relaymesh.agents.process_tree import has_children, kill_descendants
+from relaymesh.core.plural import counted
 
 __all__ = ["end_leftovers", "watch_for_children"]
 
@@ -30,7 +31,7 @@ def end_leftovers(attempt: Attempt, spare: Collection[Process]) -> None:
     _started_something = sys.platform == "linux"
     if killed.gone:
         count = len(killed.gone)
-        attempt.log.add_ours("WARNING", f"ended {count} process{'es' * (count != 1)} that the attempt left behind")
+        attempt.log.add_ours("WARNING", f"ended {counted(count, 'process', 'processes')} that the attempt left behind")
     if killed.left:
         attempt.log.add_ours("ERROR", f"could not end these processes: {', '.join(map(str, killed.left))}")
 

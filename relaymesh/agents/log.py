@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from relaymesh.core.plural import counted, verb
 from relaymesh.wire.work import LogLine
 
 __all__ = ["LOG_BYTES_MAX", "LOG_LINES_MAX", "LOG_LINE_BYTES_MAX", "AttemptLog", "LineSplitter", "clean", "cut_bytes"]
@@ -76,8 +77,8 @@ class AttemptLog:
             last = LogLine(
                 time.time_ns() // 1_000_000,
                 "WARNING",
-                f"{self._dropped} more lines were dropped: the log of one attempt holds {LOG_LINES_MAX} lines and "
-                f"{LOG_BYTES_MAX} bytes",
+                f"{counted(self._dropped, 'more line')} {verb(self._dropped, 'was', 'were')} dropped: the log of one"
+                f" attempt holds {LOG_LINES_MAX} lines and {LOG_BYTES_MAX} bytes",
             )
             return (*self._lines, last)
 

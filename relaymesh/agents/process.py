@@ -29,6 +29,7 @@ from relaymesh.agents.process_tree import (
     wait_unreaped,
 )
 from relaymesh.agents.running_mark import RunningMark, create_mark_file
+from relaymesh.core.plural import counted, verb
 from relaymesh.core.setting import SECRET_VARIABLES
 from relaymesh.errors import AgentError, MessageError
 from relaymesh.wire.codec import Message
@@ -260,7 +261,7 @@ class _OutputLimiter:
 
     def end(self) -> None:
         if self._dropped:
-            self._sink(f"{self._dropped} more lines were dropped")
+            self._sink(f"{counted(self._dropped, 'more line')} {verb(self._dropped, 'was', 'were')} dropped")
             self._dropped = 0
 
 

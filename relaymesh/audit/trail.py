@@ -319,7 +319,10 @@ class AuditTrail:
         else:
             cause = str(error) if isinstance(error, RelayMeshError) else type(error).__name__
         if self._complaints & (self._complaints - 1) == 0:  # 1, 2, 4, 8, …: a full disk must not fill the log too
-            _log().error("the audit log cannot be written (%s): %d records are missing in it so far", cause, self.lost)
+            from relaymesh.core.plural import counted, verb  # here: every submit loads this module
+
+            missing = f"{counted(self.lost, 'record')} {verb(self.lost, 'is', 'are')} missing in it so far"
+            _log().error("the audit log cannot be written (%s): %s", cause, missing)
         self._complaints += 1
         with contextlib.suppress(OSError, AuditBusyError, AuditKeyError), locked(self.place.lock, 0.1) as descriptor:
             self._note_lost(descriptor, count, cause)

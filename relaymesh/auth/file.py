@@ -21,6 +21,8 @@ from typing import Final
 import msgspec
 
 from relaymesh.audit import AuditTrail
+from relaymesh.core.json_object import RepeatedMemberError, members_once
+from relaymesh.core.plural import counted
 from relaymesh.core.principal import Principals, WrongPrincipalError, parse_principals
 from relaymesh.errors import RootError
 from relaymesh.settings.aside import replace_file
@@ -88,11 +90,13 @@ def _read(path: Path) -> tuple[Principals, Stamp]:
     if len(data) > _BYTES_MAX:
         raise AuthFileError(str(path), f"larger than {_BYTES_MAX} bytes")
     try:
-        return parse_principals(json.loads(data.decode("utf-8-sig"), object_pairs_hook=_members)), _stamp_of(found)
+        return parse_principals(json.loads(data.decode("utf-8-sig"), object_pairs_hook=members_once)), _stamp_of(found)
     except json.JSONDecodeError as error:
         cause = f"not valid JSON at line {error.lineno}, column {error.colno}"
     except WrongPrincipalError as error:
         cause = str(error)
+    except RepeatedMemberError:  # not its name: a token may stand in the wrong place
+        cause = "a member stands there twice"
     except (ValueError, RecursionError):  # not UTF-8, a number of thousands of digits, or too deep
         cause = "it is no JSON that can be read"
     # Without the cause as an exception: it quotes the file.
@@ -142,7 +146,7 @@ class AuthFile:
         if known == self._known and self._problem is None:
             return
         self._known, self._problem = known, None
-        log.info("the auth file was read again, it names %d principals", len(known))
+        log.info("the auth file was read again, it names %s", counted(len(known), "principal"))
         self._tell("reloaded")
         self._clear_alert()
 
@@ -174,13 +178,6 @@ def auth_problem(root: Path) -> str | None:
     except AuthFileError as error:
         return f"{error}; the listeners go on with what they knew (no listener uses it: remove {root / ALERT})"
     return None  # mended; the listener takes it with the next request
-
-
-def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise WrongPrincipalError("a member stands there twice")
-    return members
 
 
 def _stamp(path: Path) -> Stamp:

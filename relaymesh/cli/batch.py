@@ -17,6 +17,7 @@ import msgspec
 
 from relaymesh.cli.call import Call, at_terminal
 from relaymesh.cli.source import open_bytes
+from relaymesh.core.json_object import RepeatedMemberError, refuse_repeated
 from relaymesh.view import BatchLine, TaskRequest, View
 
 __all__ = ["LINE_BYTES_MAX", "BatchSummary", "submit_batch"]
@@ -75,9 +76,10 @@ class _Batch:
     def _read(self, number: int, line: bytes) -> TaskRequest | None:
         try:
             request = msgspec.json.decode(line, type=TaskRequest)
+            refuse_repeated(line)
         except UnicodeDecodeError as error:
             self._reject(number, "not_utf8", f"not UTF-8 text (byte {error.start})")
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, RepeatedMemberError) as error:
             self._reject(number, "bad_line", str(error))
         else:
             if request.line == 0:

@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from relaymesh.cli.call import Call, at_terminal, pass_call
 from relaymesh.cli.option import command
 from relaymesh.cli.paste import command_line, nearest_path
+from relaymesh.core.plural import counted
 from relaymesh.view import View
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class _Demo:
 
     def _introduce(self, tools: list[str], workers: int) -> None:
         count = len(self._sources.texts)
-        texts = "1 text" if count == 1 else f"{count} texts"
+        texts = counted(count, "text")
         *firsts, last = ["Python", *tools]
         languages = f"{', '.join(firsts)} and {last}" if firsts else last
         self._say(f"RelayMesh demo: {texts}, a step each in {languages}, then a report.")
@@ -155,7 +156,8 @@ class _Demo:
         if left_out:
             more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
             self._say(f"Left out, because it is not UTF-8 text: {', '.join(map(_shown, left_out[:3]))}{more}.")
-        self._say(f"Starting a node with {workers} worker processes on {nearest_path(self._call.root)} ...")
+        processes = counted(workers, "worker process", "worker processes")
+        self._say(f"Starting a node with {processes} on {nearest_path(self._call.root)} ...")
 
     def _watch(self, client: Client, task_id: str, steps: Steps) -> None:
         from relaymesh.cli import demo_progress
@@ -198,7 +200,7 @@ class _Demo:
         elif summary is not None:
             self._say("")
             self._say(
-                f"{summary.words:,} words in {summary.texts} {'text' if summary.texts == 1 else 'texts'};"
+                f"{summary.words:,} words in {counted(summary.texts, 'text')};"
                 f" the longest is {_shown(summary.longest)} with {summary.longest_words:,}."
             )
             if retried:

@@ -28,6 +28,8 @@ from relaymesh.errors import RelayMeshError, TaskNotFoundError
 __all__ = ["report"]
 
 INTERRUPTED = 130
+_SENTENCE_CHARS_MAX = 4_000
+"""Of a longer sentence the middle is left out: nobody reads it, and it would fill the screen."""
 
 
 def report(error: BaseException, words: Sequence[str]) -> int:
@@ -96,13 +98,21 @@ def _of_this_root(sentence: str, words: Sequence[str]) -> str:
 
 
 def _print(code: str, sentence: str, as_json: bool) -> None:
-    sentence = " ".join(sentence.split())
+    sentence = _cut(" ".join(sentence.split()))
     text = f"error[{code}]: {sentence}"
     if as_json:
         import json  # here: most commands fail for nobody
 
         text = json.dumps({"code": code, "message": sentence})
     _say(text, sys.stderr)
+
+
+def _cut(sentence: str) -> str:
+    """Return it without its middle when it is very long, because what was wrong with the call stands in it."""
+    if len(sentence) <= _SENTENCE_CHARS_MAX:
+        return sentence
+    half = _SENTENCE_CHARS_MAX // 2
+    return f"{sentence[:half]} [...] {sentence[-half:]}"
 
 
 def _usage_sentence(error: click.UsageError) -> str:

@@ -72,7 +72,9 @@ def gossip(call: Call, /, interval_ms: int, once: bool, **options: Any) -> None:
     """
     if once:
         with call.client() as client:
-            call.show(client.gossip(**_told(options)))
+            tick = client.gossip(**_told(options))
+            call.show(tick)
+        _say_why_nobody(call, tick.sent, tick.received)
         return
     import signal
     import threading
@@ -99,7 +101,17 @@ def gossip(call: Call, /, interval_ms: int, once: bool, **options: Any) -> None:
 def gossip_sync(call: Call, /, rounds: int, interval_ms: int, **options: Any) -> None:
     """As `gossip`, with the sums of all rounds."""
     with call.client() as client:
-        call.show(client.gossip_sync(**_told(options), rounds=rounds, interval_ms=interval_ms))
+        sync = client.gossip_sync(**_told(options), rounds=rounds, interval_ms=interval_ms)
+        call.show(sync)
+    _say_why_nobody(call, sync.sent, sync.received)
+
+
+def _say_why_nobody(call: Call, sent: int, received: int) -> None:
+    if sent and not received:
+        call.note(
+            "Nothing was heard. Ticks hear each other while both listen and each has the other among its seeds; a node"
+            " that runs answers when both have the same gossipSharedSecret or meshLabel."
+        )
 
 
 def _told(options: dict[str, Any]) -> dict[str, Any]:

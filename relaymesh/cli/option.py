@@ -130,6 +130,13 @@ def _negated(long: str) -> str:
     return f"--no-{long[2:]}"
 
 
+_SHORT_CHARS = 256
+"""No text of an option has a limit below this, so shorter ones are not looked at."""
+_NAMES = {"actor", "worker_id"}
+_LIMITED_ELSEWHERE = {"VALUE", "TEXT"}
+"""What the help page shows for a setting and for a payload."""
+_LONG_PATHS = {"FILE", "DIR", "MODULE", "A", "B"}
+"""The same for what is the name of a file, or may be."""
 _PATHS = {"FILE": "file", "DIR": "folder"}
 """What the help page shows for the name of a file or folder."""
 
@@ -154,6 +161,7 @@ class Command(click.Command):
             error.ctx = error.ctx or ctx  # whose help page the sentence names
             raise
         self._refuse_empty_paths(ctx)
+        self._refuse_long_texts(ctx)
         return rest
 
     def _refuse_empty_paths(self, ctx: click.Context) -> None:
@@ -164,6 +172,14 @@ class Command(click.Command):
             value = ctx.params.get(param.name or "")
             if what in _PATHS and isinstance(value, str) and not value.strip():
                 raise click.BadParameter(f"it is empty: name a {_PATHS[what]}", ctx, param)
+
+    def _refuse_long_texts(self, ctx: click.Context) -> None:
+        """Refuse a text longer than anybody reads. What is no text, or a payload, has a limit where it is taken."""
+        for param in self.params:
+            value = ctx.params.get(param.name or "")
+            for text in value if isinstance(value, tuple) else (value,):
+                if isinstance(text, str) and len(text) > _SHORT_CHARS:
+                    _check_length(param, text)
 
     def _plain_flags(self, ctx: click.Context, words: list[str]) -> list[str]:
         """Rewrite ``--flag=false`` to what the parser knows, leaving everything after ``--`` alone."""
@@ -179,6 +195,16 @@ class Command(click.Command):
                 word = name if text.lower() == "true" else _negated(name)
             plain.append(word)
         return plain
+
+
+def _check_length(param: click.Parameter, text: str) -> None:
+    from relaymesh.argument import NAME_CHARS_MAX, PATH_CHARS_MAX, TEXT_CHARS_MAX, check_length
+
+    kind = (param.metavar or "").partition("|")[0]
+    if kind in _LIMITED_ELSEWHERE:
+        return
+    chars_max = NAME_CHARS_MAX if param.name in _NAMES else PATH_CHARS_MAX if kind in _LONG_PATHS else TEXT_CHARS_MAX
+    check_length(param.opts[0] if param.param_type_name == "option" else kind or str(param.name), text, chars_max)
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], Command]:

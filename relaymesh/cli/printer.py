@@ -21,6 +21,7 @@ import click
 import msgspec
 
 from relaymesh.cli.call import Call
+from relaymesh.core.plural import counted, verb
 from relaymesh.errors import RelayMeshError
 from relaymesh.node_view import MaintenanceOutcome, WorkerOutcome
 from relaymesh.once import idle, outcomes
@@ -163,7 +164,8 @@ class Printer:
             ended = outcomes(self._client.query, batch)
         except RelayMeshError as error:
             if not self._read_failed:
-                _say(f"what became of {len(batch)} attempts cannot be read ({error.code}), trying again: {error}")
+                attempts = counted(len(batch), "attempt")
+                _say(f"what became of {attempts} cannot be read ({error.code}), trying again: {error}")
             self._read_failed = True
             self._waiting.extendleft(reversed(batch))
             self._news.set()
@@ -195,7 +197,8 @@ class Printer:
         if count:
             self._told += count
             part = f", of which up to {in_hand} may have been" if in_hand else ""
-            _say(f"{count} attempts ended and are not printed{part}: the reader of this output is slower than the node")
+            ended = f"{counted(count, 'attempt')} ended and {verb(count, 'is', 'are')} not printed{part}"
+            _say(f"{ended}: the reader of this output is slower than the node")
 
 
 def _line(item: View) -> str:

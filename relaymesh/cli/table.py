@@ -16,8 +16,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from relaymesh.console.words import age
 from relaymesh.core.printable import printable
-from relaymesh.node_view import AlertsOutcome, OwnershipEvent, SloAlertOutcome, StatsOutcome
+from relaymesh.gossip_view import GossipKey, GossipTickOutcome
+from relaymesh.node_view import AlertsOutcome, MeshNode, OwnershipEvent, SloAlertOutcome, StatsOutcome
 from relaymesh.outcome import SnapshotDiffOutcome
 from relaymesh.rule_view import QueueStatus, SettingsHistoryEntry, SettingView
 from relaymesh.schedule_view import ScheduleDetail, ScheduleRun, ScheduleView
@@ -61,12 +63,15 @@ _COLUMNS: Mapping[type[View], tuple[str, ...]] = {
     DeadLetterView: ("task_id", "step_id", "error_class", "updated_at_ms", "last_error"),
     ScheduleView: ("name", "state", "next_tick", "last_task_id"),
     ScheduleRun: ("tick", "kind", "task_id", "status"),
+    MeshNode: ("node_id", "status", "note", "age_ms", "rtt_ms", "address"),
+    GossipTickOutcome: ("sent", "relayed", "received", "accepted", "deduplicated", "invalid"),
+    GossipKey: ("key_id", "primary", "confirmed", "users", "lacking", "not_heard_yet"),
     OwnershipEvent: ("action", "node_id", "step_id", "result", "occurred_at_ms"),
     LeaseConflict: ("step_id", "event_type", "expected_lease_epoch", "actual_lease_epoch", "occurred_at_ms"),
 }
 # What gives way when a table is too wide, in this order, and the characters that it keeps. Ids of tasks are not among
 # them: they are there to be copied whole.
-_GIVES_WAY = {"last_error": 4, "message": 4, "depends_on": 10, "step_id": 16, "agent_id": 12}
+_GIVES_WAY = {"last_error": 4, "message": 4, "address": 15, "depends_on": 10, "step_id": 16, "agent_id": 12}
 _PADDING = 3
 # The id of a step of a workflow begins with that of its task, which leaves no room for anything else on a line.
 _STEP_OF_WORKFLOW = re.compile(r"stp_tsk_[0-9a-f-]{36}_(.+)", re.DOTALL)
@@ -120,7 +125,10 @@ def show(answer: View | Sequence[View] | Sequence[str], *, empty: str) -> None:
         case View():
             # What is itself a whole answer has a command of its own: the counts of a benchmark are in `stats`.
             inner = [name for name in answer.__struct_fields__ if isinstance(getattr(answer, name), View)]
-            console.print(_pairs(answer, leave_out=inner))
+            lists = [name for name in answer.__struct_fields__ if _of_views(getattr(answer, name))]
+            console.print(_pairs(answer, leave_out=[*inner, *lists]))
+            for name in lists:
+                console.print(_rows(getattr(answer, name), console.width))
         case []:
             _say(console, empty)
         case [Explanation(), *_]:
@@ -236,7 +244,7 @@ def _rows(views: Sequence[View], columns_wide: int) -> RenderableType:
     """A line for each; or, where the lines cannot be made to fit, a line for each value."""
     # Columns that are empty in every row only take room.
     columns = _COLUMNS.get(type(views[0]), views[0].__struct_fields__)
-    names = [name for name in columns if any(getattr(view, name) not in (None, ()) for view in views)]
+    names = [name for name in columns if any(getattr(view, name) not in (None, (), "") for view in views)]
     rows = [[_cell(name, getattr(view, name)) for name in names] for view in views]
     widths = {name: max(len(_title(name)), *(row[at].cell_len for row in rows)) for at, name in enumerate(names)}
     missing = sum(widths.values()) + _PADDING * len(names) - columns_wide
@@ -255,8 +263,12 @@ def _rows(views: Sequence[View], columns_wide: int) -> RenderableType:
     return table
 
 
+def _of_views(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and isinstance(value[0], View)
+
+
 def _title(name: str) -> str:
-    is_instant = name.endswith("at_ms") or name == "since_ms"
+    is_instant = name.endswith(("at_ms", "age_ms")) or name == "since_ms"
     return (name.removesuffix("_ms") if is_instant else name).replace("_", " ")
 
 
@@ -272,6 +284,8 @@ def _cell(name: str, value: object) -> Text:
             return Text("yes" if value else "no")
         case int() if name.endswith("at_ms") or name == "since_ms":
             return Text(_instant(value))
+        case int() if name.endswith("age_ms"):
+            return Text(age(value))
         case Mapping():
             return Text(", ".join(f"{printable(str(key))} {count}" for key, count in value.items()))
         case tuple() | list() if name == "depends_on":

@@ -24,6 +24,7 @@ __all__ = ["Board", "board_of", "paused_of", "rows_of", "sample_of", "standings_
 V = TypeVar("V", bound="View")
 _OUTPUT_CHARS_MAX = 4_000
 _STEPS_SHOWN_MAX = 200
+_STOPPING = "it was told to end: it takes nothing new, and waits for what runs"
 _DETAIL_WIDTH = 76
 """Sentences of details are broken for the smallest usual terminal."""
 
@@ -106,7 +107,7 @@ def standings_of(status: StatusOutcome) -> dict[str, Standing]:
     """Return how each node stands, for the news."""
     found = {}
     for one in status.members:
-        word = member_word(one.status, process_alive=one.process_alive, drained=one.drained)
+        word = member_word(one.status, process_alive=one.process_alive, drained=one.drained, stopping=one.stopping)
         # That its process has ended is no state of the table: the last heartbeat is the last that was heard of it.
         since_ms = one.heartbeat_age_ms if word == "ENDED" else one.status_age_ms
         found[one.node_id] = Standing(word, status.checked_at_ms - since_ms, one.generation, one.running)
@@ -179,6 +180,7 @@ def _member_lines(status: StatusOutcome, member: StatusMember) -> tuple[str, ...
         f"generation  {member.generation}",
         f"machine     {printable(member.host or '-')}, process {member.pid or '-'}",
         f"drained     {'yes: it takes nothing new' if member.drained else 'no'}",
+        *([f"stopping    {_STOPPING}"] if member.stopping else []),
         "",
         f"steps that it owns ({member.running})",
         *(

@@ -21,6 +21,7 @@ from relaymesh.core.console_history import History
 from relaymesh.core.console_layout import FRAME_LINES, Pane, Placed, plan, scroll, width_of
 from relaymesh.core.console_news import News
 from relaymesh.core.console_tone import Tone
+from relaymesh.core.plural import counted
 from relaymesh.core.printable import printable
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ HELP: Final = (
     "",
     "  ALIVE            its heartbeats come in time",
     "  DRAINED          it lives, and takes nothing new until it is resumed",
+    "  STOPPING         it was told to end, and waits for what runs",
     "  SUSPECT          it does not answer; others ask it as well",
     "  DEAD             nobody hears from it: its steps are taken over",
     "  ENDED            its process on this machine has ended, and the member table does not know yet",
@@ -184,7 +186,7 @@ def _title(board: Board | None, width: int, look: Look, pens: Pens) -> Text:
     if board is not None:
         status = board.status
         alive = status.nodes_alive
-        nodes = f"{alive} node{'s' if alive != 1 else ''}"
+        nodes = counted(alive, "node")
         if not alive:
             nodes = "no node is ALIVE" if _held(status) else "no node runs"
         line.append(f"  {nodes}", pens.of(Tone.GOOD if alive else Tone.BAD))
@@ -221,7 +223,7 @@ def _health(board: Board, look: Look) -> Text:
     free = f"{health.disk_free_bytes / 2**30:.1f} GiB free, " if health.disk_free_bytes >= 0 else ""
     line.append(f": the store answers, {free}epoch {status.cluster_epoch}", pens.of(Tone.FAINT))
     if health.lease_conflicts_1h:
-        late = "1 late result" if health.lease_conflicts_1h == 1 else f"{health.lease_conflicts_1h} late results"
+        late = counted(health.lease_conflicts_1h, "late result")
         line.append(f", {late} refused in the last hour", pens.of(Tone.WARN))
     return line
 

@@ -62,7 +62,7 @@ class _Column(NamedTuple):
 _COLUMNS: Final = {
     Pane.MEMBERS: (
         _Column("node", 0),
-        _Column("state", 7),
+        _Column("state", 8),
         _Column("heard", 5, right=True),
         _Column("rtt", 6, right=True),
         _Column("runs", 5, right=True),
@@ -261,7 +261,9 @@ def _at(values: tuple[int | None, ...], at: int) -> float | None:
 
 
 def _word(member: StatusMember) -> str:
-    return member_word(member.status, process_alive=member.process_alive, drained=member.drained)
+    return member_word(
+        member.status, process_alive=member.process_alive, drained=member.drained, stopping=member.stopping
+    )
 
 
 def _line(pane: Pane, cells: list[Text], wide: Width, width: int, cut: str = "…") -> Text:

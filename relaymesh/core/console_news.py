@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from relaymesh.core.plural import counted, verb
+
 __all__ = ["FIRST_LOOK_MS", "ITEMS_MAX", "Item", "News", "Standing"]
 
 ITEMS_MAX: Final = 100
@@ -23,6 +25,7 @@ _SENTENCES: Final = {
     "ENDED": "is gone: its process has ended without a word",
     "LEFT": "has ended in order",
     "DRAINED": "was told to take nothing new",
+    "STOPPING": "is stopping: it takes nothing new, and waits for what runs",
 }
 _STARTED: Final = "was started again"
 
@@ -66,8 +69,8 @@ class News:
             recent = [
                 (one.since_ms, name)
                 for name, one in nodes.items()
-                # Since when a node is drained is not known.
-                if now_ms - one.since_ms <= FIRST_LOOK_MS and one.word != "DRAINED"
+                # Since when a node is drained, or stops, is not known.
+                if now_ms - one.since_ms <= FIRST_LOOK_MS and one.word not in ("DRAINED", "STOPPING")
             ]
             for at_ms, name in sorted(recent):
                 self._tell(at_ms, name, nodes[name], _sentence(nodes[name], "is there"))
@@ -102,6 +105,6 @@ class News:
 def _sentence(node: Standing, alive: str) -> str:
     said = _SENTENCES.get(node.word, alive if node.word == "ALIVE" else f"is {node.word}")
     if node.word in ("DEAD", "ENDED") and node.running:
-        steps = "1 step that it ran is" if node.running == 1 else f"{node.running} steps that it ran are"
+        steps = f"{counted(node.running, 'step')} that it ran {verb(node.running, 'is', 'are')}"
         return f"{said}; {steps} taken over"
     return said

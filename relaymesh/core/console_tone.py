@@ -33,6 +33,7 @@ _STATES: Final = {
     "ENDED": Tone.BAD,
     "LEFT": Tone.FAINT,
     "DRAINED": Tone.WARN,
+    "STOPPING": Tone.WARN,
     "UNKNOWN": Tone.BAD,
     "RUNNING": Tone.BUSY,
     "PENDING": Tone.PLAIN,
@@ -57,13 +58,16 @@ def tone_of_age(age_ms: int, late_ms: int) -> Tone:
     return Tone.WARN if age_ms < 2 * late_ms else Tone.BAD
 
 
-def member_word(status: str, *, process_alive: bool | None, drained: bool) -> str:
+def member_word(status: str, *, process_alive: bool | None, drained: bool, stopping: bool = False) -> str:
     """Return the state of a member in one word.
 
     ENDED: it still counts as ALIVE or SUSPECT, but its process on this machine is known to have ended.
+    STOPPING: it lives, was told to end, and waits for what runs.
     """
     if status in ("ALIVE", "SUSPECT") and process_alive is False:
         return "ENDED"
+    if status == "ALIVE" and stopping:
+        return "STOPPING"
     if status == "ALIVE" and drained:
         return "DRAINED"
     return status

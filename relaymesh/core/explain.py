@@ -22,6 +22,7 @@ from enum import StrEnum
 
 from relaymesh.core.budget import Budget, BudgetScope
 from relaymesh.core.budget_text import amount_text, period_text
+from relaymesh.core.plural import counted, verb
 from relaymesh.core.rate_text import rate_text
 from relaymesh.core.status import StepStatus, TaskStatus
 from relaymesh.core.throttle import Limit, LimitScope, PauseScope
@@ -173,7 +174,7 @@ def explain(facts: StepFacts) -> Why:
             return Why(
                 Reason.DEAD_LETTER,
                 facts.status_since_ms,
-                f"the step failed for good after {_count(facts.attempt, 'attempt')}",
+                f"the step failed for good after {counted(facts.attempt, 'attempt')}",
                 f"relaymesh replay {facts.task_id}",
             )
         case StepStatus.RUNNING:
@@ -230,7 +231,7 @@ def _too_early(facts: StepFacts) -> Why | None:
         return None
     wait = f"{_seconds(facts.not_before_ms - facts.now_ms)} from now"
     if facts.status is StepStatus.RETRYING:
-        tried = f"after {_count(facts.attempt, 'attempt')} " if facts.attempt else ""
+        tried = f"after {counted(facts.attempt, 'attempt')} " if facts.attempt else ""
         return Why(Reason.RETRY_BACKOFF, facts.status_since_ms, f"it runs again {tried}{wait}")
     return Why(Reason.DELAYED, facts.status_since_ms, f"it may not start before {wait}")
 
@@ -263,7 +264,7 @@ def _limited(facts: StepFacts) -> Why | None:
             whose, option = f" with the key {reached.name}", f" --key {reached.name}"
     scope = "key" if reached.scope is LimitScope.EACH_KEY else str(reached.scope)
     if reached.due_in_ms is None:
-        sentence = f"{reached.running} of at most {reached.limit.max_concurrency} steps{whose} are running"
+        sentence = f"{_of_at_most(reached.running, reached.limit.max_concurrency, whose)} running"
         raise_it = f"relaymesh limits set{option} --max-concurrency <more>"
         return Why(Reason(f"{scope}_concurrency"), _room_since(facts), sentence, raise_it)
     rate = reached.limit.rate
@@ -302,7 +303,7 @@ def _nobody(facts: StepFacts) -> Why | None:
             Reason.NODE_PAUSED, since_ms, f"no node that runs takes work: {facts.node_pause}", "relaymesh members"
         )
     if facts.paused_nodes >= facts.live_nodes:
-        taken = f"{_count(facts.live_nodes, 'node')} alive, but paused or draining: none takes work"
+        taken = f"{counted(facts.live_nodes, 'node')} alive, but paused or draining: none takes work"
         return Why(Reason.NO_NODE, since_ms, taken, "relaymesh up")
     if not facts.agent_nodes:
         return Why(
@@ -323,10 +324,10 @@ def _no_room(facts: StepFacts) -> Why | None:
         return Why(
             Reason.AGENT_CONCURRENCY,
             since_ms,
-            f"{facts.agent_running} of at most {facts.agent_limit} steps of {facts.agent_id} are running",
+            f"{_of_at_most(facts.agent_running, facts.agent_limit, f' of {facts.agent_id}')} running",
         )
     if facts.free_slots <= 0:
-        nodes = _count(len(facts.agent_nodes), "node")
+        nodes = counted(len(facts.agent_nodes), "node")
         return Why(
             Reason.NO_FREE_SLOT,
             since_ms,
@@ -345,8 +346,9 @@ def _room_since(facts: StepFacts) -> int:
     return max(facts.status_since_ms, facts.not_before_ms or 0, facts.room_since_ms or 0)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _of_at_most(running: int, most: int | None, whose: str) -> str:
+    assert most is not None, "a limit that is reached is one"
+    return f"{running} of at most {counted(most, 'step')}{whose} {verb(running, 'is', 'are')}"
 
 
 def _more(total: int) -> str:

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["percentile", "percentiles"]
-
-
-def percentile(values: Iterable[int], percent: int) -> int:
-    """Return the nearest-rank percentile, 0 without values; the values need no order.
-
-    Raises ValueError when percent is not within 1..100.
-    """
-    return percentiles(values, (percent,))[0]
+__all__ = ["percentiles"]
 
 
 def percentiles(values: Iterable[int], percents: Sequence[int]) -> tuple[int, ...]:
-    """Return several percentiles of the same values, in the order asked for, sorting once."""
+    """Return several percentiles of the same values, in the order asked for; 0 without values, which need no order.
+
+    Raises ValueError when a percent is not within 1..100.
+    """
     for percent in percents:
         if not 1 <= percent <= 100:
             raise ValueError(f"percent must be within 1..100, not {percent}")

@@ -42,8 +42,6 @@ __all__ = [
     "compile_stored",
     "expand_map",
     "join_outputs",
-    "references",
-    "render",
     "render_stored",
 ]
 
@@ -141,16 +139,6 @@ def compile_map(value: object) -> Template:
 def compile_stored(template_text: str) -> Template:
     """Compile the JSON text of an input that was accepted before."""
     return compile_input(json.loads(template_text), mapped=True)
-
-
-def references(value: object) -> frozenset[str]:
-    """Return the ids of the steps whose outputs an input needs. Raises as ``compile_input`` does."""
-    return compile_input(value, mapped=True).references
-
-
-def render(value: object, outputs: Mapping[str, str], item_json: str | None = None, index: int | None = None) -> str:
-    """Return the payload text of an input. Raises as ``compile_input`` and ``Template.render`` do."""
-    return compile_input(value, mapped=True).render(outputs, item_json, index)
 
 
 def render_stored(

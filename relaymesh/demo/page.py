@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from relaymesh.core.plural import counted
+
 __all__ = ["Found", "Row", "report_page"]
 
 _STYLE = """
@@ -62,9 +64,9 @@ def report_page(rows: Sequence[Row], chart: str, *, task_id: str) -> str:
     )
     return f"""<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>Words in {len(rows)} texts</title><style>{_STYLE}</style></head>
+<head><meta charset="utf-8"><title>Words in {counted(len(rows), "text")}</title><style>{_STYLE}</style></head>
 <body>
-<h1>{words:,} words in {len(rows)} {"text" if len(rows) == 1 else "texts"}</h1>
+<h1>{counted(words, "word")} in {counted(len(rows), "text")}</h1>
 {chart}
 {notes}<table>
 <tr>{head}</tr>

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from relaymesh.argument import check_text, root_of, sources_of
+from relaymesh.argument import check_name, check_text, root_of, sources_of
 from relaymesh.errors import UnknownAgentError
 from relaymesh.store.database import Database
 from relaymesh.store.root import normalize_namespace, scoped_root
@@ -52,7 +52,7 @@ class Door:
         self.namespace = normalize_namespace(namespace)
         self.root = scoped_root(root_of(root), self.namespace)
         self._agents = sources_of(agents)
-        check_text("actor", actor)
+        check_name("actor", actor)
         self._actor = actor
         self._trail: AuditTrail | None = None
         self._schedules: Schedules | None = None

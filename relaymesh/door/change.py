@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relaymesh.argument import (
+    check_note,
     check_task_id,
     check_text,
     check_text_or_none,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Changes"]
 
 _DEFAULT_REASON = "cancelled by request"
-REASON_CHARS_MAX = 1_000
-"""Characters of the reason of a discard, which is kept with the task."""
 
 
 class Changes(Looks):
@@ -60,7 +59,7 @@ class Changes(Looks):
         from relaymesh.operation import cancel
 
         check_task_id(task_id)
-        check_text("reason", reason)
+        check_note("reason", reason)
         outcome, epoch = cancel(self._writable(create=False), task_id, mode=mode, reason=reason, now_ms=self._now_ms)
         self._wake()
         details = {
@@ -218,17 +217,14 @@ class Changes(Looks):
         """Take a task off the dead letters for good: it is CANCELLED, and stays readable.
 
         Raises:
-            InputError: the reason is blank, or longer than 1,000 characters; nothing was changed.
+            InputError: the reason is blank, or too long; nothing was changed.
         """
         from relaymesh.operation import discard
 
         check_task_id(task_id)
-        check_text("reason", reason)
-        if not reason.strip() or len(reason) > REASON_CHARS_MAX:
-            raise InputError(
-                f"a discard needs a reason of 1 to {REASON_CHARS_MAX:,} characters, which is kept with the task;"
-                " nothing was changed"
-            )
+        check_note("reason", reason)
+        if not reason.strip():
+            raise InputError("a discard needs a reason, which is kept with the task; nothing was changed")
         outcome, details = discard(
             self._writable(create=False), task_id, reason=reason.strip(), actor=self._actor, now_ms=self._now_ms
         )

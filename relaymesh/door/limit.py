@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaymesh.argument import check_text, check_text_or_none, check_whole_number
+from relaymesh.argument import check_note, check_text, check_text_or_none, check_whole_number
 from relaymesh.door.base import Door
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Limits(Door):
     def _change_pause(self, action: str, what: Pause, paused: bool, reason: str) -> PauseOutcome:
         from relaymesh.limits import change_pause
 
-        check_text("reason", reason)
+        check_note("reason", reason)
         store = self._writable(create=paused)
         outcome = change_pause(store, what, paused=paused, reason=reason, now_ms=self._now_ms)
         self._wake()

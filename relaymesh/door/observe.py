@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relaymesh.argument import check_task_id, check_text, check_whole_number
+from relaymesh.argument import check_name, check_note, check_task_id, check_whole_number
 from relaymesh.door.base import Door
 from relaymesh.errors import RootError
 
@@ -117,8 +117,8 @@ class Observes(Door):
         """Raise the fencing counter: what is in flight fails its commit once, and runs again after its lease."""
         from relaymesh.observation import bump_epoch
 
-        check_text("reason", reason)
-        check_text("actor", actor)
+        check_note("reason", reason)
+        check_name("actor", actor)
         outcome = bump_epoch(self._writable(create=False), reason=reason, actor=actor, now_ms=self._now_ms)
         self._wake()
         return outcome

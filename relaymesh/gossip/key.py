@@ -237,10 +237,13 @@ class GossipKeys:
                     users=far.users,
                     last_used_ms=far.used_ms or None,
                     lacking=far.lacking[:_LACKING_SHOWN],
+                    not_heard_yet=far.unheard[:_LACKING_SHOWN],
                 )
             )
         if found.differs and not message:
             message = "gossipSharedSecret and the file of keys differ: the setting decides which key is used"
+        if len(keys) == 1 and keys[0].not_heard_yet and not message:
+            message = "members of other roots tell which keys they hold while there is more than one"
         return GossipKeysOutcome(
             signing=found.signing,
             source=found.source,

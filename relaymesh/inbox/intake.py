@@ -24,6 +24,7 @@ from relaymesh.audit import AuditTrail
 from relaymesh.audit.event import submit_bodies
 from relaymesh.core import inbox
 from relaymesh.core.inbox import LANES, FolderWatch, Held, Lane, Look
+from relaymesh.core.plural import counted
 from relaymesh.errors import InputError, StoreError
 from relaymesh.inbox.answer import (
     ACTOR,
@@ -239,7 +240,7 @@ class Intake:
             try:
                 self._gate.settle(granted, steps)
             except StoreError as error:
-                log.warning("the count of this minute is too high by %d steps: %s", granted - steps, error)
+                log.warning("the count of this minute is too high by %s: %s", counted(granted - steps, "step"), error)
         return batch
 
     def _admitted(self) -> int:

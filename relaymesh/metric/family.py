@@ -153,7 +153,7 @@ _OURS: Final = (
         "node",
         "event",
         bound=f"{_MESH_NODE}; bad_events, conflicts, events, events_dropped, held_back, late, merged, pruned, refused,"
-        " refutations, suspicions, unanswered, verdicts",
+        " refutations, successions, suspicions, unanswered, verdicts",
     ),
     _gauge("actor_mailbox_messages", "Messages that wait in mailboxes.", "node", "actor", bound=_ACTOR),
     _counter("actor_handled_total", "Messages taken from mailboxes.", "node", "actor", bound=_ACTOR),

@@ -26,9 +26,9 @@ from relaymesh.core.mesh.guard import Gate
 from relaymesh.core.mesh.hint import normal_address
 from relaymesh.core.mesh.seed import parse_seed
 
-__all__ = ["BYTES_MAX", "PORT", "PORTS", "QUEUE_MAX", "GossipSocket", "advertised_address", "parse_advertise"]
+__all__ = ["BYTES_MAX", "PORTS", "QUEUE_MAX", "GossipSocket", "advertised_address", "parse_advertise"]
 
-PORT: Final = 17_888
+_PORT: Final = 17_888
 PORTS: Final = 32
 """So many ports, from the one that was asked for, are tried when one is taken."""
 BYTES_MAX: Final = 1_400
@@ -221,7 +221,7 @@ def parse_advertise(text: str) -> tuple[str, int | None]:
             raise ValueError("one bracket")
     except ValueError:
         try:
-            seed = parse_seed(text if ":" in text else f"{text}:{PORT}")
+            seed = parse_seed(text if ":" in text else f"{text}:{_PORT}")
         except ValueError as error:
             raise ValueError(
                 f'"{text[:60]}" is not HOST or HOST:PORT: give a name or an address, with a port from 1 to 65535, and'

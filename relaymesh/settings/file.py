@@ -13,9 +13,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from relaymesh.core.nearest import quoted
+from relaymesh.core.json_object import RepeatedMemberError, members_once
 from relaymesh.core.setting import Effective, Source, Value, WrongValueError, check, find, parse, settle
 from relaymesh.core.setting_table import SECRET, Settings, by_name, table
 from relaymesh.errors import RootError
@@ -156,11 +155,13 @@ def decode(data: bytes, path: Path) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise SettingsError(str(path), f"not UTF-8 at byte {error.start}") from error
     try:
-        content = json.loads(text, object_pairs_hook=_members, parse_constant=_no_constant)
+        content = json.loads(text, object_pairs_hook=members_once, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise SettingsError(str(path), f"not valid JSON at {place}: {error.msg}") from error
     except WrongValueError as error:
+        raise SettingsError(str(path), str(error)) from error
+    except RepeatedMemberError as error:
         raise SettingsError(str(path), str(error)) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or arrays in arrays in arrays
         raise SettingsError(str(path), "not JSON that can be read: a number is too long or it is too deep") from error
@@ -197,15 +198,6 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Value]:
             except WrongValueError as error:
                 raise EnvironmentSettingError(setting.variable, error.reason) from error
     return found
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in members:
-            raise WrongValueError("$", f"the key {quoted(name)} stands there twice")
-        members[name] = value
-    return members
 
 
 def _no_constant(word: str) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from relaymesh.core.plural import counted, verb
 from relaymesh.wire.audit import instant
 
 __all__ = ["TAIL_BYTES", "lost_commits"]
@@ -37,8 +38,9 @@ def lost_commits(conn: sqlite3.Connection, log: Path, *, newer_than_ms: int) -> 
     if not lost:
         return ""
     return (
-        f"{len(lost)} of the last {len(submitted)} tasks that the audit log knows of are not in the database, such as"
-        f" {lost[0]} of {submitted[lost[0]]}: its write-ahead log was removed, or it is an older copy;"
+        f"{len(lost)} of the last {counted(len(submitted), 'task')} that the audit log knows of"
+        f" {verb(len(lost), 'is', 'are')} not in the database, such as {lost[0]} of {submitted[lost[0]]}: its"
+        " write-ahead log was removed, or it is an older copy;"
         " `relaymesh audit-query --action task.submit` names what to submit again"
     )
 

@@ -176,7 +176,7 @@ def write_heartbeat(
     at_ms = max(now_ms, known.heartbeat_ms)
     if status == Status.LEFT:
         changed_ms = known.changed_ms if known.status == status else now_ms
-        found = Heard(Row(Status.LEFT, at_ms, now_ms, changed_ms), known.status)
+        found = Heard(Row(Status.LEFT, at_ms, now_ms, changed_ms))
     else:
         found = heard(known, at_ms, now_ms, patience or Patience())
     row = found.row

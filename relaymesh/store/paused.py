@@ -10,7 +10,7 @@ from relaymesh.store.node_report import read_reports
 from relaymesh.store.node_row import NodeRow, capabilities_of
 from relaymesh.store.presence import host_name, is_alive
 
-__all__ = ["pauses", "unwell_nodes"]
+__all__ = ["pauses", "stopping_nodes", "unwell_nodes"]
 
 _NODES_MAX = 1_000
 
@@ -37,3 +37,8 @@ def pauses(conn: sqlite3.Connection, run: Path, *, now_ms: int) -> dict[str, str
         if report.paused:
             found.setdefault(report.node_id, report.paused)
     return found
+
+
+def stopping_nodes(run: Path, *, now_ms: int) -> frozenset[str]:
+    """Return the nodes that were told to end and wait for what runs: they live, and take nothing new."""
+    return frozenset(report.node_id for report in read_reports(run, now_ms=now_ms) if report.stopping)

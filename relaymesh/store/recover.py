@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from relaymesh.core.limit import INSTANT_MS_MAX
+from relaymesh.core.plural import counted
 from relaymesh.core.reclaim import OWN_YOUNG_MS
 from relaymesh.core.retry import DeadLetter, RetryPolicy, after_owner_death, after_worker_death
 from relaymesh.store.conflict import record_conflict, record_conflicts
@@ -45,7 +46,7 @@ def lose_attempts(
         decision = after_worker_death(policy_of(lease.agent_id), deaths + 1, now_ms, rng)
         if isinstance(decision, DeadLetter):
             text = (
-                f"{error}; it has ended its worker process {deaths + 1} times and is not run again"
+                f"{error}; it has ended its worker process {counted(deaths + 1, 'time')} and is not run again"
                 f" ({decision.reason_code})"
             )
             taken = dead_letter(conn, lease, text, now_ms, died=True)
@@ -144,7 +145,8 @@ def _reclaim_one(
     if task_status == "CANCELLED":
         conn.execute(f"UPDATE steps SET status='CANCELLED', {clear} {guard}", (now_ms, *believed))
     elif isinstance(decision, DeadLetter):
-        text = f"{error}; the step was there at {deaths} such ends and is not run again ({decision.reason_code})"
+        ends = counted(deaths, "such end")
+        text = f"{error}; the step was there at {ends} and is not run again ({decision.reason_code})"
         conn.execute(
             f"UPDATE steps SET status='DEAD_LETTER', last_error=?, owner_deaths=?, {clear} {guard}",
             (text, deaths, now_ms, *believed),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from relaymesh.core.json_object import members_once
 from relaymesh.errors import RelayMeshError
 from relaymesh.file_lock import Hold, holding
 from relaymesh.store.durable import sync_folder, write_file
@@ -57,7 +58,7 @@ class SecretFile:
         except OSError as error:
             raise self.problem(root, error) from error
         try:
-            content = json.loads(data) if len(data) <= self.bytes_max else None
+            content = json.loads(data, object_pairs_hook=members_once) if len(data) <= self.bytes_max else None
             if not isinstance(content, dict) or content.get("schema") != self.schema:
                 raise ValueError("schema")
             return parse(content)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,9 @@ def _lane(priority: str, waits: int, latencies: list[int], *, paused: bool) -> S
     )
 
 
-def members(conn: sqlite3.Connection, run: Path, rules: Rules, *, now_ms: int) -> tuple[StatusMember, ...]:
+def members(
+    conn: sqlite3.Connection, run: Path, rules: Rules, *, stopping: Collection[str], now_ms: int
+) -> tuple[StatusMember, ...]:
     """Return at most 200 members: dead and suspected ones first, those that have left last."""
     owned: dict[str, int] = dict(
         conn.execute(
@@ -124,6 +126,7 @@ def members(conn: sqlite3.Connection, run: Path, rules: Rules, *, now_ms: int) -
             address=address,
             running=owned.get(node_id, 0),
             drained=rules.drains(node_id),
+            stopping=node_id in stopping,
         )
         for node_id, status, heartbeat_ms, changed_ms, generation, host, pid, address, rtt_us in rows
     )

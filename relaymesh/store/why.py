@@ -12,7 +12,7 @@ from relaymesh.core.throttle import Limit, LimitScope, Rules, room_of
 from relaymesh.store.budget import owners_of, rows_of
 from relaymesh.store.node_row import NodeRow, live_nodes
 from relaymesh.store.paused import pauses as pauses_of
-from relaymesh.store.paused import unwell_nodes
+from relaymesh.store.paused import stopping_nodes, unwell_nodes
 from relaymesh.store.presence import host_name, is_alive
 from relaymesh.store.throttle import load_rules, running_of, stored_bucket
 from relaymesh.view import Explanation
@@ -32,6 +32,7 @@ def explanations(
     (task_status,) = conn.execute("SELECT status FROM tasks WHERE task_id=?", (task_id,)).fetchone()
     nodes = live_nodes(conn, run, now_ms=now_ms) + [node for node, _ in unwell_nodes(conn, run)]
     held = pauses_of(conn, run, now_ms=now_ms) if pauses and nodes else {}
+    stopping = stopping_nodes(run, now_ms=now_ms) if nodes else frozenset()
     running = _running_by_agent(conn)
     dependencies = _dependencies(conn, task_id)
     host = host_name()
@@ -46,7 +47,11 @@ def explanations(
         step_id, agent_id, status, attempt, owner, updated, started, queued, retry_at, not_before, delayed, *rest = row
         priority, key = rest
         pause = rules.pause_of(agent_id, priority)
-        takers = [node for node in nodes if not rules.drains(node.node_id) and node.node_id not in held]
+        takers = [
+            node
+            for node in nodes
+            if not rules.drains(node.node_id) and node.node_id not in held and node.node_id not in stopping
+        ]
         facts = StepFacts(
             step_id=step_id,
             task_id=task_id,

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from relaymesh.core.json_object import RepeatedMemberError, refuse_repeated
 from relaymesh.errors import InputError
 
 __all__ = ["BadFileError", "HandedTask", "HandedWorkflow", "read_handed"]
@@ -74,6 +75,8 @@ def read_handed(name: str, data: bytes) -> HandedTask | HandedWorkflow:
         # The bytes themselves: the reader of workflow files names the line of what is wrong.
         return HandedWorkflow(workflow=data if as_json else values, priority=_priority_in(values))
     try:
+        if as_json:
+            refuse_repeated(data)
         if "workflow" in values:
             handed = msgspec.convert(values, HandedWorkflow)
             if not isinstance(handed.workflow, Mapping):
@@ -82,7 +85,7 @@ def read_handed(name: str, data: bytes) -> HandedTask | HandedWorkflow:
                 handed = msgspec.structs.replace(handed, priority=_priority_in(handed.workflow))
             return handed
         return msgspec.convert(values, HandedTask)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError, RepeatedMemberError) as error:
         raise BadFileError(f"the file is no task: {_said(error)}; mend it and hand it in again") from None
 
 

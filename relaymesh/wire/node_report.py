@@ -86,7 +86,7 @@ class MeshReport(msgspec.Struct, frozen=True, kw_only=True):
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     """One node at one moment. commits_failed: transactions that the database refused. mesh: None without gossip.
 
-    paused: why its worker takes nothing, "" when it does.
+    paused: why its worker takes nothing, "" when it does. stopping: it was told to end, and waits for what runs.
     """
 
     node_id: str
@@ -101,6 +101,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     commits_failed: int
     mesh: MeshReport | None = None
     paused: str = ""
+    stopping: bool = False
 
 
 _DECODER = msgspec.json.Decoder(NodeReport)  # at import: relaymesh.wire.typed says why

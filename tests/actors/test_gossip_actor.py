@@ -282,6 +282,36 @@ def test_who_has_the_same_id_and_the_better_right_to_it_is_not_said_to_be_silent
     twin.socket.close()
 
 
+def test_who_gave_way_to_another_of_its_id_takes_steps_again_when_that_has_died_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(seeded=True)
+    bench.held = Settings(gossip_shared_secret="s", lease_timeout_ms=1_000, suspect_after_ms=2_000, dead_after_ms=4_000)
+    twin = Partner(bench.board.address, node_id="a", generation=7)
+    bench.begin()
+    bench.address.tell(AddressHints(int(Source.SEEDS), (twin.socket.address,), 0))
+
+    def gave_way() -> bool:
+        bench.advance(SECOND // 2)
+        twin.hear(bench.timers.now_ns())
+        bench.settle()
+        return not bench.board.verdict.alive
+
+    assert eventually(gave_way)
+    twin.socket.close()
+    bench.told()
+    with caplog.at_level(logging.WARNING, "relaymesh.gossip"):
+        bench.advance(8 * SECOND)
+
+    assert bench.board.verdict.alive and bench.board.report.pause == ""
+    said = [record.getMessage() for record in caplog.records if "this one takes steps again" in record.getMessage()]
+    assert len(said) == 1 and twin.socket.address in said[0] and "in generation 8" in said[0]
+    saved = [message for message in bench.told() if isinstance(message, MeshCheckpoint)]
+    assert saved and saved[-1].own.generation == 8
+    bench.actor.halt()
+    assert bench.actor.wait_ended(PATIENCE_S)
+
+
 def test_that_nobody_answers_at_a_seed_is_said_once_and_not_any_more_when_somebody_does(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -260,6 +260,7 @@ def test_an_http_agent_keeps_its_secret_out_of_the_file(tmp_path: Path) -> None:
         (b'{"agents": {}}', "must be a JSON object"),
         (b"\xff", "not UTF-8 at byte 0"),
         (b"[" * 100_000, "not valid JSON"),
+        (b'{"agents": [{"id": "a", "command": "x", "command": "y"}]}', 'the member "command" stands there twice'),
     ],
 )
 def test_a_file_that_is_no_json_object_is_an_error(tmp_path: Path, name: str, content: bytes, reason: str) -> None:

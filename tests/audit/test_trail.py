@@ -139,6 +139,7 @@ def test_what_cannot_be_written_is_counted_and_the_next_row_tells(root: Path, ca
 
     assert trail.lost == 2
     assert "cannot be written" in caplog.text
+    assert "1 record is missing in it" in caplog.text and "2 records are missing in it" in caplog.text
     gap, after = chain.rows(root)[1:]
     assert (gap["action"], gap["result"]) == ("audit.gap", "lost")
     assert gap["details"]["lost"] == 2  # type: ignore[index]

@@ -249,6 +249,8 @@ def test_the_scenarios_of_the_project_run_clean(path: Path) -> None:
         ('{"nodes": 1}', "use 2 to"),
         ('{"seconds": 0}', "use 1 to"),
         ('{"nope": 1}', "nope"),
+        ('{"nodes": 5, "nodes": 9}', 'the member "nodes" stands there twice'),
+        ('{"method": [{"at": 1, "at": 2, "fault": "crash", "nodes": [0]}]}', 'the member "at" stands there twice'),
         ('{"method": [{"at": 1, "fault": "crash", "nodes": [9]}]}', "is not 0 to 4"),
         ('{"method": [{"at": 1, "fault": "flood", "nodes": [0]}]}', "flood"),
         ('{"method": [{"at": 1, "fault": "crash", "nodes": []}]}', "at least one node"),

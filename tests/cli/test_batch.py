@@ -63,6 +63,8 @@ def test_every_line_is_told_with_its_number_and_then_the_sums(run) -> None:
         (b'{"agent": "echo", "input": 5}', "bad_line", "$.input"),
         (b'{"agent": "echo", "input": "x", "colour": "red"}', "bad_line", "colour"),
         (b'{"agent": "echo", "input": "x", "line": 7}', "bad_line", "line"),
+        (b'{"agent": "echo", "input": "x", "input": "y"}', "bad_line", 'the member "input" stands there twice'),
+        (b'{"agent": "echo", "input": "x", "labels": {"a": "1", "a": "2"}}', "bad_line", 'the member "a" stands'),
         (b'{"agent": "echo", "input": "\xff"}', "not_utf8", ""),
         (b"[" * 100_000, "bad_line", ""),
     ],

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from relaymesh import Client
@@ -99,6 +100,34 @@ def test_a_sync_is_printed_with_the_fields_of_the_reference_in_order(terminal: A
     ]
     _, options = terminal.asked("gossip_sync")
     assert (options["rounds"], options["interval_ms"], options["window_ms"]) == (1, 250, 1_200)
+
+
+def test_a_person_gets_a_table_of_the_ticks_of_a_sync_and_no_python(terminal: Any) -> None:
+    sums = {name: getattr(TICK, name) for name in ("node_id", "bind_port", "sent", "relayed", "received", "accepted")}
+    more = {name: getattr(TICK, name) for name in ("deduplicated", "invalid", "suspected_nodes_marked")}
+    outcome = GossipSyncOutcome(
+        rounds_completed=2, member_count=2, ticks=(TICK, TICK), dead_nodes_marked=0, **sums, **more
+    )
+    terminal.answers(gossip_sync=outcome)
+
+    out = terminal.run("--output", "table", "gossip-sync").out
+
+    assert "GossipTickOutcome" not in out
+    (head,) = [line for line in out.splitlines() if "relayed" in line and "received" in line]
+    assert head.split() == ["sent", "relayed", "received", "accepted", "deduplicated", "invalid"]
+
+
+def test_a_person_whose_tick_heard_nobody_is_told_what_that_takes(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relaymesh.cli.call.at_terminal", lambda _: True)
+    terminal.answers(gossip=msgspec.structs.replace(TICK, sent=1, received=0))
+    alone = terminal.run("gossip")
+    terminal.answers(gossip=TICK)
+    heard = terminal.run("gossip")
+
+    assert alone.err.startswith("Nothing was heard. Ticks hear each other while both listen")
+    assert heard.err == ""
 
 
 def test_a_loop_prints_a_line_for_each_tick(terminal: Any) -> None:

@@ -32,8 +32,33 @@ def test_members_are_an_array_of_four_fields_and_what_gossip_knows(terminal) -> 
         5,
         6,
     )
-    assert list(member)[4:] == ["generation", "address", "rttMs", "ageMs"]
+    assert list(member)[4:] == ["generation", "address", "rttMs", "ageMs", "note"]
     assert (member["generation"], member["address"], member["rttMs"], member["ageMs"]) == (0, None, 0.5, 0)
+
+
+def test_members_are_a_line_each_on_a_terminal_of_80_columns(terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    members = [
+        MeshNode(
+            node_id=f"node-local-{number}",
+            status="SUSPECT",
+            last_heartbeat_ms=5,
+            updated_at_ms=6,
+            generation=12,
+            address="127.0.0.1:17888",
+            rtt_ms=12.5,
+            age_ms=13_733,
+            note="stopping",
+        )
+        for number in range(3)
+    ]
+    terminal.answers(members=members)
+
+    lines = terminal.run("--output", "table", "members").out.splitlines()
+
+    (first,) = [line for line in lines if "node-local-1" in line]
+    assert first.split() == ["node-local-1", "SUSPECT", "stopping", "13s", "12.5", "127.0.0.1:17888"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_without_members_a_person_is_told_how_to_start_a_node(terminal) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from relaymesh.agents.decorate import agent
+from relaymesh.argument import TextTooLongError
 from relaymesh.client import Client
 from relaymesh.errors import InputError
 from relaymesh.testing import InlineRelay
@@ -198,3 +199,40 @@ def test_a_query_that_changes_something_or_is_no_sql_is_the_fault_of_who_wrote_i
             client.query(sql, values)
         assert said in str(caught.value)
     assert client.query("SELECT task_id FROM tasks") == [(task_id,)]
+
+
+TOO_LONG: dict[str, Callable[[Client], object]] = {
+    "cluster_epoch_bump": lambda client: client.cluster_epoch_bump(reason="x" * 1_001),
+    "the actor of cluster_epoch_bump": lambda client: client.cluster_epoch_bump(actor="x" * 257),
+    "cancel": lambda client: client.cancel("tsk_1", reason="x" * 1_001),
+    "cancel_soft": lambda client: client.cancel_soft("tsk_1", reason="x" * 1_001),
+    "discard": lambda client: client.discard("tsk_1", reason="x" * 1_001),
+    "pause_queue": lambda client: client.pause_queue(reason="x" * 1_001),
+    "drain_node": lambda client: client.drain_node("a", reason="x" * 1_001),
+    "submit": lambda client: client.submit("echo", "x", idempotency_key="x" * 1_001),
+    "a new client": lambda client: Client(client.root, actor="x" * 257),
+}
+
+
+@pytest.mark.parametrize("call", TOO_LONG.values(), ids=TOO_LONG)
+def test_a_text_longer_than_anybody_reads_is_refused_and_nothing_is_kept(
+    client: Client, call: Callable[[Client], object]
+) -> None:
+    client.init()
+
+    with pytest.raises(TextTooLongError) as refused:
+        call(client)
+
+    assert refused.value.exit_status == 2
+    assert not (client.root / "audit" / "audit.log").exists()
+    assert client.cluster_state().epoch == 1 and client.queue_status().pauses == ()
+    assert list(client.tasks()) == []
+
+
+def test_a_batch_goes_on_behind_a_task_with_a_key_that_is_too_long(client: Client) -> None:
+    tasks = [TaskRequest(agent="echo", input=length, idempotency_key="x" * int(length)) for length in ("1001", "1000")]
+
+    first, second = client.submit_many(tasks)
+
+    assert (first.result, first.code) == ("rejected", "text_too_long")
+    assert second.result == "accepted"

@@ -181,7 +181,7 @@ def test_explain_names_the_pause_or_the_limit_that_holds_a_step_back(client: Cli
     assert why(client, bench, step_id).reason == "agent_concurrency"
     client.set_limit("overall", max_concurrency=1)
     found = why(client, bench, step_id)
-    assert (found.reason, found.detail) == ("overall_concurrency", "1 of at most 1 steps are running")
+    assert (found.reason, found.detail) == ("overall_concurrency", "1 of at most 1 step is running")
     client.pause_queue()
     found = why(client, bench, step_id)
     assert (found.reason, found.since_ms, found.command) == ("queue_paused", NOON, "relaymesh queue resume")

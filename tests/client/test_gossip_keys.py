@@ -92,6 +92,46 @@ def test_a_key_goes_through_its_phases(root: Root) -> None:
     assert [key.secret for key in load_ring(root.path)] == [NEW]
 
 
+def test_a_member_that_was_not_heard_yet_is_not_said_to_lack_a_key(root: Root) -> None:
+    old, new = ids(root)
+    root.member("heard", holds=[old], uses=old)
+    store = Store.open(root.path, now_ms=NOON)
+    with store.write():
+        store.conn.execute(
+            "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms)"
+            " VALUES ('new here','ALIVE',1,1,1)"
+        )
+    store.close()
+
+    with root.client() as client:
+        before = {key.key_id: key for key in client.gossip_keys.status().keys}
+        with pytest.raises(GossipKeyNeededError, match="new here has not been heard yet"):
+            client.gossip_keys.use(new)
+    root.member("new here", holds=[old])
+    with root.client() as client:
+        after = {key.key_id: key for key in client.gossip_keys.status().keys}
+
+    assert (before[new].lacking, before[new].not_heard_yet) == (("heard",), ("new here",))
+    assert (before[old].lacking, before[old].not_heard_yet) == ((), ("new here",))
+    assert (after[new].lacking, after[new].not_heard_yet) == (("heard", "new here"), ())
+
+
+def test_with_one_key_it_is_said_why_nothing_is_heard(root: Root) -> None:
+    store = Store.open(root.path, now_ms=NOON)
+    with store.write():
+        store.conn.execute(
+            "INSERT INTO mesh_nodes(node_id, status, last_heartbeat_ms, updated_at_ms, status_changed_at_ms)"
+            " VALUES ('b','ALIVE',1,1,1)"
+        )
+    store.close()
+
+    with root.client() as client:
+        found = client.gossip_keys.status()
+
+    assert [key.not_heard_yet for key in found.keys] == [("b",)]
+    assert found.message == "members of other roots tell which keys they hold while there is more than one"
+
+
 def test_each_step_may_be_repeated_and_then_changes_nothing(root: Root) -> None:
     old, new = ids(root)
     with root.client() as client:

@@ -43,6 +43,15 @@ def test_members_are_listed_by_id_with_what_the_table_says(client: Client, bench
     ]
 
 
+def test_a_member_that_was_told_to_take_nothing_new_is_noted(client: Client, bench: Bench) -> None:
+    seed(bench, "a", "ALIVE")
+    seed(bench, "b", "DEAD")
+    client.drain_node("a")
+    client.drain_node("b")
+
+    assert [(member.node_id, member.note) for member in client.members()] == [("a", "drained"), ("b", "")]
+
+
 def test_members_that_gossip_have_an_address_a_generation_and_a_round_trip(client: Client, bench: Bench) -> None:
     for node_id, status in (("far", "ALIVE"), ("gone", "DEAD")):
         seed(bench, node_id, status)

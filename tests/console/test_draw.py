@@ -248,3 +248,14 @@ def test_the_pictures_in_the_docs_are_what_the_console_draws() -> None:
     ran = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
 
     assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
+
+
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_the_word_for_a_member_that_is_stopping_is_not_cut(width: int) -> None:
+    status = well_but()
+    first = structs.replace(status.members[0], stopping=True)
+    console = console_with(width, 30, structs.replace(status, members=(first, *status.members[1:])))
+
+    lines = screen(console, 4 * SECOND, Look(clock="12:00:00"))
+
+    assert any("one" in line.plain and "STOPPING" in line.plain for line in lines)

@@ -25,6 +25,8 @@ def standing(word: str = "ALIVE", since_ms: int = NOW - 2 * FIRST_LOOK_MS, **res
         ("ALIVE", "LEFT", "b has ended in order"),
         ("ALIVE", "DRAINED", "b was told to take nothing new"),
         ("DRAINED", "ALIVE", "b takes work again"),
+        ("ALIVE", "STOPPING", "b is stopping: it takes nothing new, and waits for what runs"),
+        ("STOPPING", "LEFT", "b has ended in order"),
         ("DEAD", "ALIVE", "b is back"),
         ("SUSPECT", "ALIVE", "b is back"),
     ],
@@ -42,6 +44,7 @@ def test_the_first_look_tells_what_is_recent_in_the_order_in_which_it_happened()
         "b": standing("ALIVE", NOW - 9_000),
         "c": standing("DEAD", NOW - FIRST_LOOK_MS - 1),
         "d": standing("DRAINED", NOW - 1_000),
+        "e": standing("STOPPING", NOW - 1_000),
     }
 
     assert said(News(), NOW, nodes) == ["b is there", "a is dead: nobody hears from it"]

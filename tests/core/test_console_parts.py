@@ -104,6 +104,8 @@ def test_a_member_whose_process_is_gone_is_not_called_alive() -> None:
     assert member_word("ALIVE", process_alive=False, drained=False) == "ENDED"
     assert member_word("ALIVE", process_alive=None, drained=False) == "ALIVE"
     assert member_word("ALIVE", process_alive=True, drained=True) == "DRAINED"
+    assert member_word("ALIVE", process_alive=True, drained=True, stopping=True) == "STOPPING"
+    assert member_word("ALIVE", process_alive=False, drained=False, stopping=True) == "ENDED"
     assert member_word("DEAD", process_alive=False, drained=False) == "DEAD"
     assert member_word("LEFT", process_alive=False, drained=False) == "LEFT"
 

@@ -43,9 +43,29 @@ def test_a_node_of_this_root_holds_what_it_has_had_time_to_read() -> None:
     early = phase(KeysSeen(), NEW, [here], installed_ms=NOON, now_ms=NOON + READ_MS - 1)
     late = phase(KeysSeen(), NEW, [here], installed_ms=NOON, now_ms=NOON + READ_MS)
 
-    assert early.lacking == ("here",)
-    assert late.lacking == ()
+    assert (early.lacking, early.unheard) == ((), ("here",))
+    assert (late.lacking, late.unheard) == ((), ())
     assert use_fault(NEW, late) == ""
+
+
+def test_a_member_of_which_nothing_is_known_lacks_nothing_and_is_waited_for() -> None:
+    seen = KeysSeen()
+    seen.holds("a", [OLD], NOON)
+    seen.holds("b", [OLD, NEW], NOON)
+
+    found = phase(seen, NEW, [far("a"), far("b"), far("c")], installed_ms=0, now_ms=NOON)
+
+    assert (found.holders, found.lacking, found.unheard) == (1, ("a",), ("c",))
+    assert use_fault(NEW, found) == (
+        f"1 of 3 ALIVE members confirms key {NEW}, and a could not read what is sealed with it: install it there first;"
+        " c has not been heard yet: install it there, and wait a minute; or use --force"
+    )
+
+
+def test_one_more_name_than_are_told_is_one_other() -> None:
+    found = phase(KeysSeen(), NEW, [far(f"n{number}") for number in range(6)], installed_ms=0, now_ms=NOON)
+
+    assert "n0, n1, n2, n3, n4 and 1 other have not been heard yet" in use_fault(NEW, found)
 
 
 def test_an_old_key_may_go_when_it_has_rested_and_all_that_are_left_hold_the_new_one() -> None:

@@ -13,7 +13,6 @@ from relaymesh.core.mesh.silence import (
     heard,
     heartbeat_every_ms,
     judged,
-    prunable,
 )
 from relaymesh.core.setting_table import Settings
 
@@ -39,7 +38,7 @@ def test_an_unknown_member_is_alive_with_its_first_heartbeat() -> None:
     found = heard(None, NOON - 40, NOON, PATIENCE)
 
     assert found.row == Row("ALIVE", NOON - 40, NOON, NOON)
-    assert (found.previous, found.suppressed) == (None, False)
+    assert not found.suppressed
 
 
 def test_a_heartbeat_that_is_older_than_the_known_one_changes_nothing() -> None:
@@ -84,13 +83,6 @@ def test_silence_makes_a_suspect_then_a_dead_member_and_may_skip_the_doubt() -> 
 
 def test_nobody_is_silent_after_having_left() -> None:
     assert judged(row("LEFT", silent_ms=10**9), NOON, PATIENCE) is None
-
-
-def test_only_who_is_gone_for_long_may_be_pruned() -> None:
-    assert prunable(row("DEAD", for_ms=5_001), NOON, 5_000)
-    assert prunable(row("LEFT", for_ms=5_001), NOON, 5_000)
-    assert not prunable(row("DEAD", for_ms=5_000), NOON, 5_000)
-    assert not prunable(row("ALIVE", for_ms=5_001), NOON, 5_000)
 
 
 def test_a_node_is_heard_three_times_before_it_would_be_doubted() -> None:

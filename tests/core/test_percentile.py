@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.core.percentile import percentile, percentiles
+from relaymesh.core.percentile import percentiles
 
 
 def test_the_textbook_example_comes_out() -> None:
@@ -30,13 +30,13 @@ def test_one_value_is_every_percentile() -> None:
 
 
 def test_the_order_of_the_values_does_not_matter() -> None:
-    assert percentile([9, 1, 5, 3, 7], 50) == 5
+    assert percentiles([9, 1, 5, 3, 7], (50,))[0] == 5
 
 
 @pytest.mark.parametrize("percent", [0, -1, 101])
 def test_a_percent_outside_of_1_to_100_is_refused(percent: int) -> None:
     with pytest.raises(ValueError, match="must be within 1"):
-        percentile([1], percent)
+        percentiles([1], (percent,))
 
 
 @settings(deadline=None, max_examples=60)
@@ -44,4 +44,4 @@ def test_a_percent_outside_of_1_to_100_is_refused(percent: int) -> None:
 def test_it_is_the_value_at_the_rounded_up_rank(values: list[int], percent: int) -> None:
     rank = math.ceil(percent * len(values) / 100)
 
-    assert percentile(values, percent) == sorted(values)[rank - 1]
+    assert percentiles(values, (percent,))[0] == sorted(values)[rank - 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -15,8 +16,6 @@ from relaymesh.core.template import (
     compile_stored,
     expand_map,
     join_outputs,
-    references,
-    render,
     render_stored,
 )
 from relaymesh.core.workflow_error import (
@@ -28,6 +27,15 @@ from relaymesh.core.workflow_error import (
     OutputTooLarge,
     StepInputError,
 )
+
+
+def references(value: object) -> frozenset[str]:
+    return compile_input(value, mapped=True).references
+
+
+def render(value: object, outputs: Mapping[str, str], item_json: str | None = None, index: int | None = None) -> str:
+    return compile_input(value, mapped=True).render(outputs, item_json, index)
+
 
 DEEP = "[" * 65 + "]" * 65
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from relaymesh.core.template import expand_map, join_outputs, render, render_stored
+from relaymesh.core.template import expand_map, join_outputs, render_stored
 from relaymesh.core.template_syntax import TemplateError
 from relaymesh.core.workflow_error import StepInputError
 from relaymesh.core.workflow_json import (
@@ -21,6 +21,7 @@ from relaymesh.core.workflow_json import (
     slice_text,
     written,
 )
+from tests.core.test_template import render
 
 quick = settings(deadline=None, max_examples=100)
 

@@ -42,6 +42,26 @@ def test_at_sigterm_running_steps_end_and_the_others_wait_for_the_next_node(site
     _nothing_is_left(site, 2)
 
 
+def test_a_node_that_waits_for_what_runs_is_shown_as_stopping_and_nobody_counts_on_it(site: Site) -> None:
+    node = site.node(options=("--graceful-timeout-ms", "60000")).wait_up()
+    _start_steps(site, "linger", 60_000, 1)
+    _wait_running(site, 1)
+    with site.client() as client:
+        assert [(member.status, member.note) for member in client.members()] == [("ALIVE", "")]
+
+        node.signal(signal.SIGTERM)
+        eventually(lambda: client.members()[0].note == "stopping", what="it is shown as stopping")
+
+        (member,) = client.status().members
+        assert (member.status, member.stopping, member.drained, member.running) == ("ALIVE", True, False, 1)
+        (why,) = client.explain(client.submit("stamp", {"ms": 1}).task_id)
+        assert (why.reason, why.command) == ("no_node", "relaymesh up")
+        screen = site.run("--output", "table", "status").stdout.decode()
+        assert "STOPPING" in screen
+
+    node.kill()
+
+
 def test_what_cannot_end_within_the_grace_time_goes_back_and_counts_as_no_attempt(site: Site) -> None:
     node = site.node(options=("--graceful-timeout-ms", str(GRACE_MS))).wait_up()
     (task_id,) = _start_steps(site, "linger", 60_000, 1)

@@ -189,6 +189,29 @@ def test_of_two_live_nodes_with_one_id_the_later_generation_goes_on_and_the_othe
     assert runs_a_task(newer)
 
 
+def test_when_the_other_node_of_its_id_is_killed_the_one_that_gave_way_goes_on_by_itself(make_site: MakeSite) -> None:
+    port = free_port()
+    # Short, and long enough for a machine that is busy: a node that beats late would be held for its dwell time.
+    short = {"leaseTimeoutMs": 2_000, "suspectAfterMs": 3_000, "deadAfterMs": 6_000}
+    settings = {**QUICK, **short, "gossipSharedSecret": SECRET}
+    older, newer = make_site("older", settings=settings), make_site("newer", settings=settings)
+    gossip(newer, "twin", port=port).wait_up().terminate()
+    winner = gossip(newer, "twin", port=port).wait_up()
+    loser = gossip(older, "twin", "--seeds", f"127.0.0.1:{port}").wait_up()
+    eventually(lambda: mesh_of(older, "twin").get("pause"), what="it says so")
+    eventually(lambda: "another live node" in paused(older, "twin"), what="its worker is paused")
+    with older.client() as client:
+        waiting = client.submit("echo", "x").task_id
+
+        winner.kill()
+
+        assert client.wait(waiting, timeout_ms=60_000).status == "SUCCESS"
+        eventually(
+            lambda: not any("another live node" in note for note in client.health().notes), what="health is well"
+        )
+    loser.wait_logged("this one takes steps again")
+
+
 def test_a_node_that_stood_still_is_suspected_and_alive_again_when_it_goes_on(make_site: MakeSite) -> None:
     site = make_site(settings=QUICK)
     gossip(site, "a").wait_up()

@@ -32,6 +32,26 @@ def test_a_task_is_read_by_the_ending_of_its_name_or_its_first_byte(name: str, d
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "member"),
+    [
+        ('{"agent": "echo", "input": 1, "input": 2}', "input"),
+        ('{"agent": "echo", "input": {"deep": [{"a": 1, "a": 2}]}}', "a"),
+        ('{"agent": "echo", "input": 1, "\\u0061gent": "fail"}', "agent"),
+        ('{"workflow": {"steps": [], "steps": []}}', "steps"),
+    ],
+)
+def test_a_member_that_stands_twice_is_refused_by_its_name(text: str, member: str) -> None:
+    with pytest.raises(BadFileError, match=f'the member "{member}" stands there twice in one object'):
+        read_handed("a.json", text.encode())
+
+
+def test_a_bare_workflow_is_left_to_its_reader_which_knows_the_place() -> None:
+    twice = b'{"steps": [{"id": "s", "id": "t", "agent": "echo", "input": ""}]}'
+
+    assert read_handed("a.json", twice) == HandedWorkflow(workflow=twice)
+
+
 def test_a_workflow_is_a_workflow_file_as_it_is_or_wrapped_with_more() -> None:
     bare = json.dumps(FLOW).encode()
 

@@ -8,25 +8,22 @@ from typing import NamedTuple, cast
 from relaymesh.core.mesh.member import Member, State
 from relaymesh.core.mesh.packet import Packet
 
-__all__ = ["Changed", "Conflicted", "Effect", "HeldBack", "Proved", "Pruned", "Renewed", "make_changed"]
+__all__ = ["Changed", "Conflicted", "Effect", "HeldBack", "Proved", "Pruned", "Renewed", "Unopposed", "make_changed"]
 
 
 class Changed(NamedTuple):
     """A member's state changed. member: what all agree on; shown: what counts for claims and for people.
 
-    old, old_shown: before; None for a member that was unknown.
+    old: before; None for a member that was unknown.
     """
 
     member: Member
     shown: State
     old: State | None
-    old_shown: State | None
 
 
 # Half the price of calling the class, and this is called for every change that each node hears of.
-make_changed = cast(
-    "Callable[[type[Changed], tuple[Member, State, State | None, State | None]], Changed]", tuple.__new__
-)
+make_changed = cast("Callable[[type[Changed], tuple[Member, State, State | None]], Changed]", tuple.__new__)
 
 
 class HeldBack(NamedTuple):
@@ -58,10 +55,16 @@ class Conflicted(NamedTuple):
     other: Member
 
 
+class Unopposed(NamedTuple):
+    """The node that this one gave way to is gone: claim again. ``Renewed``, with a generation above it, came before."""
+
+    other: Member
+
+
 class Pruned(NamedTuple):
     """Members that were forgotten."""
 
     members: tuple[Member, ...]
 
 
-Effect = Packet | Changed | HeldBack | Proved | Renewed | Conflicted | Pruned
+Effect = Packet | Changed | HeldBack | Proved | Renewed | Conflicted | Unopposed | Pruned

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from relaymesh.core.plural import counted, verb
+
 __all__ = ["MEMBERS_MAX", "READ_MS", "REST_MS", "KeyMember", "KeysSeen", "Phase", "phase", "remove_fault", "use_fault"]
 
 MEMBERS_MAX: Final = 4_096
@@ -48,13 +50,17 @@ class KeyMember(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """How far one key is: of so many ALIVE members some hold it, some seal with it; used_ms: when anybody last did."""
+    """How far one key is: of so many ALIVE members some hold it, some seal with it; used_ms: when anybody last did.
+
+    lacking: those that were heard, and hold others. unheard: those of which nothing is known yet.
+    """
 
     members: int
     holders: int
     users: int
     used_ms: int
     lacking: tuple[str, ...]
+    unheard: tuple[str, ...]
 
 
 class KeysSeen:
@@ -88,6 +94,10 @@ class KeysSeen:
     def holds_key(self, node_id: str, key_id: str) -> bool:
         seen = self._members.get(node_id)
         return seen is not None and (key_id in seen.holds or key_id in seen.used)
+
+    def heard(self, node_id: str) -> bool:
+        """Whether anything is known of the keys of a member."""
+        return node_id in self._members
 
     def used_ms(self, node_id: str, key_id: str) -> int:
         """Return when a member last sealed with a key, 0 for never."""
@@ -138,21 +148,28 @@ def phase(seen: KeysSeen, key_id: str, members: Iterable[KeyMember], *, installe
     """Return how far a key of the ring is. installed_ms: when it was put into the ring of this root."""
     alive = [member for member in members if member.alive]
     read = now_ms - installed_ms >= READ_MS
-    lacking = sorted(
+    without = sorted(
         member.node_id for member in alive if not seen.holds_key(member.node_id, key_id) and not (member.here and read)
     )
+    lacking = tuple(node_id for node_id in without if seen.heard(node_id))
+    unheard = tuple(node_id for node_id in without if not seen.heard(node_id))
     users = sum(1 for member in alive if seen.uses_key(member.node_id, key_id))
-    return Phase(len(alive), len(alive) - len(lacking), users, seen.last_used_ms(key_id), tuple(lacking))
+    return Phase(len(alive), len(alive) - len(without), users, seen.last_used_ms(key_id), lacking, unheard)
 
 
 def use_fault(key_id: str, found: Phase) -> str:
     """Return why sealing with a key would cut members off, in one sentence; empty when it would not."""
-    if not found.lacking:
+    faults = []
+    if found.lacking:
+        faults.append(f"{_names(found.lacking)} could not read what is sealed with it: install it there first")
+    if found.unheard:
+        have = verb(len(found.unheard), "has", "have")
+        faults.append(f"{_names(found.unheard)} {have} not been heard yet: install it there, and wait a minute")
+    if not faults:
         return ""
-    return (
-        f"{found.holders} of {found.members} ALIVE members confirm key {key_id}, and {_names(found.lacking)} could not"
-        " read what is sealed with it: install it there first, or use --force"
-    )
+    confirm = verb(found.holders, "confirms", "confirm")
+    told = f"{found.holders} of {found.members} ALIVE members {confirm} key {key_id}"
+    return f"{told}, and {'; '.join(faults)}; or use --force"
 
 
 def remove_fault(
@@ -184,4 +201,4 @@ def remove_fault(
 
 def _names(node_ids: Collection[str]) -> str:
     shown = ", ".join(list(node_ids)[:_NAMED])
-    return shown if len(node_ids) <= _NAMED else f"{shown} and {len(node_ids) - _NAMED} others"
+    return shown if len(node_ids) <= _NAMED else f"{shown} and {counted(len(node_ids) - _NAMED, 'other')}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from relaymesh.core.mesh.tuning import MS, SECOND
+from relaymesh.core.plural import verb
 
 __all__ = ["LAG_NS_MAX", "Evidence", "Mode", "Verdict", "judge"]
 
@@ -56,7 +57,11 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """Return whether this node may work, and if not, why."""
     if evidence.replaced_by:
-        return Verdict(False, f"another live node has this node id, at {evidence.replaced_by}: give this one another")
+        return Verdict(
+            False,
+            f"another live node has this node id, at {evidence.replaced_by}: give this one another with --node-id; it"
+            " goes on by itself when that one has been silent for deadAfterMs",
+        )
     if evidence.lag_ns > LAG_NS_MAX:
         return Verdict(False, f"the mesh loop runs {evidence.lag_ns // MS} ms late: the machine is overloaded")
     if not evidence.disk_ok:
@@ -74,4 +79,5 @@ def judge(evidence: Evidence) -> Verdict:
     fresh = 1 + sum(1 for at in evidence.echoes_ns if at >= 0 and at >= oldest_ns)
     if 2 * fresh > evidence.voters:
         return Verdict(True)
-    return Verdict(False, f"only {fresh} of {evidence.voters} voters answer: more than half are needed")
+    answer = verb(fresh, "answers", "answer")
+    return Verdict(False, f"only {fresh} of {evidence.voters} voters {answer}: more than half are needed")

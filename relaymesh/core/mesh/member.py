@@ -163,6 +163,9 @@ def merge(ours: Member, theirs: Member) -> Member:
     The larger (generation, version, rank) wins, so the result does not depend on order or repetition. Equal orders
     with different addresses, which only two nodes of one id can make, go to the smaller address.
 
+    This is the rule. ``Opinions.hear`` has it spread over its branches, because it is called for every update of every
+    packet; a test holds it to this.
+
     Raises:
         ValueError: the opinions are about different members.
     """

@@ -1,6 +1,7 @@
 """Taking opinions of others in: which are news, which start or confirm a doubt, which are about this node.
 
 about us, alive in a later generation elsewhere ──▶ Conflicted        about us otherwise ──▶ refute: version + 1
+about us, gone in a later generation ──▶ a generation above that; Unopposed, if we had given way to it
 older than what is held ──▶ nothing       newer ──▶ held, passed on
 DEAD about a member that seems alive here ──▶ SUSPECT first: it gets the shortest time to refute
 """
@@ -10,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Pruned, Renewed, make_changed
+from relaymesh.core.mesh.effect import Changed, Conflicted, Effect, HeldBack, Pruned, Renewed, Unopposed, make_changed
 from relaymesh.core.mesh.health import Health
 from relaymesh.core.mesh.member import Member, State, id_hash
+from relaymesh.core.mesh.namesake import Namesake
 from relaymesh.core.mesh.packet import Update, make_update
 from relaymesh.core.mesh.peer import Peer
 from relaymesh.core.mesh.rumor import Rumors, transmit_limit
@@ -33,7 +35,7 @@ class Opinions:
     """What this node thinks of all members, itself included.
 
     due_ns: when ``settle`` has something to do. counts: refutations, suspicions, verdicts, recoveries held back,
-    opinions of others that were merged, …
+    opinions of others that were merged, … namesake: the other node of this one's id.
     """
 
     __slots__ = (
@@ -41,9 +43,9 @@ class Opinions:
         "_held_back",
         "_peers",
         "_suspects",
-        "conflict",
         "counts",
         "due_ns",
+        "namesake",
         "rumors",
         "tuning",
         "view",
@@ -53,13 +55,18 @@ class Opinions:
         self.view = view
         self.rumors = rumors
         self.counts: Counter[str] = Counter()
-        self.conflict: Member | None = None
+        self.namesake = Namesake()
         self.due_ns = NEVER_NS
         self._health = health
         self.tuning = tuning
         self._peers = view.peers
         self._suspects: dict[str, Peer] = {}
         self._held_back: dict[str, Peer] = {}
+
+    @property
+    def conflict(self) -> Member | None:
+        """The live node that has this one's id and the better right to it; None for none."""
+        return self.namesake.other
 
     def hear(self, now_ns: int, update: Update, out: list[Effect], *, proven_self: bool = False) -> Peer | None:
         """Take one opinion in; return the member that it is about, if that is another node that is known.
@@ -71,7 +78,7 @@ class Opinions:
         peer = self._peers.get(node_id)
         if peer is None:
             if node_id == self.view.me.node_id:
-                self._about_me(theirs, out)
+                self._about_me(now_ns, theirs, out)
                 return None
             return self._unknown(now_ns, update, out, proven_self)
         ours = peer.member
@@ -140,6 +147,7 @@ class Opinions:
         for peer in self._suspects.values():
             assert peer.suspicion is not None
             peer.suspicion.shift(by_ns)
+        self.namesake.stood_still(by_ns)
 
     def renew(self, member: Member, out: list[Effect]) -> None:
         """Change this node's own record."""
@@ -175,7 +183,7 @@ class Opinions:
         if theirs.state is State.SUSPECT:
             self._doubt(now_ns, peer, update.accusers)
         self.rumors.put(update)
-        out.append(Changed(theirs, peer.shown, None, None))
+        out.append(Changed(theirs, peer.shown, None))
         return peer
 
     def _believe(self, now_ns: int, peer: Peer, update: Update, out: list[Effect]) -> bool:
@@ -245,31 +253,48 @@ class Opinions:
         elif self._held_back:
             self._held_back.pop(member.node_id, None)
         if member.state is not old or peer.shown is not old_shown or generation_changed:
-            out.append(make_changed(Changed, (member, peer.shown, old, old_shown)))
+            out.append(make_changed(Changed, (member, peer.shown, old)))
 
-    def _about_me(self, theirs: Member, out: list[Effect]) -> None:
+    def rise_above(self, generation: int, out: list[Effect]) -> None:
+        """Take the next generation: that one of this node's id is gone. Nothing is above ``GENERATION_MAX``."""
         me = self.view.me
+        if generation >= GENERATION_MAX or me.state is State.LEFT:
+            return
+        self.renew(Member(me.node_id, me.address, generation + 1, 0, State.ALIVE), out)
+        other = self.namesake.forget()
+        if other is not None:
+            self.counts["successions"] += 1
+            out.append(Unopposed(other))
+
+    def _about_me(self, now_ns: int, theirs: Member, out: list[Effect]) -> None:
+        me, rival = self.view.me, self.namesake.other
         if me.state is State.LEFT or theirs.generation < me.generation:
             return
+        if rival is not None and theirs.generation < rival.generation:
+            return  # of before the one that we gave way to
+        elsewhere = theirs.address != me.address
         if theirs.generation > me.generation:
-            if theirs.state.gone or theirs.address == me.address:
-                # An earlier run of this node, of which nothing was kept on the disk.
-                if theirs.generation < GENERATION_MAX:
-                    self.conflict = None
-                    self.renew(Member(me.node_id, me.address, theirs.generation + 1, 0, State.ALIVE), out)
+            if theirs.state.gone or not elsewhere:
+                # Not elsewhere: an earlier run of this node, of which nothing was kept on the disk.
+                self.rise_above(theirs.generation, out)
             else:
-                self._yield_to(theirs, out)
-        elif theirs.address != me.address and theirs.state is State.ALIVE:
+                self._yield_to(now_ns, theirs, out)
+        elif elsewhere and theirs.state is State.ALIVE:
             if theirs.address < me.address:
-                self._yield_to(theirs, out)
+                self._yield_to(now_ns, theirs, out)
+        elif rival is not None and theirs.address == rival.address:
+            # Of equal generations: whether it lives is not for us to refute.
+            if theirs.state.gone:
+                self.rise_above(theirs.generation, out)
+            else:
+                self._yield_to(now_ns, theirs, out)
         elif theirs.version < VERSION_MAX and (theirs.version, theirs.state) > (me.version, State.ALIVE):
             self.counts["refutations"] += 1
             if theirs.state is not State.ALIVE:
                 self._health.worse()
             self.renew(Member(me.node_id, me.address, me.generation, theirs.version + 1, State.ALIVE), out)
 
-    def _yield_to(self, other: Member, out: list[Effect]) -> None:
-        if self.conflict is None or other.order > self.conflict.order:
-            self.conflict = other
+    def _yield_to(self, now_ns: int, other: Member, out: list[Effect]) -> None:
+        if self.namesake.lives(now_ns, other):
             self.counts["conflicts"] += 1
             out.append(Conflicted(other))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-__all__ = ["ranked", "reclaimer"]
+__all__ = ["ranked"]
 
 
 def _weight(node_id: str, thing: str) -> bytes:
@@ -21,8 +21,3 @@ def _weight(node_id: str, thing: str) -> bytes:
 def ranked(thing: str, node_ids: Iterable[str]) -> list[str]:
     """Return the nodes in the order in which they are responsible for a thing, a step id for instance."""
     return sorted(node_ids, key=lambda node_id: (_weight(node_id, thing), node_id), reverse=True)
-
-
-def reclaimer(thing: str, node_ids: Iterable[str]) -> str | None:
-    """Return the node that takes a step back from a dead owner; None when there is no node."""
-    return max(node_ids, key=lambda node_id: (_weight(node_id, thing), node_id), default=None)

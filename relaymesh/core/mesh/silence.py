@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from relaymesh.core.setting_table import Settings
 
-__all__ = ["Heard", "Patience", "Row", "Status", "dwell_left_ms", "heard", "heartbeat_every_ms", "judged", "prunable"]
+__all__ = ["Heard", "Patience", "Row", "Status", "dwell_left_ms", "heard", "heartbeat_every_ms", "judged"]
 
 _BEATS_MS_MIN, _BEATS_MS_MAX = 100, 5_000
 
@@ -73,26 +73,25 @@ class Heard:
     """What a heartbeat came to.
 
     row: what to store; None when the heartbeat is older than the one that is known, which changes nothing.
-    previous: the status before, None for a member that was unknown. suppressed: it would be ALIVE but for its dwell.
+    suppressed: it would be ALIVE but for its dwell.
     """
 
     row: Row | None
-    previous: str | None
     suppressed: bool = False
 
 
 def heard(known: Row | None, heartbeat_ms: int, now_ms: int, patience: Patience) -> Heard:
     """Take a heartbeat in. heartbeat_ms: when the member sent it, or when it was received where nobody can say."""
     if known is None:
-        return Heard(Row(Status.ALIVE, heartbeat_ms, now_ms, now_ms), None)
+        return Heard(Row(Status.ALIVE, heartbeat_ms, now_ms, now_ms))
     if heartbeat_ms < known.heartbeat_ms:
-        return Heard(None, known.status)
+        return Heard(None)
     kept = replace(known, heartbeat_ms=heartbeat_ms, updated_ms=now_ms)
     if known.status == Status.ALIVE:
-        return Heard(kept, known.status)
+        return Heard(kept)
     if dwell_left_ms(known, now_ms, patience) > 0:
-        return Heard(kept, known.status, suppressed=True)
-    return Heard(replace(kept, status=Status.ALIVE, changed_ms=now_ms), known.status)
+        return Heard(kept, suppressed=True)
+    return Heard(replace(kept, status=Status.ALIVE, changed_ms=now_ms))
 
 
 def dwell_left_ms(known: Row, now_ms: int, patience: Patience) -> int:
@@ -117,11 +116,6 @@ def judged(known: Row, now_ms: int, patience: Patience) -> Status | None:
     if silent_ms > patience.suspect_after_ms and known.status == Status.ALIVE:
         return Status.SUSPECT
     return None
-
-
-def prunable(known: Row, now_ms: int, older_than_ms: int) -> bool:
-    """Whether a member has been gone for longer than this, so that its row may be removed."""
-    return known.status in (Status.DEAD, Status.LEFT) and known.updated_ms < now_ms - older_than_ms
 
 
 def heartbeat_every_ms(patience: Patience) -> int:

@@ -267,7 +267,7 @@ class Membership:
         elif kind is Kind.RECORDS:
             self.repair.answer_records(now_ns, source, packet, out, eager=now_ns < self._eager_until_ns)
         elif kind is Kind.STALE:
-            self._stale(packet, out)
+            self._stale(now_ns, packet, out)
 
     def _unproven(self, now_ns: int, source: str, packet: Packet, peer: Peer | None, out: list[Effect]) -> None:
         sender = packet.sender
@@ -278,13 +278,13 @@ class Membership:
             return
         if peer is not None and peer.member.generation > sender.generation:
             if kind is Kind.STALE and self._is_answer(packet):
-                self._stale(packet, out)
+                self._stale(now_ns, packet, out)
             elif kind is _PING:
                 self._tell_stale(source, packet, peer.member, out)
             return
         if kind is Kind.STALE:
             if self._is_answer(packet):
-                self._stale(packet, out)
+                self._stale(now_ns, packet, out)
         elif (kind is _ACK and self._is_answer(packet)) or (
             kind is Kind.ECHO and packet.nonce == self._challenges.of(sender, source)
         ):
@@ -315,6 +315,7 @@ class Membership:
         else:
             theirs = sender.address < me.address
         if theirs and self._is_answer(packet):
+            self.outbox.questions.take(packet.nonce)
             self._hear(now_ns, Update(sender), out)
         elif kind is _PING and not theirs:
             self._tell_stale(source, packet, me, out)
@@ -365,10 +366,10 @@ class Membership:
             # Its view has not taken our news: it could not know yet whether they are ours.
             outbox.send(out, source, Kind.ECHO, packet.extra, outbox.news_for(peer, packet.sender))
 
-    def _stale(self, packet: Packet, out: list[Effect]) -> None:
+    def _stale(self, now_ns: int, packet: Packet, out: list[Effect]) -> None:
         extra = packet.extra
         assert isinstance(extra, tuple)
-        self._hear(0, Update(Member(self.me.node_id, extra[1], extra[0], 0, State(extra[2]))), out)
+        self._hear(now_ns, Update(Member(self.me.node_id, extra[1], extra[0], 0, State(extra[2]))), out)
 
     def _tell_stale(self, source: str, packet: Packet, known: Member, out: list[Effect]) -> None:
         extra = (known.generation, known.address, int(known.state))
@@ -465,13 +466,20 @@ class Membership:
                 elif member.order < held.order:
                     continue
             if hear(now_ns, update, out) is None:
-                self.outbox.follow()
+                self._follow()
 
     def _hear(self, now_ns: int, update: Update, out: list[Effect], *, own: bool = False) -> Peer | None:
         peer = self.opinions.hear(now_ns, update, out, proven_self=own)
         if peer is None:
-            self.outbox.follow()
+            self._follow()
         return peer
+
+    def _follow(self) -> None:
+        """Go by what may have been heard of this node itself."""
+        self.outbox.follow()
+        if self.opinions.namesake.due_ns < self.upkeep.due_ns:
+            self.upkeep.due_ns = self.opinions.namesake.due_ns
+            self.plan()
 
     def _set_me(self, me: Member, out: list[Effect]) -> None:
         self.opinions.renew(me, out)

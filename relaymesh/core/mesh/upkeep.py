@@ -1,4 +1,6 @@
-"""What a node does beside asking and telling: joining, looking for who came back, forgetting, asking for others."""
+"""What a node does beside asking and telling: joining, looking for who came back, forgetting, asking for others, and
+asking the other node of its own id.
+"""
 
 from __future__ import annotations
 
@@ -106,10 +108,14 @@ class Upkeep:
         if now_ns >= self._dead_probe_due_ns:
             self._dead_probe_due_ns = now_ns + self.tuning.dead_probe_ns
             self._probe_dead(out)
+        if now_ns >= self._opinions.namesake.due_ns:
+            self._ask_namesake(now_ns, out)
         if now_ns >= self._prune_due_ns:
             self._prune_due_ns = now_ns + self.tuning.prune_interval_ns
             self._opinions.prune(now_ns, self.tuning.prune_older_than_ns, self.tuning.prune_limit, out)
-        self.due_ns = min(self._join_due_ns, self._dead_probe_due_ns, self._prune_due_ns)
+        self.due_ns = min(
+            self._join_due_ns, self._dead_probe_due_ns, self._prune_due_ns, self._opinions.namesake.due_ns
+        )
         if self._relays:
             self.due_ns = min(self.due_ns, self._relays[0][0])
 
@@ -117,6 +123,15 @@ class Upkeep:
         others = [seed for seed in self.seeds if seed != self._view.me.address]
         for _ in range(min(self.tuning.fanout, len(others))):
             self._outbox.ping_address(out, others.pop(int(self._rng.random() * len(others))))
+
+    def _ask_namesake(self, now_ns: int, out: list[Effect]) -> None:
+        namesake, patience_ns = self._opinions.namesake, self.tuning.dead_after_ns
+        if namesake.silent(now_ns, patience_ns):
+            assert namesake.other is not None
+            self._opinions.rise_above(namesake.other.generation, out)
+            self._outbox.follow()
+        if namesake.other is not None:
+            self._outbox.ping_address(out, namesake.ask(now_ns, patience_ns))
 
     def _probe_dead(self, out: list[Effect]) -> None:
         me = self._view.me
