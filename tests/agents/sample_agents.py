@@ -174,6 +174,25 @@ def dies(text: str) -> str:
 
 
 @agent
+def closes_all_files(text: str) -> str:
+    """What a program does that becomes a daemon without a fork."""
+    os.closerange(3, 256)
+    time.sleep(600)
+    return ""
+
+
+@agent
+def working_directory(text: str) -> str:
+    return os.getcwd()
+
+
+@agent
+def goes_to(text: str) -> str:
+    os.chdir(text)
+    return os.getcwd()
+
+
+@agent
 def crashes(text: str) -> str:
     ctypes.string_at(0)
     return ""

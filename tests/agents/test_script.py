@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 
@@ -74,6 +75,14 @@ def test_much_output_on_both_pipes_blocks_nobody(worker) -> None:
     assert report.output.endswith("end")
     assert len(report.output) == 3_000_003
     assert len(report.log) == 1 and len(report.log[0].text) == 4096  # three megabytes without a line break
+
+
+@posix_only
+def test_a_flood_of_lines_is_passed_over_and_what_it_asks_for_is_heard(worker) -> None:
+    report = worker.run("floods_lines", timeout_ms=20_000)
+
+    assert (report.kind, report.for_ms) == ("snoozed", 1500)
+    assert re.match(r"\d{7} more lines were dropped", report.log[-1].text)
 
 
 def test_output_above_the_limit_is_an_error_that_is_never_retried_and_ends_the_script(worker) -> None:
