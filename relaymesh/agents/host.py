@@ -37,6 +37,7 @@ from relaymesh.agents.context import Attempt
 from relaymesh.agents.execute import report_of, run_attempt, spent_message, with_spending
 from relaymesh.agents.leftover import end_leftovers, watch_for_children
 from relaymesh.agents.memory import Memory
+from relaymesh.agents.module import AgentFileFinder
 from relaymesh.agents.pipe import FrameReader, import_fd, write_message
 from relaymesh.agents.process_tree import (
     adopt_orphans,
@@ -424,3 +425,6 @@ def _exit_soon() -> None:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":
+    # In a process that an agent started with multiprocessing, which imports this before it is told what to run.
+    sys.meta_path.append(AgentFileFinder())

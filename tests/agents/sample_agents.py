@@ -181,6 +181,19 @@ def closes_all_files(text: str) -> str:
     return ""
 
 
+def _square(number: int) -> int:
+    return number * number
+
+
+@agent
+def counts_in_processes(text: str) -> str:
+    """``text`` is the start method: "spawn" and "forkserver" import this file anew."""
+    import multiprocessing
+
+    with multiprocessing.get_context(text).Pool(2) as pool:
+        return str(sum(pool.map(_square, range(4))))
+
+
 @agent
 def working_directory(text: str) -> str:
     return os.getcwd()
