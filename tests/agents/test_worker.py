@@ -118,7 +118,8 @@ def test_a_worker_whose_pipe_an_agent_closes_is_killed_and_its_step_named(new_wo
 @pytest.mark.skipif(sys.platform == "win32", reason="it has only one of them")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_an_agent_of_a_file_may_share_its_work_with_processes_of_its_own(worker, method: str) -> None:
-    assert worker.run("counts_in_processes", method, timeout_ms=15_000).output == "14"
+    for _ in range(2):  # what the first left behind is ended with it, and the second starts it anew
+        assert worker.run("counts_in_processes", method, timeout_ms=15_000).output == "14"
 
 
 def test_the_working_directory_is_back_after_an_agent_that_left_it(worker, tmp_path) -> None:
