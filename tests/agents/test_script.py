@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 
@@ -82,7 +81,7 @@ def test_a_flood_of_lines_is_passed_over_and_what_it_asks_for_is_heard(worker) -
     report = worker.run("floods_lines", timeout_ms=20_000)
 
     assert (report.kind, report.for_ms) == ("snoozed", 1500)
-    assert re.match(r"\d{7} more lines were dropped", report.log[-1].text)
+    assert report.log[-1].text.startswith("4,999,050 more lines were dropped")
 
 
 def test_output_above_the_limit_is_an_error_that_is_never_retried_and_ends_the_script(worker) -> None:
