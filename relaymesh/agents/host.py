@@ -37,6 +37,7 @@ from relaymesh.agents.context import Attempt
 from relaymesh.agents.execute import report_of, run_attempt, spent_message, with_spending
 from relaymesh.agents.leftover import end_leftovers, watch_for_children
 from relaymesh.agents.memory import Memory
+from relaymesh.agents.module import AgentFileFinder
 from relaymesh.agents.pipe import FrameReader, import_fd, write_message
 from relaymesh.agents.process_tree import (
     adopt_orphans,
@@ -110,6 +111,7 @@ class Host:
         self._running = running
         self._spare = spare
         self._pid = os.getpid()
+        self._directory = _directory()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._queue: deque[StepOrder] = deque()
@@ -157,10 +159,17 @@ class Host:
             os._exit(1)  # an agent forked, and its child came back out of the agent: it is no worker
         for capture in self._captures:
             capture.end_line()
+        if spec.kind is Kind.PYTHON and _directory() != self._directory:
+            self._go_back()
         # A script has done it, before its output was drained. A quick step cannot have started a process.
         if spec.kind is not Kind.SCRIPT and time.monotonic_ns() - attempt.started_at_ns > _FORK_NS_MIN:
             end_leftovers(attempt, self._spare)
         return outcome
+
+    def _go_back(self) -> None:
+        """Leave the directory that an agent went to: the next step of this process may be of another agent."""
+        with contextlib.suppress(OSError):
+            os.chdir(self._directory)
 
     def _next(self) -> Attempt | None:
         """Wait for an order and make it the current attempt; None is the end."""
@@ -360,6 +369,14 @@ def _restore_import_path() -> None:
         os.environ["PYTHONPATH"] = former
 
 
+def _directory() -> str:
+    """Return the working directory, "" when it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 def _unknown(order: StepOrder) -> Failed:
     return Failed("unknown_agent", one_line(f"this worker has no agent {order.agent_id!r}"))
 
@@ -408,3 +425,6 @@ def _exit_soon() -> None:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":
+    # In a process that an agent started with multiprocessing, which imports this before it is told what to run.
+    sys.meta_path.append(AgentFileFinder())

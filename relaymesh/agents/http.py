@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
 from relaymesh.agents.context import TIMEOUT, Attempt
-from relaymesh.agents.http_rule import display_url, request_headers, retry_after_ms
+from relaymesh.agents.http_rule import charset_of, display_url, request_headers, retry_after_ms
 from relaymesh.agents.python import cancelled_outcome, output_too_large
 from relaymesh.agents.spec import HttpTarget
 from relaymesh.core.limit import PAYLOAD_BYTES_MAX
@@ -108,17 +108,25 @@ class _Call:
             return urljoin(url, response.headers["location"])
         if 200 <= status < 300:
             body = bytearray()
-            for chunk in response.iter_bytes(64 * 1024):
+            for chunk in response.iter_bytes():  # as it arrives: cut anew, a packed answer would be held twice
                 body += chunk
                 if len(body) > PAYLOAD_BYTES_MAX:
                     return output_too_large(len(body))
-            text = body.decode("utf-8", "replace")
-            if "\ufffd" in text and len(text.encode("utf-8")) > PAYLOAD_BYTES_MAX:
-                return output_too_large(len(text.encode("utf-8")))
-            return Succeeded(text)
+            return self._text(bytes(body), charset_of(response.charset_encoding))
         retryable = status in _RETRYABLE or status >= 500
         wait_ms = retry_after_ms(response.headers.get("retry-after"), time.time()) if retryable else None
         return Failed(f"http_{status}", f"{shown} answered {status}", retryable, wait_ms)
+
+    def _text(self, body: bytes, charset: str) -> Outcome:
+        text = body.decode(charset, "replace")
+        if not text.isascii():
+            if "\ufffd" in text:
+                said = f"the answer was not all {charset}: what was not is now U+FFFD"
+                self._attempt.log.add_ours("WARNING", said)
+            size = len(text.encode("utf-8", "replace"))
+            if size > PAYLOAD_BYTES_MAX:
+                return output_too_large(size)
+        return Succeeded(text)
 
     def _spend(self, text: str) -> None:
         from relaymesh.core.budget_text import spent_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import email.utils
 import os
 import re
@@ -14,16 +15,23 @@ from relaymesh.core.outcome import Failed
 from relaymesh.core.retry import RETRY_AFTER_MS_MAX
 from relaymesh.wire.work import StepOrder
 
-__all__ = ["check_header", "check_url", "display_url", "request_headers", "retry_after_ms"]
+__all__ = ["charset_of", "check_header", "check_url", "display_url", "request_headers", "retry_after_ms"]
 
 _ENV_PREFIX: Final = "env:"
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+# Not those that unpack, escape or may raise; ASCII is UTF-8 already.
+_TEXT_CODECS: Final = ("utf-16", "utf-32", "iso8859", "cp", "koi8", "gb", "big5", "euc", "shift_jis", "iso2022")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]{0,8192}")
 
 
 def request_headers(target: HttpTarget, order: StepOrder) -> dict[str, str] | Failed:
     """Return the headers of the request. Those of ``scripts.json`` win, except over those that name the step."""
-    headers = {"content-type": "text/plain; charset=utf-8", "user-agent": "relaymesh"}
+    headers = {
+        "content-type": "text/plain; charset=utf-8",
+        "user-agent": "relaymesh",
+        # A packed answer has no size that can be known before it fills the memory of the node.
+        "accept-encoding": "identity",
+    }
     for name, value in target.headers:
         if value.startswith(_ENV_PREFIX):
             variable = value[len(_ENV_PREFIX) :]
@@ -71,6 +79,15 @@ def display_url(url: str) -> str:
     host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
     port = f":{parts.port}" if parts.port is not None else ""
     return f"{parts.scheme}://{host}{port}{parts.path}"[:256]
+
+
+def charset_of(name: str | None) -> str:
+    """Return the codec of an answer whose content type names this charset; UTF-8 when it is none for text."""
+    try:
+        codec = codecs.lookup(name or "").name
+    except (LookupError, ValueError):
+        return "utf-8"
+    return codec if codec.startswith(_TEXT_CODECS) else "utf-8"
 
 
 def retry_after_ms(value: str | None, now_s: float) -> int | None:

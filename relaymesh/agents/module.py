@@ -7,15 +7,18 @@ import importlib.util
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relaymesh.core.nearest import did_you_mean
 from relaymesh.errors import AgentLoadError
 
-__all__ = ["ENTRY_POINT_GROUP", "import_source", "installed_sources"]
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+__all__ = ["ENTRY_POINT_GROUP", "AgentFileFinder", "import_source", "installed_sources"]
 
 ENTRY_POINT_GROUP: Final = "relaymesh.agents"
 
@@ -86,8 +89,7 @@ def _import_file(source: str) -> ModuleType:
     path = Path(source).absolute()
     if not path.is_file():
         raise AgentLoadError(source, f"there is no file {path}")
-    # A name of its own for each path, so that two files of one name are two modules.
-    name = f"_agents_{path.stem}_{zlib.crc32(os.fsencode(path)):08x}"
+    name = _name_of(path)
     _add_to_path(str(path.parent))
     known = sys.modules.get(name)
     stamp = _stamp(path)
@@ -105,6 +107,30 @@ def _import_file(source: str) -> ModuleType:
         raise AgentLoadError(source, _cause(error)) from error
     vars(module)["__relaymesh_stamp__"] = stamp
     return module
+
+
+def _name_of(path: Path) -> str:
+    """Return a name of its own for each path, so that two files of one name are two modules."""
+    return f"{_PREFIX}{path.stem}_{zlib.crc32(os.fsencode(path)):08x}"
+
+
+class AgentFileFinder:
+    """Finds a module by the name that ``import_source`` gives it, in the folders of the import path.
+
+    For processes that ``multiprocessing`` starts anew: what an agent hands to them names its module.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith(_PREFIX):
+            return None
+        stem = fullname.removeprefix(_PREFIX).rpartition("_")[0]
+        for folder in sys.path:
+            file = Path(folder, f"{stem}.py").absolute()
+            if _name_of(file) == fullname and file.is_file():
+                return importlib.util.spec_from_file_location(fullname, file)
+        return None
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -141,6 +167,7 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
 
 
+_PREFIX: Final = "_agents_"
 _OURS: Final = str(Path(__file__).parents[1]) + os.sep
 _PYTHON: Final = os.path.dirname(os.__file__) + os.sep
 _INSTALLED: Final = f"{os.sep}site-packages{os.sep}"

@@ -50,6 +50,8 @@ _OUTPUT_WINDOW_S: Final = 10.0
 _ORDER_CHARS_MAX: Final = 4 * 1024 * 1024
 _DRAIN_WITHIN_S: Final = 1.0
 _KILL_WITHIN_S: Final = 5.0
+# Between the end of its pipe and its own end a worker that exits needs no time at all.
+_SILENT_MAX_S: Final = 1.0
 
 
 class WorkerProcess:
@@ -196,9 +198,16 @@ class WorkerProcess:
             try:
                 while (message := reports.read()) is not None:
                     self._emit(message)
+                self._thread("silent", self._end_silent)
             except MessageError as error:
                 self._emit(WorkerOutput(self.pid, f"killed, because it wrote what is no message: {error}"))
                 self._thread("kill", self.kill)
+
+    def _end_silent(self) -> None:
+        """Kill a worker that lives on without its pipe: an agent has closed it, and no result can come any more."""
+        if not self._exited.wait(_SILENT_MAX_S) and self.alive:
+            self._emit(WorkerOutput(self.pid, "killed, because an agent has closed the pipe on which it reports"))
+            self.kill()
 
     def _write(self, fd: int) -> None:
         try:

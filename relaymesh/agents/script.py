@@ -38,6 +38,7 @@ from relaymesh.wire.work import StepOrder
 __all__ = ["PROTOCOL_PREFIX", "run_script", "script_environment"]
 
 PROTOCOL_PREFIX: Final = "::relaymesh "
+_PROTOCOL_BYTES: Final = PROTOCOL_PREFIX.encode()
 
 # A pipe takes at least this much at once on every platform, so writing it cannot block.
 _STDIN_AT_ONCE: Final = 4_096
@@ -165,11 +166,18 @@ class _Run:
     def _read_errors(self) -> None:
         stderr = self._child.stderr
         assert stderr is not None
-        splitter = LineSplitter(self._take_line)
+        splitter = LineSplitter(self._take_line, skim=self._drop_flood)
         while chunk := _read_some(stderr):
             splitter.feed(chunk)
         splitter.end()
         stderr.close()
+
+    def _drop_flood(self, lines: bytes) -> bool:
+        """Count lines that neither fit into the log nor ask for anything, so that a flood does not slow the script."""
+        if not self._attempt.log.full or _PROTOCOL_BYTES in lines or len(self._errors) <= ERROR_CHARS_MAX:
+            return False
+        self._attempt.log.drop(lines.count(b"\n"))
+        return True
 
     def _take_line(self, line: str) -> None:
         if line.startswith(PROTOCOL_PREFIX) and self._obey(line[len(PROTOCOL_PREFIX) :].strip()):

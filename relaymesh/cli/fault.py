@@ -51,8 +51,7 @@ def report(error: BaseException, words: Sequence[str]) -> int:
             _print("usage", error.format_message(), as_json)
             return 1
         case OSError() if error.strerror:
-            where = f"{error.filename}: " if error.filename else ""
-            _print("io", f"{where}{error.strerror}: check the path and its permissions", as_json)
+            _print("io", _os_sentence(error), as_json)
             return 1
     _print("internal", _crash_sentence(error), as_json)
     return 1
@@ -127,6 +126,18 @@ def _usage_sentence(error: click.UsageError) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]}; see `{command} --help`"
 
 
+def _os_sentence(error: OSError) -> str:
+    if error.filename:
+        return f"{error.filename}: {error.strerror}: check the path and its permissions"
+    # No name: it was a stream that was open already, or the folder that relative paths begin at.
+    try:
+        os.getcwd()
+    except OSError:
+        return f"the current folder cannot be used ({error.strerror}): change to another one and try again"
+    _give_up(sys.stdout)
+    return f"the answer cannot be written ({error.strerror}): what was done stands, see where stdout goes"
+
+
 def _crash_sentence(error: BaseException) -> str:
     import tempfile
     import traceback
@@ -148,6 +159,10 @@ def _say(text: str, stream: IO[str]) -> None:
     try:
         click.echo(text, stream)
     except OSError:
-        # Nobody reads any more; keep the interpreter from complaining when it flushes at exit.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _give_up(stream)  # nobody reads any more
+
+
+def _give_up(stream: IO[str]) -> None:
+    """Keep the interpreter from trying again when it flushes at exit: it would complain, and end with 120."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -27,6 +27,7 @@ class WakeListener:
     def __init__(self, run: Path, node_id: str) -> None:
         self._path = run / f"{node_id}.wake"
         self._token = secrets.token_bytes(_TOKEN_BYTES)
+        self._closed = False
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._port = int(self._socket.getsockname()[1])
@@ -38,18 +39,20 @@ class WakeListener:
             try:
                 data = self._socket.recv(_TOKEN_BYTES + 1)
             except OSError:
-                if self._socket.fileno() == -1:
+                if self._closed:
                     return False
                 continue  # Windows reports a datagram that is too long as an error
-            if hmac.compare_digest(data, self._token):
-                return self._socket.fileno() != -1
+            if self._closed or hmac.compare_digest(data, self._token):
+                return not self._closed
 
     def close(self) -> None:
         """Stop listening; a thread in ``wait`` comes back."""
         with contextlib.suppress(OSError):
             self._path.unlink()
         port, token = self._port, self._token
-        # A blocked recv does not notice that its socket was closed, so it gets one last datagram.
+        # A blocked recv does not notice that its socket was closed, so it gets one last datagram. Who gets it must know
+        # what it means, although the socket is still open: another recv would block for ever.
+        self._closed = True
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
             last.sendto(token, ("127.0.0.1", port))
         self._socket.close()

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from relaymesh.core.ident import workflow_step_id
 from relaymesh.core.limit import STEPS_MAX
 from relaymesh.core.template import child_id, expand_map, join_outputs
 from relaymesh.core.workflow_error import StepInputError
@@ -26,7 +27,7 @@ from relaymesh.store.error import SealError
 from relaymesh.store.payload import PayloadFiles, PayloadMissingError, ReadText
 from relaymesh.wire.store import SHAPE_MAPS, LeaseRef
 
-__all__ = ["Settled", "dependency_outputs", "settle_successes", "spread_roots"]
+__all__ = ["DependencyOutputs", "Settled", "settle_successes", "spread_roots"]
 
 _UNLOCK = """
 UPDATE steps SET waiting_on=steps.waiting_on-d.n,
@@ -51,6 +52,14 @@ FROM steps INDEXED BY steps_map_open
 WHERE map_template IS NOT NULL AND status='PENDING' AND task_id IN (SELECT value FROM json_each(?))
     AND ((map_index IS NULL AND waiting_on=1) OR (map_index IS NOT NULL AND waiting_on=0))
 """
+_DEPENDENCIES = """
+SELECT d.depends_on_step_id FROM step_dependencies d JOIN steps s ON s.step_id=d.depends_on_step_id
+WHERE d.namespace=? AND d.task_id=? AND d.step_id=?
+"""
+_OUTPUT = (
+    _DEPENDENCIES.replace("d.depends_on_step_id FROM", "s.result_payload, s.result_path FROM")
+    + " AND d.depends_on_step_id=?"
+)
 _COPIES = (
     "INSERT INTO steps(step_id, namespace, task_id, agent_id, priority, is_enqueued, status, created_at_ms,"
     " updated_at_ms, payload, payload_path, shape, queued_at_ms, template, map_parent, map_index, map_item,"
@@ -140,7 +149,7 @@ def _spread(conn: sqlite3.Connection, row: Sequence[object], room: int, now_ms: 
     """Insert one copy per item, at most ``room``; return how many. With none the step is left for the join."""
     step_id, task_id, namespace, agent_id, priority, payload, path, map_template, _, traceparent, template, *rest = row
     parent = str(step_id)
-    outputs = dependency_outputs(conn, parent, payloads.text)
+    outputs = DependencyOutputs(conn, parent, payloads.text)
     over = payloads.text("map", parent, map_template, None)  # type: ignore[arg-type]
     items = expand_map(over or "", outputs, limit=room)
     write_rows(
@@ -200,16 +209,40 @@ def _refuse_input(conn: sqlite3.Connection, step_id: str, error: str, now_ms: in
     )
 
 
-def dependency_outputs(conn: sqlite3.Connection, step_id: str, read_text: ReadText) -> dict[str, str]:
-    """Return the outputs of the steps that ``step_id`` depends on, by the id that the workflow file gives them."""
-    rows = conn.execute(
-        "SELECT s.step_id, s.task_id, s.result_payload, s.result_path FROM step_dependencies d"
-        " JOIN steps s ON s.step_id=d.depends_on_step_id"
-        " WHERE d.step_id=? AND d.task_id=(SELECT task_id FROM steps WHERE step_id=?)"
-        " AND d.namespace=(SELECT namespace FROM steps WHERE step_id=?)",
-        (step_id, step_id, step_id),
-    ).fetchall()
-    return {
-        other.removeprefix(f"stp_{task_id}_"): read_text("output", other, text, path) or ""
-        for other, task_id, text, path in rows
-    }
+class DependencyOutputs(Mapping[str, str]):
+    """The outputs of the steps that ``step_id`` depends on, by the id that the workflow file gives them.
+
+    Each is read when it is asked for: most runs of a map step use their item and not the list that it came from, and an
+    input that outgrows its limit is refused before the rest of what it names fills the memory.
+    """
+
+    def __init__(self, conn: sqlite3.Connection, step_id: str, read_text: ReadText) -> None:
+        self._conn = conn
+        self._step_id = step_id
+        self._read_text = read_text
+        self._place: tuple[str, str] | None = None
+
+    def __getitem__(self, name: str) -> str:
+        namespace, task_id = self._at()
+        ids = (workflow_step_id(task_id, name), name)  # or a row that a script wrote, which is called as it is
+        for step_id in ids:
+            row = self._conn.execute(_OUTPUT, (namespace, task_id, self._step_id, step_id)).fetchone()
+            if row is not None:
+                return self._read_text("output", step_id, *row) or ""
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        namespace, task_id = self._at()
+        rows = self._conn.execute(_DEPENDENCIES, (namespace, task_id, self._step_id)).fetchall()
+        return (step_id.removeprefix(workflow_step_id(task_id, "")) for (step_id,) in rows)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _at(self) -> tuple[str, str]:
+        if self._place is None:
+            row = self._conn.execute(
+                "SELECT namespace, task_id FROM steps WHERE step_id=?", (self._step_id,)
+            ).fetchone()
+            self._place = ("", "") if row is None else (str(row[0]), str(row[1]))
+        return self._place

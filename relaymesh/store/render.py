@@ -9,7 +9,7 @@ from relaymesh.store.claim import ClaimedRow
 from relaymesh.store.database import Database
 from relaymesh.store.error import KeyringError, SealError
 from relaymesh.store.payload import PayloadMissingError
-from relaymesh.store.release import dependency_outputs
+from relaymesh.store.release import DependencyOutputs
 from relaymesh.wire.store import Grant, LeaseRef
 
 __all__ = ["render"]
@@ -44,9 +44,9 @@ def _input(database: Database, row: ClaimedRow) -> str | None:
     if not row.template:
         return payload
     item = text("item", row.lease.step_id, row.map_item, None)
-    with database.reading():
-        outputs = dependency_outputs(database.conn, origin, text)
-    return render_stored(payload or "", outputs, item_json=item, index=row.map_index)
+    outputs = DependencyOutputs(database.conn, origin, text)
+    with database.reading():  # of those that the input names, one by one
+        return render_stored(payload or "", outputs, item_json=item, index=row.map_index)
 
 
 def _origin(row: ClaimedRow) -> str:

@@ -174,6 +174,38 @@ def dies(text: str) -> str:
 
 
 @agent
+def closes_all_files(text: str) -> str:
+    """What a program does that becomes a daemon without a fork."""
+    os.closerange(3, 256)
+    time.sleep(600)
+    return ""
+
+
+def _square(number: int) -> int:
+    return number * number
+
+
+@agent
+def counts_in_processes(text: str) -> str:
+    """``text`` is the start method: "spawn" and "forkserver" import this file anew."""
+    import multiprocessing
+
+    with multiprocessing.get_context(text).Pool(2) as pool:
+        return str(sum(pool.map(_square, range(4))))
+
+
+@agent
+def working_directory(text: str) -> str:
+    return os.getcwd()
+
+
+@agent
+def goes_to(text: str) -> str:
+    os.chdir(text)
+    return os.getcwd()
+
+
+@agent
 def crashes(text: str) -> str:
     ctypes.string_at(0)
     return ""

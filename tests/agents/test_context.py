@@ -135,6 +135,44 @@ def test_lines_do_not_depend_on_how_their_bytes_arrive(chunks: list[bytes], repe
     assert len(whole) == data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.sampled_from([b"a", b"\n", b"KEEP", b"bc\n"]), max_size=8).map(b"".join)))
+def test_lines_that_nobody_wants_are_left_out_and_all_others_come_as_they_are(chunks: list[bytes]) -> None:
+    whole: list[str] = []
+    wanted: list[str] = []
+    dropped = 0
+
+    def skim(lines: bytes) -> bool:
+        nonlocal dropped
+        if b"KEEP" in lines:
+            return False
+        dropped += lines.count(b"\n")
+        return True
+
+    plain, skimming = LineSplitter(whole.append), LineSplitter(wanted.append, skim=skim)
+    for chunk in chunks:
+        plain.feed(chunk)
+        skimming.feed(chunk)
+    plain.end()
+    skimming.end()
+
+    assert [line for line in wanted if "KEEP" in line] == [line for line in whole if "KEEP" in line]
+    assert len(wanted) + dropped == len(whole)
+
+
+def test_what_comes_after_the_first_line_that_found_no_room_is_only_counted() -> None:
+    log = AttemptLog()
+    while not log.full:
+        log.add("INFO", "x" * 4_000)
+    kept = len(log.lines()) - 1
+
+    log.add("INFO", "a\nb")
+    log.drop(10)
+
+    assert len(log.lines()) == kept + 1
+    assert log.lines()[-1].text.startswith("13 more lines were dropped")
+
+
 def test_a_line_without_end_is_cut() -> None:
     lines: list[str] = []
     splitter = LineSplitter(lines.append)

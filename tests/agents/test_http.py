@@ -13,7 +13,7 @@ import pytest
 
 from relaymesh.agents.context import Attempt
 from relaymesh.agents.http import run_http
-from relaymesh.agents.http_rule import check_url, display_url, retry_after_ms
+from relaymesh.agents.http_rule import charset_of, check_url, display_url, retry_after_ms
 from relaymesh.agents.spec import HttpTarget
 from relaymesh.core.outcome import Failed, Succeeded
 from relaymesh.core.retry import RETRY_AFTER_MS_MAX
@@ -39,6 +39,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self._answer(503, b"", {"Retry-After": email.utils.formatdate(time.time() + 60, usegmt=True)})
             case ["latin"]:
                 self._answer(200, b"caf\xe9")
+            case ["charset", charset]:
+                self._answer(200, "caf\xe9".encode(charset), {"Content-Type": f"text/plain; charset={charset}"})
             case ["slow"]:
                 self.release.wait(20)
                 self._answer(200, b"late")
@@ -223,6 +225,30 @@ def test_an_answer_above_the_limit_is_never_retried(server: Server, order: Order
 
 def test_an_answer_that_is_not_utf8_is_mended(server: Server, order: Order) -> None:
     assert call(server, "/latin", order("api")) == Succeeded("caf\ufffd")
+
+
+def test_what_was_not_utf8_is_told_in_the_log(server: Server, order: Order) -> None:
+    attempt = Attempt(order("api"))
+
+    run_http(HttpTarget(f"http://127.0.0.1:{server.server_port}/latin"), attempt)
+
+    assert "not all utf-8" in attempt.log_lines()[0].text
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "windows-1252", "utf-16", "utf-8"])
+def test_an_answer_is_read_in_the_charset_that_it_names(server: Server, order: Order, charset: str) -> None:
+    assert call(server, f"/charset/{charset}", order("api")) == Succeeded("caf\xe9")
+
+
+@pytest.mark.parametrize("name", [None, "", "no such", "rot13", "hex", "idna", "unicode_escape", "a\0b", "us-ascii"])
+def test_a_charset_that_is_none_for_text_counts_as_utf8(name: str | None) -> None:
+    assert charset_of(name) == "utf-8"
+
+
+def test_no_packed_answer_is_asked_for(server: Server, order: Order) -> None:
+    call(server, "/echo", order("api"))
+
+    assert Handler.requests[0][1]["accept-encoding"] == "identity"
 
 
 def test_a_redirect_is_followed_on_the_same_host_only(server: Server, order: Order) -> None:

@@ -76,6 +76,14 @@ def test_much_output_on_both_pipes_blocks_nobody(worker) -> None:
     assert len(report.log) == 1 and len(report.log[0].text) == 4096  # three megabytes without a line break
 
 
+@posix_only
+def test_a_flood_of_lines_is_passed_over_and_what_it_asks_for_is_heard(worker) -> None:
+    report = worker.run("floods_lines", timeout_ms=20_000)
+
+    assert (report.kind, report.for_ms) == ("snoozed", 1500)
+    assert report.log[-1].text.startswith("4,999,050 more lines were dropped")
+
+
 def test_output_above_the_limit_is_an_error_that_is_never_retried_and_ends_the_script(worker) -> None:
     began = time.monotonic()
     report = worker.run("too_large_output")

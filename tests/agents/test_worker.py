@@ -30,6 +30,7 @@ from relaymesh.wire.work import (
     WorkerRefused,
     WorkerRetiring,
 )
+from tests.agents.conftest import make_order
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="adoption of orphans is a Linux feature")
 
@@ -102,6 +103,30 @@ def test_an_agent_may_fail_with_a_code_of_its_own(worker) -> None:
 def test_an_agent_that_calls_exit_fails_and_the_worker_goes_on(worker) -> None:
     assert worker.run("exits").error == "SystemExit: 3"
     assert worker.run("same", "still here").output == "still here"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the pipe is a handle there, which no closerange reaches")
+def test_a_worker_whose_pipe_an_agent_closes_is_killed_and_its_step_named(new_worker) -> None:
+    worker = new_worker()
+
+    worker.send(make_order("closes_all_files", row_id=5))
+
+    assert worker.next(WorkerExited, within_s=10).running_row_id == 5
+    assert any("closed the pipe" in event.text for event in worker.seen if isinstance(event, WorkerOutput))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has only one of them")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_an_agent_of_a_file_may_share_its_work_with_processes_of_its_own(worker, method: str) -> None:
+    for _ in range(2):  # what the first left behind is ended with it, and the second starts it anew
+        assert worker.run("counts_in_processes", method, timeout_ms=15_000).output == "14"
+
+
+def test_the_working_directory_is_back_after_an_agent_that_left_it(worker, tmp_path) -> None:
+    before = worker.run("working_directory").output
+
+    assert worker.run("goes_to", str(tmp_path)).output == str(tmp_path.resolve())
+    assert worker.run("working_directory").output == before
 
 
 @pytest.mark.parametrize(

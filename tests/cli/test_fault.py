@@ -122,6 +122,34 @@ def test_a_path_that_cannot_be_used_is_an_expected_error(terminal) -> None:
     assert ended.err == "error[io]: /secret/out.json: Permission denied: check the path and its permissions\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_answer_that_cannot_be_written_is_told_apart_from_what_was_done(tmp_path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = _relaymesh("--root", str(tmp_path), "init", stdout=full)
+
+    assert ended.returncode == 1
+    said = "the answer cannot be written (No space left on device): what was done stands, see where stdout goes"
+    assert ended.stderr == f"error[io]: {said}\n"
+    assert (tmp_path / "relaymesh.db").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use cannot be removed there")
+def test_a_current_folder_that_was_removed_is_named_as_the_fault(tmp_path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+
+    ended = _relaymesh("init", stdout=subprocess.PIPE, cwd=gone, preexec_fn=gone.rmdir)
+
+    assert ended.returncode == 1
+    assert "the current folder cannot be used" in ended.stderr
+
+
+def _relaymesh(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "import sys; from relaymesh.cli import main; sys.exit(main())", *words]
+    source = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""}
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, env=source, timeout=60, **options)  # type: ignore[call-overload,no-any-return]
+
+
 def test_ctrl_c_prints_nothing_and_ends_with_130(terminal) -> None:
     terminal.answers(stats=KeyboardInterrupt())
 

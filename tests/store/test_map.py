@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from relaymesh.core.limit import STEPS_MAX
+from relaymesh.core.limit import PAYLOAD_BYTES_MAX, STEPS_MAX
+from relaymesh.store.payload import ReadText
 from relaymesh.store.release import STEPS_MAX as LIMIT_IN_USE
 from relaymesh.wire.store import Grant
 from tests.store.bench import Bench
@@ -21,6 +22,16 @@ def inputs(bench: Bench) -> list[str]:
     grants = [bench.store.render(row) for row in bench.claimed_rows()]
     assert all(isinstance(grant, Grant) for grant in grants), grants
     return [grant.payload for grant in grants if isinstance(grant, Grant)]
+
+
+def noting(read: list[str], text: ReadText) -> ReadText:
+    """Return what reads texts and notes whose they are."""
+
+    def noted(kind: str, owner: str, value: str | bytes | None, path: str | None) -> str | None:
+        read.append(owner)
+        return text(kind, owner, value, path)
+
+    return noted
 
 
 def test_a_literal_list_is_spread_at_submit_and_joined_at_the_end(bench: Bench) -> None:
@@ -55,6 +66,38 @@ def test_a_list_that_a_step_put_out_is_spread_in_the_same_commit(bench: Bench) -
     assert result.released
     assert (bench.step_of(task_id, "m")["waiting_on"], bench.task(task_id)["open_steps"]) == (2, 3)
     assert inputs(bench) == ["x", '{"y": 1}']
+
+
+def test_a_copy_reads_no_output_that_its_input_does_not_name(bench: Bench) -> None:
+    bench.flow(
+        {"id": "list"},
+        {"id": "word"},
+        {"id": "m", "map": {"$from": "list"}, "input": "{{item.n}} {{steps.word.output}}"},
+    )
+    for lease in bench.claim():
+        bench.succeed(
+            lease, json.dumps([{"n": n, "pad": "x" * 50_000} for n in range(2)]) if "list" in lease.step_id else "w"
+        )
+    read: list[str] = []
+    bench.store.payloads.text = noting(read, bench.store.payloads.text)  # type: ignore[method-assign]
+
+    assert inputs(bench) == ["0 w", "1 w"]
+    assert [owner.rsplit("_", 1)[1] for owner in read if "list" in owner or "word" in owner] == ["word", "word"]
+
+
+def test_an_input_that_outgrows_its_limit_is_refused_before_the_rest_is_read(bench: Bench) -> None:
+    names = [f"s{number}" for number in range(8)]
+    bench.flow(*({"id": name} for name in names), {"id": "join", "input": [{"$from": name} for name in names]})
+    for lease in bench.claim():
+        bench.succeed(lease, "x" * (PAYLOAD_BYTES_MAX // 2))
+    read: list[str] = []
+    bench.store.payloads.text = noting(read, bench.store.payloads.text)  # type: ignore[method-assign]
+
+    (row,) = bench.claimed_rows()
+    refused = bench.store.render(row)
+
+    assert not isinstance(refused, Grant) and refused[1].code == "input_too_large"
+    assert len([owner for owner in read if "join" not in owner]) == 2
 
 
 def test_an_empty_list_is_joined_at_once_and_sets_its_dependents_free(bench: Bench) -> None:

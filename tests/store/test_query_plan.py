@@ -144,8 +144,8 @@ HOT = {
         ["SEARCH steps USING INDEX steps_map (map_parent=?)"],
     ),
     "outputs of dependencies": (
-        r"SELECT s\.step_id, s\.task_id, s\.result_payload.*",
-        ["d USING PRIMARY KEY (namespace=? AND task_id=? AND step_id=?)"],
+        r"\s*SELECT s\.result_payload, s\.result_path FROM step_dependencies d.*",
+        ["(depends_on_step_id=? AND step_id=? AND namespace=? AND task_id=?)"],
     ),
     "promoting retries": (
         r"UPDATE steps SET status='PENDING', next_retry_at_ms=NULL, queued.*",
