@@ -26,6 +26,7 @@ from relaymesh.wire.typed import decoder
 __all__ = ["SPEC_ATTRIBUTE", "agent", "input_type_of"]
 
 SPEC_ATTRIBUTE: Final = "__relaymesh_agent__"
+_CONTEXT_NAMES: Final = ("ctx", "context")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -197,8 +198,9 @@ def _target(
     needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not positional or needed != positional[: len(needed)] or len(needed) > 2:
         raise TypeError(f"agent {name} takes (input) or (input, ctx), not {inspect.signature(function)}")
-    if positional[0].annotation in (Context, "Context"):
-        raise TypeError(f"agent {name} takes the input first and the context second")
+    named_context = len(positional) > 1 and positional[0].name in _CONTEXT_NAMES
+    if positional[0].annotation in (Context, "Context") or named_context:
+        raise TypeError(f"agent {name} takes the input first and the context second: (input, ctx)")
     try:
         input_type = input_type_of(function)
     except NameError:
@@ -206,7 +208,7 @@ def _target(
     return PythonTarget(
         function=function,
         # A second parameter with a default is the function's own, unless its name says that it is the context.
-        takes_context=len(needed) == 2 or (len(positional) > 1 and positional[1].name in ("ctx", "context")),
+        takes_context=len(needed) == 2 or (len(positional) > 1 and positional[1].name in _CONTEXT_NAMES),
         is_coroutine=inspect.iscoroutinefunction(function),
         input_type=input_type,
         retry_on=retry_on,
