@@ -263,21 +263,26 @@ class Actor(pykka.ThreadingActor):
             self._refuse(message, error, reply)
             return
         self._asked = reply
+        answer: object = None
+        failure: BaseException | None = None
         try:
             answer = self.receive(decoded) if decoded.__class__ in self._taken else self._obey(decoded)
         except BaseException as error:
-            self._fail(decoded, error, reply)
-        else:
-            if reply is not None and not self._later:
-                reply.answer(answer)
-        if reply is not None:
-            self._asked, self._later = None, False
+            failure = error
+        # Counted first: who has the answer finds it counted.
         spent = time.perf_counter_ns() - began
         metrics = self._metrics
         metrics.handled += 1
         metrics.handling_ns_total += spent
         if spent > metrics.handling_ns_max:
             metrics.handling_ns_max = spent
+        if failure is not None:
+            self._fail(decoded, failure, reply)
+            failure = None  # it holds this frame
+        elif reply is not None and not self._later:
+            reply.answer(answer)
+        if reply is not None:
+            self._asked, self._later = None, False
 
     def _decode(self, data: Any) -> codec.Message:
         if data.__class__ is not bytes:
