@@ -58,7 +58,9 @@ def sim(
         plan = Scenario.read(Path(scenario), given)
     elif by_chance:
         number = 1 if seed is None else seed
-        plan = replace(drawn(number, seeded(number, "faults"), nodes=5 if nodes is None else nodes), **chosen)
+        # As scripts/sim_seeds.py draws it, who prints this command.
+        plan = drawn(number, seeded(number, "faults"), nodes=5 if nodes is None else nodes, codec=codec)
+        plan = replace(plan, **chosen)
     else:
         plan = Scenario(**chosen)
     if codec:

@@ -338,3 +338,13 @@ def test_a_member_takes_at_most_a_kilobyte() -> None:
 def test_a_cluster_has_a_size() -> None:
     with pytest.raises(ValueError, match="use 2 to"):
         Cluster(1, 1)
+
+
+def test_the_command_that_is_printed_for_a_broken_seed_runs_what_broke() -> None:
+    # On the way it was found that what was recorded of a member's former run was believed.
+    drawn_run = run(drawn(1930, seeded(1930, "faults"), codec=True))
+
+    told = CliRunner().invoke(chaos, ["sim", "--random", "--seed", "1930", "--codec"], standalone_mode=False)
+
+    assert json.loads(told.stdout)["traceHash"] == drawn_run.trace
+    assert drawn_run.broken == ()

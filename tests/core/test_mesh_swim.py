@@ -100,6 +100,23 @@ def test_an_old_packet_of_a_node_that_is_known_to_have_started_again_is_not_beli
     assert b.view.peers["a"].heard_ns == heard_ns
 
 
+def test_once_a_later_run_was_heard_of_nothing_recorded_of_the_earlier_one_is_believed() -> None:
+    a, b = pair()
+    peer = a.view.peers["b"]
+    run(0, {A: a, B: b}, 5 * SECOND)
+    heard_ns, digest = peer.heard_ns, a.view.digest
+    lie = Update(Member("x", C, 1, 0, State.ALIVE))
+    recorded = Packet(A, Kind.PING, b.me, 7, 0, (lie,), None, 300)
+    assert peer.proof == B
+
+    again = node("b", B, generation=2)
+    a.receive(6 * SECOND, B, Packet(A, Kind.GOSSIP, again.me, 0, 0, (), None, 100))  # authentic, and proves nothing
+    a.receive(7 * SECOND, B, recorded)
+
+    assert (peer.heard_ns, a.view.digest) == (heard_ns, digest)
+    assert "x" not in a.view.peers
+
+
 def test_an_echo_from_another_address_proves_nothing() -> None:
     b = node("b", B)
     stranger = Member("s", A, 1, 0, State.ALIVE)

@@ -276,6 +276,9 @@ class Membership:
         if sender.node_id == self.me.node_id:
             self._namesake(now_ns, source, packet, out)
             return
+        if peer is not None and peer.proof_generation < sender.generation:
+            # Made in a later run: what still comes of the earlier one is late, or recorded.
+            peer.proof, peer.proof_generation = "", -1
         if peer is not None and peer.member.generation > sender.generation:
             if kind is Kind.STALE and self._is_answer(packet):
                 self._stale(now_ns, packet, out)
