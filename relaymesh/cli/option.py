@@ -153,9 +153,13 @@ class Command(click.Command):
         try:
             rest = super().parse_args(ctx, self._plain_flags(ctx, args))
         except click.NoSuchOption as error:
+            command = ctx.command_path.partition(" ")[2]
             if error.option_name in GLOBAL_OPTIONS:
-                sentence = f"{error.option_name} goes before the command: relaymesh {error.option_name} ... {self.name}"
+                sentence = f"{error.option_name} goes before the command: relaymesh {error.option_name} ... {command}"
                 raise click.UsageError(sentence, ctx) from error
+            if error.option_name == "--json":  # what other tools call it
+                sentence = f"say relaymesh --output json {command}, or read from a pipe: that is JSON by itself"
+                raise click.UsageError(f"there is no --json here; {sentence}", ctx) from error
             raise
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # whose help page the sentence names

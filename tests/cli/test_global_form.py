@@ -75,6 +75,8 @@ def test_the_client_is_closed_when_the_command_ends(terminal) -> None:
         (["tasks", "--limit", "0"], "invalid value for '--limit'"),
         (["tasks", "--limit", "many"], "invalid value for '--limit'"),
         (["tasks", "--namespace", "x"], "--namespace goes before the command"),
+        (["tasks", "--json"], "there is no --json here; say relaymesh --output json tasks"),
+        (["schedule", "list", "--json"], "say relaymesh --output json schedule list,"),
         (["--output", "xml", "tasks"], "invalid value for '--output'"),
         (["tasks", "--limit", "many"], "'many' is not a whole number"),
         (["tasks", "--limit", "-1"], "-1 is too small: the least is 1"),
