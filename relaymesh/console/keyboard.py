@@ -36,6 +36,7 @@ def open_keyboard() -> Keyboard:
         from relaymesh.console.keyboard_windows import WindowsKeyboard
 
         return WindowsKeyboard()
-    from relaymesh.console.keyboard_posix import PosixKeyboard
+    else:
+        from relaymesh.console.keyboard_posix import PosixKeyboard
 
-    return PosixKeyboard(sys.stdin.fileno())
+        return PosixKeyboard(sys.stdin.fileno())

@@ -272,7 +272,10 @@ def _connected(path: Path) -> Channel | None:
     try:
         where, key = path.read_text("ascii").split()
         if where == _BESIDE:
-            peer = _connect(socket.AF_UNIX, str(path.with_suffix(_SUFFIX)), _PROOF_S)
+            family = getattr(socket, "AF_UNIX", None)
+            if family is None:
+                return None  # a root that another system has at work
+            peer = _connect(family, str(path.with_suffix(_SUFFIX)), _PROOF_S)
         else:
             peer = _connect(socket.AF_INET, ("127.0.0.1", int(where)), _PROOF_S)
         channel = Channel(peer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import time
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def replace_file(path: Path, data: bytes, *, private: bool) -> None:
     descriptor = os.open(aside, flags, PRIVATE)
     try:
         with open(descriptor, "wb") as file:
-            if os.name != "nt":
+            if sys.platform != "win32":
                 if former is not None and former.st_uid != os.geteuid():
                     with contextlib.suppress(PermissionError):  # else root's edit locks the node's own user out
                         os.fchown(descriptor, former.st_uid, former.st_gid)

@@ -149,6 +149,15 @@ def test_a_node_whose_folder_is_too_deep_for_a_unix_socket_listens_on_the_loopba
     assert actor.wait_ended(10)
 
 
+def test_a_node_at_a_unix_socket_is_not_asked_by_a_system_without_them(
+    run: Path, node: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "n.control").write_text(f"unix {'00' * 32}\n", encoding="ascii")
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+
+    assert ControlClient(run).ask(encode(Ping())) is None
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="file modes are a POSIX notion")
 def test_only_its_owner_can_read_the_key(run: Path, node: list[str]) -> None:
     assert stat.S_IMODE(os.stat(run / "n.control").st_mode) == 0o600
