@@ -108,7 +108,7 @@ class Node:
         self.root = root
         self.claimed: tuple[str, str, int] | None = None
         self.paused_reason = ""
-        self._stopping = False
+        self._stopping = self._lost = False
         self.options = options
         self.timers = TimerService()
         settings, now_ns = loaded.settings, self.timers.now_ns()
@@ -296,8 +296,17 @@ class Node:
 
     def lost_generation(self) -> None:
         """Another process runs under our id with a later generation: end, it has fenced us."""
-        log.error("another process has taken over the node id %s: this one stops", self.node_id)
-        threading.Thread(target=self._finish, kwargs={"exit_status": 1, "orderly": False}, daemon=True).start()
+        self._stop_with("another process has taken over the node id %s: this one stops", self.node_id)
+
+    def lost_root(self) -> None:
+        """The root was removed, moved or replaced under us: end, as nobody would see what we do."""
+        self._stop_with("the data root %s was removed, moved or replaced while the node ran: it stops", self.root)
+
+    def _stop_with(self, reason: str, *names: object) -> None:
+        if not self._lost:
+            self._lost = True
+            log.error(reason, *names)
+            threading.Thread(target=self._finish, kwargs={"exit_status": 1, "orderly": False}, daemon=True).start()
 
     # What the tree tells it, and its end.
 

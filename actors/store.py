@@ -31,6 +31,7 @@ from actors.store_refusal import Refusals
 from actors.store_write import Writer
 from actors.timer import Timers
 from relaymesh.errors import RelayMeshError
+from relaymesh.store.error import RootMovedError
 from relaymesh.store.store import Store
 from relaymesh.wire.mesh import WriteMembers
 from relaymesh.wire.store import (
@@ -263,6 +264,8 @@ class StoreActor(Actor):
                 done = self._writer.apply(store, batch, spilled, groups, due=due)
         except RelayMeshError as error:
             self._needs.refused()
+            if isinstance(error, RootMovedError):
+                self._needs.lost_root()  # with the next heartbeat at the latest
             for part in self._refusals.take(batch, error, self._batch):
                 self._commit(part)
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,8 +114,6 @@ def procs(
 
     Example: relaymesh chaos procs --scenario chaos/scenarios/procs.json
     """
-    import signal
-    import sys
     import tempfile
 
     from chaos.history import writable, write
@@ -128,22 +128,43 @@ def procs(
     check_plan(plan, one_root=one_root)
     if history is not None:
         writable(Path(history))
-    # So that what is told to end ends its nodes first.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if keep is None:
-        with tempfile.TemporaryDirectory(prefix="relaymesh-chaos-", ignore_cleanup_errors=True) as folder:
-            result = run(plan, Path(folder), one_root=one_root)
-    else:
-        Path(keep).mkdir(parents=True, exist_ok=True)
-        if any(Path(keep).iterdir()):
-            raise click.UsageError(f"{keep} is not empty: name a folder that is")
-        result = run(plan, Path(keep).absolute(), one_root=one_root)
+    with _ended_once():
+        if keep is None:
+            with tempfile.TemporaryDirectory(prefix="relaymesh-chaos-", ignore_cleanup_errors=True) as folder:
+                result = run(plan, Path(folder), one_root=one_root)
+        else:
+            Path(keep).mkdir(parents=True, exist_ok=True)
+            if any(Path(keep).iterdir()):
+                raise click.UsageError(f"{keep} is not empty: name a folder that is")
+            result = run(plan, Path(keep).absolute(), one_root=one_root)
     if history is not None:
         write(Path(history), result.history)
     broken = [f"{one.invariant}: {one.what}" for one in result.broken[:20]]
     answer = {**result.figures, "broken": broken}
     click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
     return 1 if result.broken else 0
+
+
+@contextlib.contextmanager
+def _ended_once() -> Iterator[None]:
+    """Let the first signal to end raise SystemExit, and no later one break off the clean-up that follows."""
+    import signal
+    import sys
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def end(number: int, _frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    former = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            if signal.getsignal(number) is end:  # else the program is on its way out
+                signal.signal(number, handler)
 
 
 @chaos.command("check", cls=Command)

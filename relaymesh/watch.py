@@ -70,6 +70,8 @@ class _Looks:
             if self._deadline is not None and now >= self._deadline:
                 return False
             waited = now - self._began
+            if waited > _PAUSES[-1][0]:
+                self._store.refuse_astray()
             pause = next((pause for until, pause in _PAUSES if waited < until), _PAUSE_MAX)
             time.sleep(pause if self._deadline is None else min(pause, max(0.0, self._deadline - now)))
 
@@ -79,6 +81,7 @@ def wait_for_end(store: Database, task_id: str, timeout_ms: int | None) -> TaskV
 
     Raises:
         TaskNotFoundError, WaitTimeoutError
+        RootMovedError: there is nothing to wait for any more.
     """
     looks = _Looks(store, timeout_ms)
     status = ""

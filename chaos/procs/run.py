@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import psutil
+
 from chaos.checker import Bounds, Broken, check
 from chaos.history import Event
 from chaos.procs.figure import gone_log, refused_by
@@ -131,6 +133,7 @@ class _Run:
             )
             stack.callback(node.close)
             self.nodes.append(node)
+        stack.callback(self._leave)  # all at once, before they are waited for in turn
         self.up: dict[str, int] = {}  # nodes that have registered, and the process that did
         self.down: set[str] = set()  # nodes that the scenario has ended
         self.began_ms = 0
@@ -162,6 +165,11 @@ class _Run:
         history = tuple(self.record.events)
         broken = tuple(check(history, _BOUNDS))
         return Result(broken, self._figures(history, settle_ms), history)
+
+    def _leave(self) -> None:
+        for node in self.nodes:
+            with contextlib.suppress(psutil.Error):
+                node.leave()
 
     @property
     def _wanted(self) -> set[str]:

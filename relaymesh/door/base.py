@@ -142,6 +142,7 @@ class Door:
         from relaymesh.store.connection import Durability
         from relaymesh.store.store import Store
 
+        self._leave_astray()
         if not isinstance(self._store, Store):
             durability = Durability(self._config().durability)
             if self._store is not None:
@@ -159,9 +160,16 @@ class Door:
 
     def _readable(self) -> Database:
         """Open a root that must be there: asking about tasks must not make an empty one by a mistyped --root."""
+        self._leave_astray()
         if self._store is None:
             self._store = Database.open(self.root, namespace=self.namespace, now_ms=self._now_ms(), create=False)
         return self._store
+
+    def _leave_astray(self) -> None:
+        """Close a database that is not at its path any more: what is there now is opened."""
+        if self._store is not None and self._store.astray():
+            self._store.close()
+            self._store = self._loaded = None
 
     @property
     def _ids(self) -> Ids:

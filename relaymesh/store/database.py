@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from relaymesh.errors import RelayMeshError
 from relaymesh.store.connection import Durability, connect, write_transaction
-from relaymesh.store.error import BadNumberError, BadTextError, RootMissingError, translate
+from relaymesh.store.error import BadNumberError, BadTextError, RootMissingError, RootMovedError, translate
 from relaymesh.store.migration import migrate
 from relaymesh.store.payload import PayloadFiles
 from relaymesh.store.root import DATABASE, create_layout, has_database, refuse_emptied
@@ -39,6 +39,7 @@ class Database:
         self.undone = 0
         self._rng = rng
         self.path = root / DATABASE
+        self._file = _identity(self.path)
 
     @classmethod
     def open(
@@ -97,6 +98,20 @@ class Database:
         """Close the connection."""
         self.conn.close()
 
+    def astray(self) -> bool:
+        """Whether the path leads to no file any more, or to another one: nobody else sees what is written here then."""
+        try:
+            return _facts(self.path) != self._file
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # a network that is away says nothing
+
+    def refuse_astray(self) -> None:
+        """Raise RootMovedError if the database is not at its path any more."""
+        if self.astray():
+            raise RootMovedError(str(self.root))
+
     def interrupt(self) -> None:
         """Break off the statement that another thread runs here, if any: it fails with a StoreError."""
         with suppress(sqlite3.Error):  # the other thread has just closed it
@@ -109,6 +124,7 @@ class Database:
         Raises:
             StoreError, RootError: nothing was changed.
         """
+        self.refuse_astray()
         self.transactions += 1
         committed = False
         try:
@@ -165,7 +181,11 @@ def _open(path: Path, now_ms: int, *, durability: Durability, read_only: bool) -
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what tells this file from another one at the same path; None when there is none."""
     try:
-        facts = os.stat(path)
+        return _facts(path)
     except OSError:
         return None
+
+
+def _facts(path: Path) -> tuple[int, int]:
+    facts = os.stat(path)
     return facts.st_dev, facts.st_ino

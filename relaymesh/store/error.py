@@ -15,6 +15,7 @@ __all__ = [
     "PragmaMismatchError",
     "RootCorruptError",
     "RootMissingError",
+    "RootMovedError",
     "RootReadOnlyError",
     "SchemaTooNewError",
     "SealError",
@@ -101,6 +102,22 @@ class RootReadOnlyError(RootError):
 
     def __str__(self) -> str:
         return f"the data root {self.path} cannot be written ({self.cause}): make it writable or choose another --root"
+
+
+class RootMovedError(RootError):
+    """The database was removed, moved or replaced since it was opened: what we write nobody else would see."""
+
+    code = "root_moved"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"the data root {self.path} was removed, moved or replaced since it was opened: nothing was written;"
+            " see what is there now, and try again"
+        )
 
 
 class RootCorruptError(RootError):

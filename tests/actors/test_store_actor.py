@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,7 +59,7 @@ class Needs:
         self.generations: list[int] = []
         self.lost = self.renewals = 0
         self.commits: list[int] = []
-        self.refusals = 0
+        self.refusals = self.astray = 0
         self.rules = MemberRules()
         self.pauses: list[str] = []
         self._tokens = 0
@@ -86,6 +88,9 @@ class Needs:
 
     def lost_generation(self) -> None:
         self.lost += 1
+
+    def lost_root(self) -> None:
+        self.astray += 1
 
     def member_rules(self) -> MemberRules:
         return self.rules
@@ -317,6 +322,23 @@ def test_a_later_generation_of_another_process_ends_the_node(desk: Desk) -> None
     desk.tell(WriteNode("node-1", 1, "ALIVE", "{}"))
 
     assert desk.needs.lost == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be moved there")
+@pytest.mark.parametrize("copied_back", [False, True])
+def test_a_heartbeat_ends_a_node_whose_database_was_moved_away(desk: Desk, copied_back: bool) -> None:
+    desk.launch()
+    desk.tell(TakeOver())
+    desk.tell(WriteNode("node-1", 1, "ALIVE", "{}"))
+    assert desk.needs.astray == 0
+    database = desk.root / DATABASE
+    database.rename(database.with_name("elsewhere"))
+    if copied_back:
+        shutil.copy(database.with_name("elsewhere"), database)
+
+    desk.tell(WriteNode("node-1", 1, "ALIVE", "{}"))
+
+    assert desk.needs.astray >= 1
 
 
 def test_a_claim_that_a_later_generation_refuses_ends_the_node_at_once(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from shutil import rmtree
 
@@ -10,7 +11,9 @@ import pytest
 
 from relaymesh.client import Client
 from relaymesh.evidence import AuditUnreadableError
-from relaymesh.store.error import DatabaseGoneError, RootCorruptError, RootMissingError
+from relaymesh.store.database import Database
+from relaymesh.store.error import DatabaseGoneError, RootCorruptError, RootMissingError, RootMovedError
+from relaymesh.watch import wait_for_end
 
 
 def used(root: Path) -> Path:
@@ -165,3 +168,53 @@ def test_health_of_a_root_that_may_not_be_entered_is_one_sentence(tmp_path: Path
 
     assert told.problems == (f"the data root {tmp_path} cannot be entered: run this as the user of its nodes",)
     assert (told.ok, told.db_ok) == (False, False)
+
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="a folder with an open file cannot be removed there")
+
+
+@posix_only
+def test_a_client_goes_on_with_the_root_that_is_there_after_its_own_was_removed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with Client(root) as client:
+        client.submit("echo", "lost with the root")
+        rmtree(root)
+
+        with pytest.raises(RootMissingError):
+            client.tasks()
+        task = client.submit("echo", "of the new root")
+
+        with Client(root) as other:
+            assert [row.task_id for row in other.tasks()] == [task.task_id]
+
+
+@posix_only
+def test_nothing_is_written_to_a_database_that_is_not_at_its_path(tmp_path: Path) -> None:
+    database = used(tmp_path)
+    store = Database.open(tmp_path, now_ms=0)
+    database.rename(tmp_path / "elsewhere")
+    written = False
+
+    with pytest.raises(RootMovedError, match="removed, moved or replaced"), store.write():
+        written = True
+
+    assert not written
+    store.close()
+
+
+@posix_only
+def test_who_waits_for_a_task_of_a_root_that_was_removed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(tmp_path / "root") as client:
+        task = client.submit("echo", "never run")
+    store = Database.open(tmp_path / "root", now_ms=0)
+    clock = iter(range(1_000))
+    monkeypatch.setattr("relaymesh.watch.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("relaymesh.watch.time.sleep", lambda _: None)
+    rmtree(tmp_path / "root")
+
+    with pytest.raises(RootMovedError):
+        wait_for_end(store, task.task_id, 600_000)
+
+    store.close()

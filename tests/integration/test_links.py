@@ -215,7 +215,7 @@ def test_a_scenario_on_real_processes_is_recorded_checked_and_leaves_nothing_beh
     assert _left(tmp_path / "kept") == []
 
 
-def test_a_run_that_is_told_to_end_ends_its_nodes(tmp_path: Path) -> None:
+def test_a_run_that_is_told_to_end_again_and_again_ends_its_nodes(tmp_path: Path) -> None:
     scenario = {"nodes": 2, "seconds": 600, "method": [{"at": 0, "fault": "pause", "nodes": [0]}]}
     ran = _command(tmp_path, scenario)
     kept = tmp_path / "kept"
@@ -226,8 +226,12 @@ def test_a_run_that_is_told_to_end_ends_its_nodes(tmp_path: Path) -> None:
 
     try:
         eventually(stands_still, what="a node stands still")
-        ran.send_signal(signal.SIGTERM)
-        ran.communicate(timeout=60)
+
+        def ended() -> bool:
+            ran.send_signal(signal.SIGTERM)
+            return ran.poll() is not None
+
+        eventually(ended, what="it has ended")
     finally:
         ran.kill()
         ran.communicate()
