@@ -260,7 +260,7 @@ class Kernel:
                         return
                     heappop(heap)
                     stop_ns = min(until_ns, heap[0][0]) if heap else until_ns
-                if machine.queued_ns != at_ns:
+                if machine.queued_ns > at_ns:
                     continue  # put forward since, and done
                 membership = machine.membership
                 due_ns = membership.wake_at_ns

@@ -167,6 +167,16 @@ def test_a_mesh_is_not_quiet_while_a_suspect_is_still_to_be_asked() -> None:
     assert run(plan).trace == run(plan, shortcuts=False).trace
 
 
+def test_a_node_that_should_have_run_before_the_mesh_became_quiet_still_runs() -> None:
+    slow = Fault(at=10_882, fault="slow", nodes=(1, 4), duration=1_166, ms=2_045)
+    plan = replace(drawn(6_958, seeded(6_958, "faults"), nodes=5), faults=(slow,), seconds=30)
+
+    short, whole = run(plan), run(plan, shortcuts=False)
+
+    assert short.figures["oneStepProbes"] > 10
+    assert short.trace == whole.trace
+
+
 def test_encoding_every_packet_changes_nothing_when_none_is_bent_or_overtaken() -> None:
     plan = Scenario(nodes=4, seconds=20, seed=3, link=LinkState(mean_us=0))
 
