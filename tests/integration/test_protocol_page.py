@@ -1,4 +1,4 @@
-"""A member that was written from docs/protocol.md alone, and a real node. Nothing of ours seals or opens its packets."""
+"""A member written from docs/protocol.md alone, and a real node. Nothing of ours seals or opens its packets."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Stranger:
         return data
 
     def hear(self, kind: int, again: Callable[[], object]) -> list[Any]:
-        """Return the body of the next packet of a kind; what asks is answered meanwhile. again: asks, as it may be lost."""
+        """Return the body of the next packet of a kind; what asks is answered. again: asks; it may be lost."""
         until = time.monotonic() + PATIENCE_S
         self.socket.settimeout(0.5)
         again()
