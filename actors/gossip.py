@@ -65,6 +65,8 @@ BATCH_MAX: Final = 64
 """Datagrams that are handled before anything else gets its turn."""
 _OF_ANOTHER_MESH: Final = frozenset({Refusal.UNKNOWN_KEY, Refusal.MALFORMED})
 """Another secret, or another name. Noise and damage cannot be told from attacks, so nobody is told of them."""
+_LOOKED_AT_MAX: Final = 16
+"""So many seeds are looked at for whether they can be reached at all, once a second while nobody is there."""
 BIND_NS: Final = (SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 30 * SECOND)
 """How long another try to bind waits."""
 
@@ -405,11 +407,18 @@ class GossipActor(Actor):
         asked, live = self._hints.addresses(now_ns), machine.view.live
         # Who has our id answers, and is no member: that nobody answers there would send people to their firewall.
         alone = self._place.seeded and machine.opinions.conflict is None
-        notices = speaking.company.notices(now_ns, live=live, asked=asked, seeded=alone)
+        unreached = self._unreached(asked) if alone and not live and speaking.company.alone(now_ns) else ()
+        notices = speaking.company.notices(now_ns, live=live, asked=asked, seeded=alone, unreached=unreached)
         for sentence in notices:
             if sentence not in self._notices:
                 log.warning("%s", sentence)
         self._notices = notices
+
+    def _unreached(self, asked: tuple[str, ...]) -> tuple[str, ...]:
+        """Return to which of the first addresses nothing can be sent; as many as are looked at in a moment."""
+        socket, own = self._socket, self._board.address
+        assert socket is not None
+        return tuple(address for address in asked[:_LOOKED_AT_MAX] if address != own and not socket.reaches(address))
 
     def _checkpoint(self, speaking: Speaking) -> None:
         machine = speaking.membership

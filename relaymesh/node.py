@@ -84,7 +84,7 @@ class NodeOptions:
     concurrency: worker processes; None is the number of cores, at least 4. threads: slots for agents in threads.
     agents: modules or files with agents. grace_ms: how long running steps may take to end at a stop.
     one_step: claim a single step, run it, and end.
-    worker_id: who the audit log says ran the steps.
+    worker_id: who the audit log says ran the steps, up to 256 characters.
     maintenance: take back steps of dead and silent owners, and expire tasks; heartbeats and due retries go on without.
     listener: who is told what the node does.
     settings_reload_ms: time between two looks at the settings; less than 1000 counts as 1000.
@@ -106,6 +106,12 @@ class NodeOptions:
     listener: Listener | None = field(default=None, compare=False)
     otlp_endpoint: str | None = None
     gossip: GossipOptions | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InputError."""
+        from relaymesh.argument import check_name
+
+        check_name("worker_id", self.worker_id)
 
 
 class RunningNode(Protocol):

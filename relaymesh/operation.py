@@ -1,4 +1,4 @@
-"""What an operator asks of an open root: why a task waits, conflicts, one's own query, cancel and replay.
+"""What an operator asks of an open root: why a task waits, one's own query, cancel and replay.
 
 Each function is one transaction and the answer made of it. ``relaymesh.client`` opens the root before, and wakes the
 nodes after a change. Counts, metrics and health are in ``relaymesh.observation``; maintenance and exports are whole in
@@ -21,7 +21,6 @@ from relaymesh.view import (
     DeadLetterView,
     DiscardOutcome,
     Explanation,
-    LeaseConflict,
     ReplayOutcome,
 )
 
@@ -38,7 +37,6 @@ __all__ = [
     "dead_task_ids",
     "discard",
     "explain",
-    "lease_conflicts",
     "query",
     "replay",
 ]
@@ -78,12 +76,6 @@ def explain(
             now_ms=now_ms(),
             pauses=held.pause_worker_when_local_not_alive,
         )
-
-
-def lease_conflicts(store: Database, *, limit: int, since_hours: int, now_ms: Callable[[], int]) -> list[LeaseConflict]:
-    """Return refused writes of fenced owners, newest first."""
-    with store.reading():
-        return read.lease_conflicts(store.conn, since_ms=now_ms() - since_hours * 3_600_000, limit=limit)
 
 
 def query(store: Database, sql: str, values: Sequence[object]) -> list[Any]:

@@ -62,6 +62,16 @@ def events(
     return found[:limit]
 
 
+def conflicts(database: Database, *, limit: int, since_hours: int, now_ms: Callable[[], int]) -> list[LeaseConflict]:
+    """Return refused writes of fenced owners, newest first.
+
+    Raises:
+        InputError, StoreError
+    """
+    _check(limit, "since_hours", since_hours)
+    return conflicts_since(database, max(0, now_ms() - since_hours * HOUR_MS), limit)
+
+
 def report(
     database: Database,
     trail: AuditTrail,

@@ -226,7 +226,7 @@ def ownership_events(call: Call, limit: int, since_hours: int) -> None:
         rows = client.ownership_events(limit, since_hours)
         asked = {"limit": limit, "since_hours": since_hours, "count": len(rows)}
         call.looked(client, "ownership.events.list", "runtime/ownership", asked)
-        call.show(rows, empty="nothing happened to the ownership of steps in that time")
+        call.show(rows, empty="no result was refused in that time, and no step taken back from a dead node")
 
 
 @command("lease-report", example="relaymesh lease-report --hours 48 --out conflicts.json")

@@ -29,31 +29,25 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "Look", "once", "screen"]
 
-HELP: Final = (
+HELP: Final = (  # it fits on 80 columns and 24 lines, and does not scroll
     "Keys",
-    "",
     "  Tab, Shift-Tab   next pane, previous pane",
-    "  up, down, j, k   move the selection; g, G: first, last",
-    "  Enter            details: a task with its steps and why they wait, a member, what is paused",
-    "  /                filter the rows by a word; Enter keeps it, Escape clears it",
+    "  arrows, j, k     move the selection; g, G: first, last",
+    "  Enter            details: a task and why it waits, a member, what is paused",
+    "  /                filter the rows by a word; Enter keeps it, Escape shows all",
     "  Space            hold the display still, and let it go on",
     "  C                cancel the task of the selected step (asks)",
     "  R                replay the selected dead letter (asks)",
-    "  P                pause or resume: the priority selected in the queue pane, elsewhere the whole queue (asks)",
-    "  ?                this page",
-    "  q                quit",
-    "",
+    "  P                pause or resume the selected priority, or the queue (asks)",
+    "  ?, q             this page; quit",
     "States of a member",
-    "",
     "  ALIVE            its heartbeats come in time",
     "  DRAINED          it lives, and takes nothing new until it is resumed",
     "  STOPPING         it was told to end, and waits for what runs",
     "  SUSPECT          it does not answer; others ask it as well",
     "  DEAD             nobody hears from it: its steps are taken over",
-    "  ENDED            its process on this machine has ended, and the member table does not know yet",
-    "  LEFT             stopped in order",
-    "",
-    "any key goes back",
+    "  ENDED            its process on this machine ended; nobody has noticed yet",
+    "  LEFT             it ended in order",
 )
 
 _OLD_CHECKS_MS: Final = 1_000

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from relaymesh.argument import check_name, check_text, root_of, sources_of
 from relaymesh.errors import UnknownAgentError
 from relaymesh.store.database import Database
-from relaymesh.store.root import normalize_namespace, scoped_root
+from relaymesh.store.error import RootReadOnlyError
+from relaymesh.store.root import DATABASE, normalize_namespace, scoped_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,7 +147,7 @@ class Door:
         self._leave_astray()
         if not isinstance(self._store, Store):
             durability = Durability(self._config().durability)
-            if self._store is not None:
+            if self._store is not None and not self._store.still:
                 # On the same connection: an iterator that this client gave out may still be reading from it.
                 self._store = Store(self._store.conn, self.root, self.namespace, None)
             else:
@@ -161,9 +163,23 @@ class Door:
     def _readable(self) -> Database:
         """Open a root that must be there: asking about tasks must not make an empty one by a mistyped --root."""
         self._leave_astray()
-        if self._store is None:
-            self._store = Database.open(self.root, namespace=self.namespace, now_ms=self._now_ms(), create=False)
-        return self._store
+        store = self._store
+        if store is None or (store.still and not self._lies_still()):
+            # A former one is not closed: an iterator that this client gave out may still be reading from it.
+            opened = partial(Database.open, self.root, namespace=self.namespace, now_ms=self._now_ms(), create=False)
+            try:
+                store = opened()
+            except RootReadOnlyError:
+                if not self._lies_still():
+                    raise
+                store = opened(read_only=True, still=True)
+            self._store = store
+        return store
+
+    def _lies_still(self) -> bool:
+        from relaymesh.store.still import lies_still
+
+        return lies_still(self.root / DATABASE)
 
     def _leave_astray(self) -> None:
         """Close a database that is not at its path any more: what is there now is opened."""

@@ -125,11 +125,9 @@ class Observes(Door):
 
     def lease_conflicts(self, limit: int = 100, since_hours: int = 24) -> list[LeaseConflict]:
         """Return refused writes of fenced owners, newest first."""
-        from relaymesh.operation import lease_conflicts
+        from relaymesh.ownership import conflicts
 
-        check_whole_number("limit", limit)
-        check_whole_number("since_hours", since_hours)
-        return lease_conflicts(self._readable(), limit=limit, since_hours=since_hours, now_ms=self._now_ms)
+        return conflicts(self._readable(), limit=limit, since_hours=since_hours, now_ms=self._now_ms)
 
     def ownership_events(self, limit: int = 100, since_hours: int = 24) -> list[OwnershipEvent]:
         """Return refused writes, recoveries and decisions about who owns a step, newest first."""

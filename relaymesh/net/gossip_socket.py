@@ -108,6 +108,21 @@ class GossipSocket:
         self.counts["unsent"] += 1
         return False
 
+    def reaches(self, address: str) -> bool:
+        """Return whether a datagram from here could leave for this address; nothing is sent to find out."""
+        target = _target(address, self._six, self._dual)
+        if target is None:
+            return False
+        try:
+            with socket.socket(self._socket.family, socket.SOCK_DGRAM) as asked:
+                if self._dual:
+                    asked.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                asked.bind((self._socket.getsockname()[0], 0))
+                asked.connect(target)
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         """Stop; the reading thread ends, and the port is free when this returns."""
         self._closed = True

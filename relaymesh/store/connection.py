@@ -34,8 +34,12 @@ class Durability(Enum):
     FAST = "fast"
 
 
-def connect(path: Path, *, durability: Durability = Durability.FULL, read_only: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, durability: Durability = Durability.FULL, read_only: bool = False, still: bool = False
+) -> sqlite3.Connection:
     """Open the database and prove its settings.
+
+    still: nobody changes it while it is open, so it is read without locks and without the files beside it.
 
     Raises:
         PragmaMismatchError: SQLite answers another value than was set.
@@ -45,7 +49,7 @@ def connect(path: Path, *, durability: Durability = Durability.FULL, read_only: 
     began = time.monotonic()
     try:
         conn = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+            f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}{'&immutable=1' if still else ''}",
             uri=True,
             isolation_level=None,
             timeout=BUSY_TIMEOUT_MS / 1000,

@@ -40,6 +40,8 @@ class Database:
         self._rng = rng
         self.path = root / DATABASE
         self._file = _identity(self.path)
+        # Read as it lies there (relaymesh.store.still).
+        self.still = False
 
     @classmethod
     def open(
@@ -50,10 +52,11 @@ class Database:
         now_ms: int,
         create: bool = True,
         read_only: bool = False,
+        still: bool = False,
         durability: Durability = Durability.FULL,
         rng: Random | None = None,
     ) -> Self:
-        """Open a scoped root, making its folders and tables as needed.
+        """Open a scoped root, making its folders and tables as needed. still: see ``relaymesh.store.still``.
 
         Raises:
             RootMissingError: it is not there and ``create`` is false.
@@ -70,13 +73,15 @@ class Database:
         while True:
             before = _identity(path)
             try:
-                conn = _open(path, now_ms, durability=durability, read_only=read_only)
+                conn = _open(path, now_ms, durability=durability, read_only=read_only, still=still)
             except RelayMeshError:
                 if before is None or _identity(path) == before:
                     raise
             else:
                 if before is None or _identity(path) == before:
-                    return cls(conn, root, namespace, rng)
+                    opened = cls(conn, root, namespace, rng)
+                    opened.still = still
+                    return opened
                 conn.close()
             # An import has replaced the file while we waited for its lock: what we opened is the former root.
             has_database(root)  # waits for the end of the import
@@ -165,8 +170,8 @@ class Database:
         return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
 
 
-def _open(path: Path, now_ms: int, *, durability: Durability, read_only: bool) -> sqlite3.Connection:
-    conn = connect(path, durability=durability, read_only=read_only)
+def _open(path: Path, now_ms: int, *, durability: Durability, read_only: bool, still: bool) -> sqlite3.Connection:
+    conn = connect(path, durability=durability, read_only=read_only, still=still)
     try:
         migrate(conn, path, now_ms)
     except sqlite3.Error as error:

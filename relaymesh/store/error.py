@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
+from typing import Final
 
 from relaymesh.errors import InputError, RootError, StoreError
 
@@ -16,6 +18,7 @@ __all__ = [
     "RootCorruptError",
     "RootMissingError",
     "RootMovedError",
+    "RootPathTooLongError",
     "RootReadOnlyError",
     "SchemaTooNewError",
     "SealError",
@@ -23,8 +26,13 @@ __all__ = [
     "StoreDefectError",
     "StoreFullError",
     "StoreIOError",
+    "path_too_long",
     "translate",
 ]
+
+
+PATH_BYTES_MAX: Final = 504
+"""512 of SQLite on POSIX, less what it adds for the names of its log and its journal."""
 
 
 class SealError(StoreError):
@@ -117,6 +125,22 @@ class RootMovedError(RootError):
         return (
             f"the data root {self.path} was removed, moved or replaced since it was opened: nothing was written;"
             " see what is there now, and try again"
+        )
+
+
+class RootPathTooLongError(RootError):
+    """SQLite takes no path as long as that of the database would be. found: its bytes."""
+
+    code = "root_path_too_long"
+
+    def __init__(self, path: str, found: int) -> None:
+        super().__init__(path, found)
+        self.path, self.found = path, found
+
+    def __str__(self) -> str:
+        return (
+            f"the path of the database {self.path} has {self.found} bytes, and SQLite takes {PATH_BYTES_MAX} at most: "
+            "choose a --root with a shorter path"
         )
 
 
@@ -219,6 +243,14 @@ class StoreDefectError(StoreError):
         return f"the database refused a statement ({self.cause}): this is a defect of RelayMesh, please report it"
 
 
+def path_too_long(path: str) -> RootPathTooLongError | None:
+    """Return our error for the path of a database that SQLite would not take, None for one that it does."""
+    if os.name == "nt":  # it has other bounds there, and says so
+        return None
+    found = len(os.fsencode(os.path.abspath(path)))
+    return RootPathTooLongError(path, found) if found > PATH_BYTES_MAX else None
+
+
 def translate(error: sqlite3.Error, path: str) -> StoreError | RootError:
     """Return our error for one of SQLite's; the sentence never holds SQL parameters."""
     name = getattr(error, "sqlite_errorname", None) or ""
@@ -231,6 +263,9 @@ def translate(error: sqlite3.Error, path: str) -> StoreError | RootError:
     if name.startswith("SQLITE_READONLY"):
         return RootReadOnlyError(path, "read-only")
     if name.startswith("SQLITE_CANTOPEN"):
+        found = path_too_long(path)
+        if found is not None:
+            return found
         return RootReadOnlyError(path, "cannot be opened")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text or "not a database" in text:
         return RootCorruptError(path, "not a database or damaged")

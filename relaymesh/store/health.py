@@ -71,7 +71,11 @@ def check(root: Path, *, now_ms: int, min_free_disk_bytes: int = 0, file_problem
     pressure = short_of_disk(free_bytes, min_free_disk_bytes)
     stalled = database.stalled_ms >= STALL_MS
     if closed:  # nothing else can be said about it
-        problems = [f"the data root {root} cannot be entered: run this as the user of its nodes"]
+        problems = [
+            f"{root} is a file, and a data root is a folder: choose another --root"
+            if root.is_file()
+            else f"the data root {root} cannot be entered: run this as the user of its nodes"
+        ]
     else:
         problems = place_problems(root)
         problems += [database.problem] if database.problem else []

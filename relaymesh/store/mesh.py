@@ -45,8 +45,11 @@ WHERE (excluded.generation, excluded.version) >= (generation, version)
 # that has left said so itself, and is back when it says that; and who writes no heartbeats is not alive for the root,
 # whoever hears it. Of others: that nobody hears from who has left is no news. Nodes of a root may disagree: who has not
 # noticed that a member was away does not make it ALIVE before the dwell time of what another wrote is over.
+# Who is back after a dwell time has been silent for longer than a member may be: its time of silence ends with it.
 _SHOW: Final = """
-UPDATE mesh_nodes SET status=:word, status_changed_at_ms=:now, updated_at_ms=max(:now, updated_at_ms+1)
+UPDATE mesh_nodes SET status=:word, status_changed_at_ms=:now, updated_at_ms=max(:now, updated_at_ms+1),
+    last_heartbeat_ms=CASE WHEN host IS NULL AND :word='ALIVE' THEN max(:now, last_heartbeat_ms)
+        ELSE last_heartbeat_ms END
 WHERE node_id=:node AND status=:before AND status<>:word AND (:word<>'ALIVE' OR :now>=status_changed_at_ms
     + CASE status WHEN 'SUSPECT' THEN :suspect_dwell WHEN 'DEAD' THEN :dead_dwell ELSE 0 END) AND (
     host IS NULL AND NOT (status='LEFT' AND :word IN ('SUSPECT','DEAD'))
@@ -61,6 +64,11 @@ VALUES (?1,?2,?3,?3,?3) ON CONFLICT(node_id) DO NOTHING
 _REFRESH: Final = """
 UPDATE mesh_nodes SET last_heartbeat_ms=max(?1, last_heartbeat_ms), updated_at_ms=max(?1, updated_at_ms+1)
 WHERE host IS NULL AND status='ALIVE' AND last_heartbeat_ms<?1-?2 AND node_id IN (SELECT value FROM json_each(?3))
+"""
+# Whose word is held back by its dwell time is heard all the same.
+_HEARD: Final = """
+UPDATE mesh_nodes SET last_heartbeat_ms=max(?1, last_heartbeat_ms), updated_at_ms=max(?1, updated_at_ms+1)
+WHERE host IS NULL AND status IN ('SUSPECT','DEAD') AND node_id IN (SELECT value FROM json_each(?2))
 """
 _ADDRESSES: Final = """
 SELECT m.node_id, m.address, n.host, n.last_heartbeat_ms FROM mesh_members m JOIN mesh_nodes n ON n.node_id=m.node_id
@@ -139,6 +147,7 @@ def write_members(conn: sqlite3.Connection, order: WriteMembers, *, now_ms: int)
             "UPDATE mesh_members SET rtt_us=?, heard_at_ms=?, heard_by=? WHERE node_id=?",
             [(rtt_us if rtt_us >= 0 else None, now_ms, order.observer, node_id) for node_id, rtt_us in order.heard],
         )
+        conn.execute(_HEARD, (now_ms, msgspec.json.encode([node_id for node_id, _ in order.heard]).decode()))
     alive = [node_id for node_id, number in order.shown if number == State.ALIVE]
     if alive:
         conn.execute(_REFRESH, (now_ms, order.refresh_ms, msgspec.json.encode(alive).decode()))

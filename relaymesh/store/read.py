@@ -10,7 +10,6 @@ from relaymesh.errors import InputError
 from relaymesh.store.payload import ReadText, log_place
 from relaymesh.store.result import result_map
 from relaymesh.view import (
-    LeaseConflict,
     LogEntry,
     TaskView,
     WorkflowDetail,
@@ -20,7 +19,6 @@ from relaymesh.view import (
 
 __all__ = [
     "ResultTooLargeError",
-    "lease_conflicts",
     "log_attempts",
     "log_entries",
     "log_keys",
@@ -189,18 +187,6 @@ def log_entries(conn: sqlite3.Connection, keys: Sequence[LogKey], read_text: Rea
         )
         for step_id, attempt, at_ms, level, text, epoch, line in rows
     ]
-
-
-def lease_conflicts(conn: sqlite3.Connection, *, since_ms: int, limit: int) -> list[LeaseConflict]:
-    """Return refused writes, newest first."""
-    rows = conn.execute(
-        "SELECT id, event_type, task_id, step_id, worker_id, expected_status, expected_lease_token,"
-        " expected_lease_epoch, actual_status, actual_lease_owner, actual_lease_token, actual_lease_epoch,"
-        " occurred_at_ms FROM lease_conflicts WHERE occurred_at_ms>=? ORDER BY occurred_at_ms DESC, id DESC LIMIT ?",
-        (since_ms, limit),
-    )
-    names = LeaseConflict.__struct_fields__
-    return [LeaseConflict(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def _json_of(keys: object) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relaymesh.core.namespace import namespace_fault, normalize_namespace
 from relaymesh.errors import RootError, UsageError
-from relaymesh.store.error import DatabaseGoneError, RootReadOnlyError
+from relaymesh.store.error import DatabaseGoneError, RootReadOnlyError, path_too_long
 from relaymesh.store.own_folder import is_own_folder
 
 __all__ = [
@@ -130,9 +130,13 @@ def create_layout(root: Path) -> None:
 
     Raises:
         RootIsFileError, RootFolderError: a file is in the way.
+        RootPathTooLongError: there could be no database in it.
         RootReadOnlyError: they cannot be created.
     """
     refuse_file(root)
+    too_long = path_too_long(str(root / DATABASE))
+    if too_long is not None:
+        raise too_long
     try:
         for folder in ("", "inbox"):
             _make_folder(root / folder, _PASSAGE_MODE)

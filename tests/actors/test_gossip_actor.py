@@ -312,6 +312,19 @@ def test_who_gave_way_to_another_of_its_id_takes_steps_again_when_that_has_died_
     assert bench.actor.wait_ended(PATIENCE_S)
 
 
+def test_a_seed_that_the_bound_address_does_not_reach_is_told_apart_from_one_that_does_not_answer() -> None:
+    bench = Bench(seeded=True)
+    bench.begin()
+    bench.address.tell(AddressHints(int(Source.SEEDS), ("[::1]:9",), 0))
+
+    bench.advance(15 * SECOND)
+
+    (told,) = bench.board.report.notices
+    assert told.startswith("nothing can be sent to [::1]:9 ") and "--gossip-bind" in told
+    bench.actor.halt()
+    assert bench.actor.wait_ended(PATIENCE_S)
+
+
 def test_that_nobody_answers_at_a_seed_is_said_once_and_not_any_more_when_somebody_does(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -23,6 +23,15 @@ FILE = Path(__file__).with_name("sample_agents.py")
 WITHIN_MS = 30_000
 
 
+def test_a_name_for_the_audit_log_that_nobody_would_read_is_refused(tmp_path: Path) -> None:
+    NodeOptions(tmp_path, worker_id="w" * 256)
+
+    with pytest.raises(InputError, match="worker_id has 257 characters, and takes 256 at most") as caught:
+        NodeOptions(tmp_path, worker_id="w" * 257)
+
+    assert caught.value.code == "text_too_long"
+
+
 @agent
 def in_a_module(text: str) -> str:
     return text

@@ -187,7 +187,7 @@ def test_a_number_that_no_row_can_have_is_one_sentence(client: Client, number: i
         lambda: client.tasks(limit=number),
         lambda: client.tasks(offset=number),
         lambda: client.lease_conflicts(limit=number),
-        lambda: client.lease_conflicts(since_hours=number),
+        lambda: client.lease_conflicts(since_hours=-abs(number)),
     ):
         with pytest.raises(InputError) as caught:
             ask()

@@ -65,11 +65,20 @@ def test_ownership_events_that_are_too_old_are_left_out(client: Client, bench: B
     assert len(client.ownership_events(since_hours=3)) == 1
 
 
+def test_more_hours_than_there_are_mean_all_of_them(client: Client, bench: Bench) -> None:
+    refuse(client, bench)
+
+    assert len(client.lease_conflicts(since_hours=10**20)) == 1
+    assert len(client.ownership_events(since_hours=10**20)) == 1
+
+
 def test_more_rows_than_an_answer_may_hold_are_refused(client: Client, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="100,000"):
         client.ownership_events(limit=100_001)
     with pytest.raises(InputError, match="100,000"):
         client.lease_report(limit=100_001)
+    with pytest.raises(InputError, match="100,000"):
+        client.lease_conflicts(limit=100_001)
     with pytest.raises(InputError, match="since_hours is at least 1"):
         client.ownership_events(since_hours=0)
 

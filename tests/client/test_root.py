@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,37 @@ def test_a_root_that_is_a_file_is_called_one_whatever_is_asked(tmp_path: Path, a
     assert caught.value.code == "root_is_file"
     assert str(caught.value) == f"{file} is a file, and a data root is a folder: choose another --root"
     assert file.read_text() == "kept"
+
+
+def test_health_of_a_root_that_is_a_file_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("kept")
+
+    with Client(file) as client:
+        outcome = client.health()
+
+    assert not outcome.ok
+    assert outcome.problems[0] == f"{file} is a file, and a data root is a folder: choose another --root"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SQLite has another bound there")
+@pytest.mark.parametrize("ask", ["init", "submit"])
+def test_a_root_whose_database_would_have_too_long_a_path_is_refused_before_anything_is_made(
+    tmp_path: Path, ask: str
+) -> None:
+    def root(bytes_of_database: int) -> Path:
+        left = bytes_of_database - len(os.fsencode(tmp_path / "relaymesh.db")) - 1
+        parts = ["d" * 200] * (left // 201)
+        return tmp_path.joinpath(*parts, "d" * (left - 201 * len(parts)))
+
+    with Client(root(505)) as client, pytest.raises(RootError) as caught:
+        ASKS[ask](client)
+
+    assert caught.value.code == "root_path_too_long"
+    assert "has 505 bytes, and SQLite takes 504 at most" in str(caught.value)
+    assert not any(tmp_path.iterdir())
+    with Client(root(504)) as client:
+        ASKS[ask](client)
 
 
 @pytest.mark.parametrize("node_id", ["", " ", "a b", "a/b", "x" * 65])

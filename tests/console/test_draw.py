@@ -9,7 +9,7 @@ from rich.console import Console as Terminal
 from rich.text import Text
 
 from relaymesh.console.board import board_of, paused_of, rows_of, sample_of, standings_of, task_lines
-from relaymesh.console.draw import Look, once, screen
+from relaymesh.console.draw import HELP, Look, once, screen
 from relaymesh.console.words import age, count, duration, short_step
 from relaymesh.core.console import Console
 from relaymesh.core.console_event import Key, Query, Seen, Tick
@@ -79,6 +79,15 @@ def test_nothing_foreign_steers_the_terminal(width: int, height: int) -> None:
     for lines in screens:
         for line in lines:
             assert line.plain.isprintable(), line.plain
+
+
+def test_the_page_of_keys_is_on_the_smallest_common_terminal_as_a_whole() -> None:
+    console = console_with(80, 24)
+    console.handle(4 * SECOND, Key("?"))
+
+    shown = {line.plain.rstrip() for line in screen(console, 4 * SECOND, Look())}
+
+    assert [line for line in HELP if line not in shown] == []
 
 
 def test_what_a_task_says_is_shown_line_by_line_and_harmless() -> None:

@@ -35,6 +35,14 @@ def test_seeds_without_an_address_are_told_and_many_are_counted() -> None:
     assert "192.0.2.3:1 and 5 more: " in notices(Company(OWN, 0), ALONE_NS, asked=asked)[0]
 
 
+def test_a_seed_that_cannot_be_reached_from_here_is_not_told_to_open_its_port() -> None:
+    said = Company(OWN, 0).notices(ALONE_NS, live=0, asked=(OTHER, "[::1]:5"), seeded=True, unreached=("[::1]:5",))
+
+    assert len(said) == 2
+    assert OTHER in said[0] and "[::1]" not in said[0]
+    assert "[::1]:5" in said[1] and "--gossip-bind" in said[1] and OTHER not in said[1]
+
+
 def test_strangers_are_told_in_the_same_words_however_many_call_and_forgotten_when_they_are_silent() -> None:
     company = Company(OWN, 0)
     company.called(0, "192.0.2.1:1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -197,6 +198,33 @@ def test_a_socket_that_was_taken_away_says_so_instead_of_staying_silent(ends: li
 
     with pytest.raises(OSError, match="can no longer be read"):
         end.socket.take(1)
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "reached"),
+    [
+        ("127.0.0.1", "127.0.0.1:9", True),
+        ("127.0.0.1", "[::1]:9", False),
+        ("::1", "127.0.0.1:9", False),
+        ("::1", "[::1]:9", True),
+        ("::", "127.0.0.1:9", True),
+        ("0.0.0.0", "127.0.0.1:9", True),
+    ],
+)
+def test_it_is_known_whether_an_address_can_be_reached_at_all(
+    ends: list[End], host: str, address: str, reached: bool
+) -> None:
+    ends.append(End(host))
+
+    assert ends[0].socket.reaches(address) is reached
+    assert ends[0].socket.counts["sent"] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others send from the loopback interface and lose it on the way")
+def test_another_machine_is_not_reached_from_the_loopback_interface(ends: list[End]) -> None:
+    ends.append(End())
+
+    assert not ends[0].socket.reaches("192.0.2.1:9")
 
 
 def test_an_address_of_the_other_family_is_not_sent_to(ends: list[End]) -> None:

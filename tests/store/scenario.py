@@ -21,6 +21,7 @@ from relaymesh.store.admin import KEY_TTL_MS, CancelMode, cluster_state, forget_
 from relaymesh.store.alert import load_alerts, save_alerts
 from relaymesh.store.export import export_dead, export_task
 from relaymesh.store.grave import prune_by, prune_is_due
+from relaymesh.store.lease_report import conflicts_since
 from relaymesh.store.paused import pauses
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.purge import Purge
@@ -172,7 +173,7 @@ def use_everything(bench: Bench) -> None:
     assert read.task_status(conn, flow) == "SUCCESS"
     list(read_logs(store, flow, follow=True))
     list(watch(store, flow, 1_000))
-    read.lease_conflicts(conn, since_ms=0, limit=5)
+    conflicts_since(store, 0, 5)
     for status in (None, "PENDING", "RUNNING", "SUCCESS", "RETRYING", "DEAD_LETTER", "CANCELLED", "FAILED"):
         task_page(conn, status=status, limit=5)
         task_page(conn, status=status, limit=5, after=f"{bench.now_ms}:tsk")

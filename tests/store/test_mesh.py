@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from relaymesh.core.mesh.member import State
+from relaymesh.core.mesh.silence import Patience
 from relaymesh.store.database import Database
+from relaymesh.store.member import reconcile
 from relaymesh.store.mesh import addresses_here, load_known, write_members
 from relaymesh.store.presence import host_name, take_presence
 from relaymesh.wire.mesh import MemberRow, WriteMembers, pack_marks, unpack_marks
@@ -184,6 +186,32 @@ def test_rows_of_other_roots_stay_fresh_while_the_mesh_holds_them_alive_and_ours
 
     beats = dict(database.conn.execute("SELECT node_id, last_heartbeat_ms FROM mesh_nodes"))
     assert beats == {"far": NOON + 10_001, "near": NOON, "gone": NOON}
+
+
+def test_who_is_back_after_its_dwell_time_is_not_called_silent_for_the_time_before(database: Database) -> None:
+    patience = Patience()
+    fields = {"patience": (30_000, 60_000, 5_000, 30_000)}
+    write(database, order(row("far")))
+    write(database, order(row("far", State.DEAD), **fields))
+
+    back_ms = NOON + 40_000
+    assert write(database, order(row("far"), **fields), back_ms) == (("far", "DEAD", "ALIVE"),)
+
+    with database.write():
+        assert reconcile(database.conn, now_ms=back_ms + 1, patience=patience).suspected == ()
+    assert status(database, "far") == "ALIVE"
+
+
+@pytest.mark.parametrize("shown", [State.SUSPECT, State.DEAD])
+def test_who_is_held_back_by_its_dwell_time_is_shown_as_heard(database: Database, shown: State) -> None:
+    register(database, "near")
+    write(database, order(row("far", shown), row("gone", State.DEAD)))
+
+    write(database, order(heard=(("far", 900), ("near", 900))), NOON + 7_000)
+
+    beats = dict(database.conn.execute("SELECT node_id, last_heartbeat_ms FROM mesh_nodes"))
+    assert beats == {"far": NOON + 7_000, "near": NOON, "gone": NOON}
+    assert status(database, "far") == shown.name
 
 
 def test_an_older_opinion_does_not_replace_a_newer_one(database: Database) -> None:

@@ -1,12 +1,12 @@
 """Why a node finds nobody, or is not taken for one of those who call it: in sentences for health and the log.
 
-Nothing is decided by it. Two things are told: that nobody answers at the addresses that were given, and that somebody
-calls whose packets are of another mesh.
+Nothing is decided by it. What is told: that nobody answers at the addresses that were given, or that these cannot be
+reached from the own one, and that somebody calls whose packets are of another mesh.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,21 +36,32 @@ class Company:
         self.strangers = self.strangers or source != self.stranger
         self.stranger_ns = now_ns
 
-    def notices(self, now_ns: int, *, live: int, asked: Sequence[str], seeded: bool) -> tuple[str, ...]:
+    def alone(self, now_ns: int) -> bool:
+        """Return whether there has been nobody for so long that it is told."""
+        return now_ns - self.since_ns >= ALONE_NS
+
+    def notices(
+        self, now_ns: int, *, live: int, asked: Sequence[str], seeded: bool, unreached: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """Return what should be known now, the same words as long as it stays so.
 
         live: other members that are there. asked: addresses at which somebody may be. seeded: peers were configured.
+        unreached: those of ``asked`` to which nothing can be sent from where this node is bound.
         """
         if live:
             self.since_ns = now_ns
         found = []
-        others = [address for address in asked if address != self.own]
-        if seeded and now_ns - self.since_ns >= ALONE_NS:
+        others = [address for address in asked if address != self.own and address not in unreached]
+        if seeded and self.alone(now_ns):
             if others:
-                more = f" and {len(others) - _SHOWN_MAX} more" if len(others) > _SHOWN_MAX else ""
                 found.append(
-                    f"nobody answers at {', '.join(others[:_SHOWN_MAX])}{more}: a node has to run there, its UDP port"
+                    f"nobody answers at {_listed(others)}: a node has to run there, its UDP port"
                     " has to be open in both directions, and both need the same gossipSharedSecret"
+                )
+            if unreached:
+                found.append(
+                    f"nothing can be sent to {_listed([*unreached])} from the address that this node is bound to:"
+                    " start it with a --gossip-bind from which that can be reached"
                 )
             elif not asked:
                 found.append("no seed has an address yet: check the host names of the seeds, or the file of seeds")
@@ -61,3 +72,8 @@ class Company:
                 " need the same gossipSharedSecret, and the same namespace or meshLabel"
             )
         return tuple(found)
+
+
+def _listed(addresses: Sequence[str]) -> str:
+    more = f" and {len(addresses) - _SHOWN_MAX} more" if len(addresses) > _SHOWN_MAX else ""
+    return ", ".join(addresses[:_SHOWN_MAX]) + more
