@@ -18,6 +18,7 @@ from relaymesh.core.json_object import RepeatedMemberError, members_once
 from relaymesh.core.setting import Effective, Source, Value, WrongValueError, check, find, parse, settle
 from relaymesh.core.setting_table import SECRET, Settings, by_name, table
 from relaymesh.errors import RootError
+from relaymesh.plain_file import open_plain
 
 __all__ = [
     "BOM",
@@ -130,7 +131,7 @@ def read_file(path: Path) -> tuple[bytes, int] | None:
         SettingsError: it cannot be read, or has more than 1 MiB.
     """
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             mtime_ns = os.fstat(file.fileno()).st_mtime_ns
             data = file.read(_FILE_BYTES_MAX + 1)
     except (FileNotFoundError, NotADirectoryError):  # a root that is a file is refused by who opens it, in better words
