@@ -45,11 +45,13 @@ class SettingsError(RootError):
 
     code = "bad_settings"
 
-    def __init__(self, path: str, cause: str, *, unreadable: bool = False) -> None:
+    def __init__(self, path: str, cause: str, *, unreadable: bool = False, unwritable: bool = False) -> None:
         super().__init__(path, cause)
-        self.path, self.cause, self.unreadable = path, cause, unreadable
+        self.path, self.cause, self.unreadable, self.unwritable = path, cause, unreadable, unwritable
 
     def __str__(self) -> str:
+        if self.unwritable:  # to remove it would lose settings that are right
+            return f"the settings file {self.path} cannot be written ({self.cause}): mend that; it is as it was"
         if self.unreadable:  # what it says may well be right
             return f"the settings file {self.path} cannot be read ({self.cause}): let this user read it as a file"
         return f"the settings file {self.path} is not valid ({self.cause}): mend or remove it"
