@@ -86,7 +86,17 @@ def file_problems(root: Path) -> list[str]:
         except RelayMeshError as error:
             problems.append(str(error))
     auth = auth_problem(root)
-    return [*problems, auth] if auth is not None else problems
+    return [*problems, *_exposed_settings(root), *([auth] if auth is not None else [])]
+
+
+def _exposed_settings(root: Path) -> list[str]:
+    """Say so when others can read the secret that is in the settings; a bad file has a sentence of its own."""
+    from relaymesh.settings import SETTINGS_FILE, load
+
+    with contextlib.suppress(RootError):
+        if load(root).exposed:
+            return [f"{SETTINGS_FILE} holds a secret and is open to others than its owner: set its mode to 600"]
+    return []
 
 
 def notes_of(root: Path, now_ms: int, *, newer_than_ms: int, pauses: bool) -> Notes:

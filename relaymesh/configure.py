@@ -87,7 +87,8 @@ def _write(path: Path, setting: Setting, value: Value) -> bool:
     try:
         replace_file(path, new, private=holds_secret(new, path))
     except OSError as error:
-        raise SettingsError(str(path), error.strerror or type(error).__name__) from error
+        cause = error.strerror or type(error).__name__
+        raise SettingsError(str(path), cause, unwritable=True) from error
     return True
 
 

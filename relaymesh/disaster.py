@@ -25,10 +25,19 @@ from relaymesh.outcome import DisasterReport
 from relaymesh.store.database import Database
 from relaymesh.store.durable import copy_file, remove_tree, sync_folder, sync_tree, write_file
 from relaymesh.store.error import StoreFullError
+from relaymesh.store.export import OutputFileError
 from relaymesh.store.health import check
+from relaymesh.store.output_place import root_of_own_file
 from relaymesh.store.payload import NO_SPACE
 from relaymesh.store.restore import import_snapshot
-from relaymesh.store.snapshot import COPY, MANIFEST, SnapshotBusyError, SnapshotOutputError, export_snapshot
+from relaymesh.store.snapshot import (
+    COPY,
+    MANIFEST,
+    SnapshotBusyError,
+    SnapshotOutputError,
+    SnapshotPlaceError,
+    export_snapshot,
+)
 from relaymesh.store.verify import SnapshotDamagedError, read_manifest, verify_snapshot
 
 __all__ = ["KEEP", "KeepError", "Places", "every", "run"]
@@ -98,6 +107,11 @@ def run(
     """
     if keep < 1:
         raise KeepError(keep)
+    if (owner := root_of_own_file(places.report_file.absolute())) is not None:
+        raise OutputFileError(str(places.report_file), f"it is a place of the data root {owner} itself")
+    for folder in (places.snapshot_root, places.offsite_root):
+        if (owner := root_of_own_file(folder.absolute() / "snapshot" / COPY)) is not None:
+            raise SnapshotPlaceError(str(folder), str(owner))
     with _alone_in(places.offsite_root):
         return _round(root, places, drill=drill, keep=keep, now_ms=now_ms)
 

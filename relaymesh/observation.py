@@ -195,6 +195,10 @@ def slo_evaluate(store: Store, settings: Settings, out: Path, *, now_ms: Callabl
         ReportFileError: ``out`` cannot be written; nothing was counted.
     """
     from relaymesh.store.counter import SLO_ALERT_FIRED
+    from relaymesh.store.output_place import root_of_own_file
+
+    if (root := root_of_own_file(out.absolute())) is not None:
+        raise ReportFileError(str(out), f"it is a place of the data root {root} itself")
 
     evaluated_at_ms = now_ms()
     found = read_stats(store, settings, now_ms=lambda: evaluated_at_ms)

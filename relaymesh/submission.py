@@ -120,9 +120,24 @@ def text_of(value: str | object) -> str:
     if isinstance(value, str):
         return value
     try:
-        return msgspec.json.encode(value).decode()
+        text = msgspec.json.encode(value).decode()
+        if "null" in text and _has_no_json(msgspec.to_builtins(value)):
+            raise ValueError("NaN and infinity are no JSON, and would be null")
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the input cannot be written as JSON ({error}): hand in text, or plain values") from error
+
+
+def _has_no_json(value: object) -> bool:
+    """Whether there is a number in it that JSON has no word for."""
+    match value:
+        case float():
+            return value - value != 0
+        case dict():
+            return any(map(_has_no_json, value.values()))
+        case list() | tuple() | set() | frozenset():
+            return any(map(_has_no_json, value))
+    return False
 
 
 def check_request(request: TaskRequest) -> None:

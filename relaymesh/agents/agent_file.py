@@ -26,6 +26,7 @@ from relaymesh.agents.spec import (
 from relaymesh.core.json_object import RepeatedMemberError, members_once
 from relaymesh.core.retry import RetryPolicy
 from relaymesh.errors import AgentLoadError
+from relaymesh.plain_file import open_plain
 
 __all__ = ["RETRY_FILE", "SCRIPT_FILE", "TIMEOUT_MS_MIN", "AgentFile", "Skipped", "load_retry_file", "load_script_file"]
 
@@ -101,9 +102,11 @@ def _load(path: Path, read: Callable[[dict[str, Any]], T]) -> AgentFile[T]:
 
 def _read_entries(path: Path) -> list[Any]:
     try:
-        if path.stat().st_size > _FILE_BYTES_MAX:
+        with open_plain(path) as file:
+            data = file.read(_FILE_BYTES_MAX + 1)
+        if len(data) > _FILE_BYTES_MAX:
             raise AgentLoadError(str(path), f"it has more than {_FILE_BYTES_MAX} bytes: that is no file of agents")
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         return []
     except OSError as error:

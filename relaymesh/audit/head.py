@@ -29,6 +29,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     synced_*: the end as of the last flush to the disk; boot: of the machine, for what lies behind that is lost when
     the power fails.
     lost, lost_since_ms, lost_cause: records that could not be written since the last that could.
+    legacy: rows at the beginning that were there before there was a chain; -1 in a head that did not count them yet.
     """
 
     number: int = 0
@@ -50,6 +51,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0
     lost_since_ms: int = 0
     lost_cause: str = ""
+    legacy: int = -1
 
 
 _DECODER = msgspec.json.Decoder(Head)  # at import: relaymesh.wire.typed says why

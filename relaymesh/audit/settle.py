@@ -120,8 +120,12 @@ def _without_head(place: Place, size: int) -> Head:
     """Return the end of a log that has no head: of a restored copy, or one whose head was removed."""
     kept = numbers(place)
     rows, last, at, first = 0, "", 0, None
+    old = _Old()
     if kept:
         first = next(iter(read_rows(place, kept[0])), b"")
+        for line in read_rows(place, kept[0]):
+            if not old.take(line):
+                break
         for line in read_rows(place, kept[-1]):
             match = LINE.fullmatch(line)
             last = match[3].decode() if match else ""
@@ -132,6 +136,7 @@ def _without_head(place: Place, size: int) -> Head:
                     file.truncate(at)
                     break
                 first = line if first is None else first
+                old.take(line)
                 at += len(line)
                 rows += 1
                 match = LINE.fullmatch(line)
@@ -144,7 +149,24 @@ def _without_head(place: Place, size: int) -> Head:
         hash=last,
         first_segment=kept[0] if kept else 1,
         first_prev=linked[2].decode() if linked else "",
+        legacy=old.rows,
     )
+
+
+@dataclass(slots=True)
+class _Old:
+    """Counts rows that have no hash as long as none has: those from before there was a chain.
+
+    They lie in one file, for the chain began with the first segment.
+    """
+
+    rows: int = 0
+    over: bool = False
+
+    def take(self, line: bytes) -> bool:
+        self.over = self.over or LINE.fullmatch(line) is not None
+        self.rows += not self.over
+        return not self.over
 
 
 def _ends_whole(log: Path, size: int) -> bool:

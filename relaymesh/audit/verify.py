@@ -56,6 +56,7 @@ class Integrity:
 class _Walk:
     public: bytes | None
     last: str | None
+    legacy_max: int = -1
     checked: int = 0
     legacy: int = 0
     unsealed: int = 0
@@ -78,15 +79,21 @@ def verify(place: Place, limit: int = 0) -> Integrity:
         AuditBusyError, AuditKeyError: it cannot be checked.
         OSError: the log cannot be read.
     """
-    head, known, log = _look(place)
+    head, known, log, listed = _look(place)
     with log:
         skip = max(0, count_rows(place) - limit) if limit else 0
-        walk = _Walk(load_public(place.security), None)
+        walk = _Walk(load_public(place.security), None, head.legacy)
         if not skip:
-            walk.last, walk.link = head.first_prev, f',"prev_hash":"{head.first_prev}"'.encode()
+            # Before what a crash left of the segment that was dropped last, nothing is known.
+            left = head.first_segment > 1 and head.first_segment - 1 in listed
+            walk.last = None if left else head.first_prev
+            walk.link = f',"prev_hash":"{head.first_prev}"'.encode()
         number = 0
         try:
-            for path, first, lines in _lines(place, head, log):
+            for path, first, lines, ours in _lines(place, listed, head, log):
+                if not ours:
+                    where = f"{path} is no segment of this log"
+                    return _broken(place, walk, number + 1, "prev_hash_mismatch", where)
                 for row, line in enumerate(lines, first):
                     number += 1
                     if number <= skip:
@@ -102,8 +109,8 @@ def verify(place: Place, limit: int = 0) -> Integrity:
     return Integrity(number, walk.checked, walk.legacy, tail_hash=walk.last or "")
 
 
-def _look(place: Place) -> tuple[Head, bool, IO[bytes]]:
-    """Return the end of the chain at this moment, whether it was known, and the log opened as it is now."""
+def _look(place: Place) -> tuple[Head, bool, IO[bytes], list[int]]:
+    """Return the end of the chain now, whether it was known, the log opened as it is, and which segments there are."""
     with locked(place.lock) as descriptor:
         secret = load_secret(place.security)
         found = read_head(descriptor, secret) if secret is not None else None
@@ -112,20 +119,30 @@ def _look(place: Place) -> tuple[Head, bool, IO[bytes]]:
             log: IO[bytes] = open(place.log, "rb")  # noqa: SIM115
         except FileNotFoundError:
             log = io.BytesIO()
-    return head, found is not None, log
+        listed = numbers(place)
+    return head, found is not None, log, listed
 
 
-def _lines(place: Place, head: Head, log: IO[bytes]) -> Iterator[tuple[Path, int, list[bytes]]]:
-    """Yield file, number of the first line, and some lines, over all files; those of the log up to the head."""
-    kept = [number for number in numbers(place) if head.first_segment <= number < head.segment]
-    for number in kept:
-        path, first = place.packed(number), 1
+def _lines(
+    place: Place, listed: list[int], head: Head, log: IO[bytes]
+) -> Iterator[tuple[Path, int, list[bytes], bool]]:
+    """Yield file, number of the first line, some lines, and whether the file is of the chain, over all files.
+
+    Lines of the log up to the head. A query tells of the rows of every segment that lies there, so one that nobody
+    wrote is a fault. The one before the first may be left of a crash while it was dropped, and must still fit.
+    """
+    for number in listed:
+        path, first = place.plain(number), 1
+        if not path.exists():
+            path = place.packed(number)
+        if not max(1, head.first_segment - 1) <= number < head.segment:
+            yield path, first, [], False
         for lines in read_lines(place, number):
-            yield path, first, lines
+            yield path, first, lines, True
             first += len(lines)
     at, first = 0, 1
     while at < head.size and (lines := log.readlines(min(_LOG_BYTES, head.size - at))):
-        yield place.log, first, lines
+        yield place.log, first, lines, True
         at += sum(map(len, lines))
         first += len(lines)
 
@@ -168,6 +185,8 @@ def _oddity(walk: _Walk, line: bytes) -> str:
     if not isinstance(row, dict):
         return "invalid_json"
     if walk.hashed or not row.keys().isdisjoint(("prev_hash", "hash", "signature")):
+        return "hash_mismatch"
+    if walk.legacy == walk.legacy_max:  # one more than were there when the chain began
         return "hash_mismatch"
     walk.checked += 1
     walk.legacy += 1

@@ -226,7 +226,10 @@ def _read(source: str) -> str:
     if source == "-":
         if at_terminal(sys.stdin):
             return str(click.prompt("secret: ", hide_input=True, prompt_suffix=""))
-        return sys.stdin.read(_SECRET_BYTES_MAX)
+        try:
+            return sys.stdin.read(_SECRET_BYTES_MAX)
+        except UnicodeDecodeError:
+            raise click.UsageError("the standard input is not UTF-8 text: hand in the secret as such") from None
     with open(source, "rb") as file:
         data = file.read(_SECRET_BYTES_MAX)
     try:

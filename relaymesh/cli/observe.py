@@ -52,6 +52,12 @@ def serve_metrics(call: Call, port: int, path: str, bind: str, auth_file: str | 
 
     if not path.startswith("/"):
         raise click.BadParameter(f"{path!r} does not begin with a slash", param_hint="'--path'")
+    if path in ("/live", "/ready", "/health"):
+        raise click.BadParameter(f"{path} is answered as a probe: choose another", param_hint="'--path'")
+    if not all(sign.isascii() and (sign.isalnum() or sign in "/-._~") for sign in path):
+        raise click.BadParameter(
+            f"{path!r} is no plain path: write letters, digits and any of / - . _ ~", param_hint="'--path'"
+        )
     if auth_file is None and not allow_anonymous and not is_loopback(bind):
         raise click.BadParameter(
             f"{bind or 'every address'} can be reached from other machines: say who may read with --auth-file FILE,"

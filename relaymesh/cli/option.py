@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from relaymesh.cli.call import GLOBAL_OPTIONS
+from relaymesh.core.limit import INSTANT_MS_MAX
 
 __all__ = [
     "DURATION",
@@ -33,6 +34,8 @@ F = TypeVar("F", bound=Callable[..., object])
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
 _LONG_DURATION = re.compile(r"\d+(?:\.\d+)?(?:ms|s|m|h|d)")
+_FIRST_MS = -62_135_596_800_000
+"""The beginning of the year 1 in UTC."""
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -69,7 +72,10 @@ class Instant(click.ParamType[int]):
         if instant.tzinfo is None:
             self.fail(f"{value!r} has no offset: end it with Z for UTC, or with one like +02:00", param, ctx)
         since_epoch = instant - datetime(1970, 1, 1, tzinfo=UTC)
-        return round(since_epoch.total_seconds() * 1000)
+        at_ms = round(since_epoch.total_seconds() * 1000)
+        if not _FIRST_MS <= at_ms <= INSTANT_MS_MAX:  # an offset can lead out of what has a year
+            self.fail(f"{value!r} lies outside of the years 1 to 9999", param, ctx)
+        return at_ms
 
 
 class Label(click.ParamType[tuple[str, str]]):

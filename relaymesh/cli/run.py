@@ -313,10 +313,15 @@ def benchmark_run(
     moves, by a limit of 0 or a pause for instance, stderr says what keeps it, and the run goes on to its time limit.
     """
     from relaymesh.node import NodeOptions
+    from relaymesh.store.output_place import root_of_own_file
 
-    if report_out is not None and not (folder := Path(report_out).absolute().parent).is_dir():
-        # Before the run, which may take minutes.
-        raise click.BadParameter(f"there is no folder {folder}", param_hint="'--report-out'")
+    if report_out is not None:  # before the run, which may take minutes
+        report_file = Path(report_out).absolute()
+        if not report_file.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {report_file.parent}", param_hint="'--report-out'")
+        if (owner := root_of_own_file(report_file)) is not None:
+            cause = f"{report_file} is a place of the data root {owner} itself: choose another"
+            raise click.BadParameter(cause, param_hint="'--report-out'")
     options = NodeOptions(
         root=Path(call.root),
         namespace=call.namespace,

@@ -116,7 +116,10 @@ def _typed(prompt: str, *, hidden: bool) -> str:
     """Return a line from the standard input; at a terminal it is asked for, a secret without an echo."""
     if at_terminal(sys.stdin):
         return str(click.prompt(prompt, hide_input=hidden, prompt_suffix=""))
-    text = sys.stdin.read(65_536)
+    try:
+        text = sys.stdin.read(65_536)
+    except UnicodeDecodeError:
+        raise click.UsageError("what came on the standard input is not UTF-8 text: hand the value in as such") from None
     if not text:  # the command in front of the pipe failed, most likely
         raise click.UsageError("nothing came on the standard input: hand the value in there; an empty line clears it")
     return text.rstrip("\r\n")

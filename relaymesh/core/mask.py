@@ -24,7 +24,9 @@ DEPTH_MAX = 12
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_SECRET_WORD = re.compile(r"password|passwd|secret|token|authorization|apikey|api_key|credential", re.IGNORECASE)
+_SECRET_WORD = re.compile(
+    r"password|passwd|passphrase|secret|token|authorization|api[_-]?key|credential|cookie", re.IGNORECASE
+)
 _KEY_NAME = re.compile(r"key|.*_key|key_.*|[a-z0-9]+(?:[A-Z][a-z0-9]*)*Key", re.DOTALL)
 _COUNT = re.compile(
     r"(?:^|_)(?:count|counts|total|max|min|limit|used|left|bytes|size|rate|number|sum|budget|age_ms|ttl_ms|ms)(?:_|$)"
@@ -43,9 +45,13 @@ _ID_NAME = re.compile(
     r"|(?:Id|Ids|Hash|Fields)$",
     re.IGNORECASE,
 )
-_ASSIGNED = re.compile(
-    r"(?i)(\b[\w-]*(?:password|passwd|secret|token|apikey|api[_-]key|credential)[\w-]*[\"']?\s*[:=]\s*[\"']?)([^\s\"',;&]+)"
-)
+_WORD = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|credential)"
+# The backslashes are those of JSON that stands as text in JSON.
+_ASSIGNED = re.compile(rf"(?i)(\b[\w-]*{_WORD}[\w-]*\\*[\"']?\s*[:=]\s*\\*[\"']?)([^\s\"',;&]+)")
+_FLAG = re.compile(rf"(?i)--?[\w-]*{_WORD}[\w-]*")
+_FLAG_AND_VALUE = re.compile(rf"(?i)(?<![^\s\"'])({_FLAG.pattern[4:]})(\s+[\"']?)([^\s\"']+)")
+_USER_INFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,31}://[^\s/:@\"']{0,256}:)([^\s/\"']+)(?=@)")
+_COOKIE = re.compile(r"(?i)(\b(?:set-)?cookie[\"']?\s*:\s*)([^\r\n]+)")
 _BEARER = re.compile(r"(?i)\b((?:authorization[\"']?\s*[:=]\s*[\"']?\s*)?(?:bearer|basic)\s+)([A-Za-z0-9+/=_\-.~]{8,})")
 
 
@@ -90,6 +96,9 @@ def _value(name: str, value: object, extra: frozenset[str], depth: int) -> Json:
                 return "…"
             items = list(value)
             masked = [_value(name, item, extra, depth + 1) for item in items[:ITEMS_MAX]]
+            for at, item in enumerate(items[: len(masked) - 1]):  # words of a command line
+                if isinstance(item, str) and isinstance(items[at + 1], str) and _is_secret_flag(item, items[at + 1]):
+                    masked[at + 1] = MASK
             return [*masked, f"… {len(items) - ITEMS_MAX} more"] if len(items) > ITEMS_MAX else masked
         case bytes() | bytearray():
             return f"{len(value)} bytes"
@@ -147,7 +156,25 @@ def _text(text: str) -> str:
     if "=" in text or ":" in text or " " in text:
         text = _BEARER.sub(rf"\1{MASK}", text)
         text = _ASSIGNED.sub(rf"\1{MASK}", text)
+    if "://" in text:
+        text = _USER_INFO.sub(rf"\1{MASK}", text)
+    if "-" in text:
+        text = _FLAG_AND_VALUE.sub(_without_value, text)
+    if "ookie" in text:
+        text = _COOKIE.sub(rf"\1{MASK}", text)
     return _cut(text)
+
+
+def _is_secret_flag(flag: str, value: str) -> bool:
+    """Whether a word of a command line is the secret that the option before it takes."""
+    if not _FLAG.fullmatch(flag) or _COUNT.search(flag.lstrip("-").replace("-", "_")):
+        return False
+    return not value.startswith("-") and not value.isdigit() and not _is_path(value)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    flag, gap, value = found.groups()
+    return f"{flag}{gap}{MASK}" if _is_secret_flag(flag, value) else found[0]
 
 
 def _cut(text: str) -> str:

@@ -18,6 +18,7 @@ from relaymesh.core.json_object import RepeatedMemberError, members_once
 from relaymesh.core.setting import Effective, Source, Value, WrongValueError, check, find, parse, settle
 from relaymesh.core.setting_table import SECRET, Settings, by_name, table
 from relaymesh.errors import RootError
+from relaymesh.plain_file import open_plain
 
 __all__ = [
     "BOM",
@@ -44,11 +45,13 @@ class SettingsError(RootError):
 
     code = "bad_settings"
 
-    def __init__(self, path: str, cause: str, *, unreadable: bool = False) -> None:
+    def __init__(self, path: str, cause: str, *, unreadable: bool = False, unwritable: bool = False) -> None:
         super().__init__(path, cause)
-        self.path, self.cause, self.unreadable = path, cause, unreadable
+        self.path, self.cause, self.unreadable, self.unwritable = path, cause, unreadable, unwritable
 
     def __str__(self) -> str:
+        if self.unwritable:  # to remove it would lose settings that are right
+            return f"the settings file {self.path} cannot be written ({self.cause}): mend that; it is as it was"
         if self.unreadable:  # what it says may well be right
             return f"the settings file {self.path} cannot be read ({self.cause}): let this user read it as a file"
         return f"the settings file {self.path} is not valid ({self.cause}): mend or remove it"
@@ -130,7 +133,7 @@ def read_file(path: Path) -> tuple[bytes, int] | None:
         SettingsError: it cannot be read, or has more than 1 MiB.
     """
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             mtime_ns = os.fstat(file.fileno()).st_mtime_ns
             data = file.read(_FILE_BYTES_MAX + 1)
     except (FileNotFoundError, NotADirectoryError):  # a root that is a file is refused by who opens it, in better words

@@ -14,6 +14,7 @@ import msgspec
 from relaymesh.errors import InputError
 from relaymesh.store import read
 from relaymesh.store.database import Database
+from relaymesh.store.output_place import root_of_own_file
 from relaymesh.store.spending import spending_of_task
 from relaymesh.view import DeadExportOutcome, TaskExportOutcome
 
@@ -116,7 +117,7 @@ def file_at(out: Path) -> Path:
     device or a pipe too where the user may. Root loses /dev/full that way.
 
     Raises:
-        OutputFileError: something is there that is no file.
+        OutputFileError: something is there that is no file, or one that a data root lives from.
     """
     # Those of os.path, for they answer no where a Path raises: for a name that is too long, for example.
     path = Path(os.path.realpath(out)) if os.path.islink(out) else out.absolute()
@@ -124,4 +125,6 @@ def file_at(out: Path) -> Path:
         raise OutputFileError(str(path), "it is a folder")
     if os.path.lexists(path) and not os.path.isfile(path):
         raise OutputFileError(str(path), "it is a device or a pipe, and an export would take its place")
+    if (root := root_of_own_file(path)) is not None:
+        raise OutputFileError(str(path), f"it is a place of the data root {root} itself")
     return path

@@ -30,6 +30,7 @@ from relaymesh.store.own_folder import is_own_folder
 from relaymesh.store.progress import stalled_ms
 from relaymesh.store.reseal import ring_of
 from relaymesh.store.root import DATABASE, GOSSIP_KEYS, refuse_emptied
+from relaymesh.store.schema_check import missing_part
 
 __all__ = ["check", "key_problems", "place_problems"]
 
@@ -201,6 +202,8 @@ def _database(root: Path, now_ms: int) -> _Database:
         refuse_emptied(root)
     except RelayMeshError as error:
         return _Database(problem=str(error))
+    if os.path.isdir(root / DATABASE):
+        return _Database(problem=f"{DATABASE} is a folder: move it away, and put the file back or restore a snapshot")
     if not os.path.isfile(root / DATABASE):
         return _Database(problem="there is no database here: check --root, or make one with `relaymesh init`")
     if not os.access(root / DATABASE, os.W_OK):
@@ -213,10 +216,13 @@ def _database(root: Path, now_ms: int) -> _Database:
                 answer = "ok"
                 if (root / DATABASE).stat().st_size <= _CHECKED_BYTES_MAX:
                     (answer,) = store.conn.execute("PRAGMA quick_check(1)").fetchone()
+                lacking = missing_part(store.conn) if answer == "ok" else ""
             keyring = _keyring(store)
             if answer != "ok":
                 # SQLite says in a first line which of its databases it is about: there is one.
                 return _Database(problem=f"the database is damaged ({answer.splitlines()[-1]}): restore a snapshot")
+            if lacking:
+                return _Database(problem=f"the database lacks its {lacking}, somebody changed it: restore a snapshot")
             with store.snapshot():
                 stalled = stalled_ms(store.conn, root / "run", now_ms=now_ms)
             reads = True

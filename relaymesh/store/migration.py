@@ -48,8 +48,11 @@ def migrate(conn: sqlite3.Connection, path: Path, now_ms: int, migrations: Seque
     for migration in migrations:
         with write_transaction(conn, path):
             # Another process may have been faster: look again under the write lock.
-            if schema_number(conn) >= migration.number:
+            if (number := schema_number(conn)) >= migration.number:
                 continue
+            if (number or tables) and _is_applied(conn, migration):
+                cause = f"it says schema {number}, and {migration.version} was applied: its number was changed"
+                raise RootCorruptError(str(path), cause)
             for statement in statements_of(migration.up):
                 conn.execute(statement)
             conn.execute(
@@ -60,6 +63,11 @@ def migrate(conn: sqlite3.Connection, path: Path, now_ms: int, migrations: Seque
             conn.execute(f"PRAGMA user_version={migration.number}")
             ran += 1
     return ran
+
+
+def _is_applied(conn: sqlite3.Connection, migration: Migration) -> bool:
+    query = "SELECT 1 FROM schema_migrations WHERE version=?"
+    return conn.execute(query, (migration.version,)).fetchone() is not None
 
 
 def _check_applied(conn: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:

@@ -66,6 +66,22 @@ class RootInUseError(RootError):
         return f"the data root {self.path} is in use by {self.user}: stop that and try again; nothing was changed"
 
 
+class ImportJournalError(RootError):
+    """The journal of an import that was killed cannot be read, so nobody can say how far it came."""
+
+    code = "import_journal"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"the journal of an import in {self.path} is damaged: move that folder out of the data root and import the"
+            " snapshot again"
+        )
+
+
 class SnapshotNamespaceError(InputError):
     """A snapshot of one namespace is to replace another one, whose rows it would not be."""
 
@@ -90,6 +106,7 @@ def import_snapshot(root: Path, source: Path, *, namespace: str = "default", now
         SnapshotNamespaceError: it is of another namespace.
         SchemaTooNewError: a later release wrote it.
         RootInUseError: a node or another command works on the root.
+        ImportJournalError: an earlier import was killed, and nobody can say how far it came.
         StoreFullError, RootReadOnlyError: the disk refused.
     """
     source = source.absolute()
@@ -135,15 +152,15 @@ def finish_import(root: Path) -> None:
     Raises:
         RootInUseError: it is at work for too long.
         RootReadOnlyError: the disk refused.
+        ImportJournalError: nobody can say how far the import came.
     """
     try:
         with holding(root / "run" / _GUARD, Hold.EXCLUSIVE, wait_s=_WAIT_S) as ours:
             if not ours:
                 raise RootInUseError(str(root), "an import")
             _finish(root)
-    except (OSError, msgspec.DecodeError) as error:
-        cause = getattr(error, "strerror", None) or "the journal of an import is damaged"
-        raise RootReadOnlyError(str(root), cause) from error
+    except OSError as error:
+        raise RootReadOnlyError(str(root), error.strerror or type(error).__name__) from error
 
 
 def _finish(root: Path) -> None:
@@ -156,7 +173,10 @@ def _finish(root: Path) -> None:
             "snapshot.import", actor="cli", resource="runtime/snapshot", result="ok", details=note
         )
 
-    finish(root, root / IMPORTS, tell)
+    try:
+        finish(root, root / IMPORTS, tell)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ImportJournalError(str(root / IMPORTS)) from error
 
 
 @contextlib.contextmanager

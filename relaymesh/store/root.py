@@ -16,6 +16,7 @@ from relaymesh.store.own_folder import is_own_folder
 
 __all__ = [
     "DATABASE",
+    "FOLDERS",
     "GOSSIP_KEYS",
     "IMPORTS",
     "REPLACED",
@@ -44,7 +45,7 @@ _LANE_MODE = 0o2770
 """Programs that share the folder's group may hand in files, and these get its group, so that the node can read them."""
 _PASSAGE_MODE = 0o010
 _LOG_BYTES_READ = 1_048_576
-_FOLDERS = (
+FOLDERS = (
     "meta",
     "payload",
     "processing",
@@ -62,6 +63,7 @@ _FOLDERS = (
     "tmp",
     "run",
 )
+"""Folders of a root beside the lanes of its inbox."""
 
 
 class RootIsFileError(RootError):
@@ -142,7 +144,7 @@ def create_layout(root: Path) -> None:
             _make_folder(root / folder, _PASSAGE_MODE)
         with contextlib.suppress(FileExistsError):
             (root / "security").mkdir(mode=0o700)  # the one mode that Windows knows as well: for its owner alone
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             _make_folder(root / folder)
         for lane in _LANES if is_own_folder(root / "inbox") else ():  # none in a folder that a link leads to
             _make_folder(root / lane, _LANE_MODE, shared=True)

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from relaymesh.core.json_object import members_once
 from relaymesh.errors import RelayMeshError
 from relaymesh.file_lock import Hold, holding
+from relaymesh.plain_file import open_plain
 from relaymesh.store.durable import sync_folder, write_file
 
 __all__ = ["SecretFile"]
@@ -51,7 +52,7 @@ class SecretFile:
         """
         path = root / self.path
         try:
-            with open(path, "rb") as file:
+            with open_plain(path) as file:
                 data = file.read(self.bytes_max + 1)
         except FileNotFoundError:
             return None

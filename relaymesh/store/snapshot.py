@@ -29,11 +29,13 @@ from relaymesh.audit import AuditTrail
 from relaymesh.errors import InputError
 from relaymesh.file_lock import Hold, holding
 from relaymesh.outcome import SnapshotExportOutcome
+from relaymesh.plain_file import open_plain
 from relaymesh.store.admin import cluster_epoch
 from relaymesh.store.database import Database
 from relaymesh.store.durable import hash_file, remove_tree, sync_folder, sync_tree, write_file
 from relaymesh.store.error import RootCorruptError, StoreFullError, translate
 from relaymesh.store.migration import schema_number
+from relaymesh.store.output_place import root_of_own_file
 from relaymesh.store.payload import NO_SPACE, payload_name
 from relaymesh.store.root import DATABASE
 from relaymesh.store.snapshot_file import copy_audit, copy_one, copy_others
@@ -59,6 +61,7 @@ PAYLOAD_GUARD = "payload.guard"
 STEP_PAGES: Final = 512
 """Pages that are copied between two pauses: 2 MiB."""
 _WORK = ".snapshot"
+_BEGINNING_BYTES = 4_096
 _WAIT_S = 30.0
 
 
@@ -105,18 +108,23 @@ def export_snapshot(database: Database, out: Path, *, now_ms: int) -> SnapshotEx
     """Copy the root of an open database to ``out``; an older snapshot there is replaced at once.
 
     Raises:
-        SnapshotPlaceError: ``out`` is inside the root, or the root inside the copy.
+        SnapshotPlaceError: ``out`` is inside the root or another one, or the root inside the copy.
         SnapshotBusyError: another export writes there.
-        SnapshotOutputError, StoreFullError: it cannot be written; an older snapshot is left as it was.
+        SnapshotOutputError, StoreFullError: it cannot be written; an older snapshot is left as it was, and so is what
+            is none and has one of the two names.
         StoreError, RootError: the database cannot be read.
     """
     root, out = database.root, out.absolute()
     if is_within(out, root) or is_within(root, out / COPY):
         raise SnapshotPlaceError(str(out), str(root))
+    if (owner := root_of_own_file(out / COPY)) is not None:
+        raise SnapshotPlaceError(str(out), str(owner))
+    if not (out / _WORK).is_dir():  # else an export that was killed may have left it between two states
+        _refuse_foreign(out)
     try:
         with _working_in(out) as work:
+            _refuse_foreign(out)
             manifest = _copy(database, out, work / "new", now_ms)
-            # With an old one as well: a folder without a copy and with a manifest is none of ours, and goes as well.
             leaving = tuple(name for name in (COPY, MANIFEST) if os.path.lexists(out / name))
             begin(work, Swap(leaving=leaving, arriving=(COPY, MANIFEST), aside=f"{_WORK}/old"))
             finish(out, work)
@@ -145,6 +153,25 @@ def export_snapshot(database: Database, out: Path, *, now_ms: int) -> SnapshotEx
         total_bytes=manifest.bytes,
         created_at_ms=manifest.created_at_ms,
     )
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Leave alone what has the names of a snapshot and is none: many a program keeps a ``manifest.json``."""
+    copy, manifest = out / COPY, out / MANIFEST
+    is_copy = os.path.lexists(copy / DATABASE)
+    if os.path.lexists(copy) and not is_copy and not _is_ours(manifest):
+        raise SnapshotOutputError(str(out), f"the {COPY} there is no snapshot")
+    if os.path.lexists(manifest) and not is_copy and not _is_ours(manifest):
+        raise SnapshotOutputError(str(out), f"the {MANIFEST} there is of something else")
+
+
+def _is_ours(manifest: Path) -> bool:
+    """Whether a manifest was written by an export, however damaged it is by now."""
+    try:
+        with open_plain(manifest) as file:
+            return b'"relaymesh.snapshot.' in file.read(_BEGINNING_BYTES)
+    except OSError:
+        return False
 
 
 def settle(out: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Final
 
 from relaymesh.errors import InputError
 from relaymesh.outcome import SnapshotVerifyOutcome
+from relaymesh.plain_file import open_plain
 from relaymesh.store.durable import copy_file, hash_file, sync_tree
 from relaymesh.store.error import KeyringError, SchemaTooNewError, StoreFullError
 from relaymesh.store.keyring import load_keyring
@@ -79,7 +80,7 @@ def read_manifest(source: Path) -> Manifest:
     """
     try:
         settle(source)
-        with open(source / MANIFEST, "rb") as file:
+        with open_plain(source / MANIFEST) as file:
             data = file.read(MANIFEST_BYTES_MAX + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         if (source / COPY).is_dir():

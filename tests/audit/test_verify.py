@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relaymesh.audit import AuditTrail, Record
+from relaymesh.audit.read import Filter, newest
 from relaymesh.audit.verify import Integrity, verify
 from relaymesh.core.mask import DEPTH_MAX
 from relaymesh.store.root import create_layout
@@ -326,3 +327,62 @@ def test_a_removal_of_segments_that_is_killed_at_any_file_is_finished_by_the_nex
             break
         killed += 1
     assert killed >= 8
+
+
+FORGED = (
+    b'{"timestamp":"2030-01-01T00:00:00.000Z","namespace":"default","action":"forged","actor":"x","principal_id":null,'
+    b'"resource":"r","result":"ok","trace_id":null,"span_id":null,"task_id":null,"step_id":null,"details":{}}\n'
+)
+
+
+def test_a_row_without_a_hash_before_the_first_row_is_named(root: Path) -> None:
+    AuditTrail(root).record_many([Record("a", "cli", f"task/{number}", "ok") for number in range(3)])
+    log = root / "audit" / "audit.log"
+    log.write_bytes(FORGED + log.read_bytes())
+
+    found = check(root)
+
+    assert (found.broken_line, found.reason) == (1, "hash_mismatch")
+
+
+def test_the_first_row_that_lost_its_hashes_is_named_and_rows_of_before_the_chain_are_not(root: Path) -> None:
+    log = root / "audit" / "audit.log"
+    log.write_bytes(FORGED * 2)
+    AuditTrail(root).record("a", actor="cli", resource="r", result="ok")
+    before = check(root)
+    log.write_bytes(FORGED + log.read_bytes())
+
+    found = check(root)
+
+    assert (before.broken_line, before.legacy) == (0, 2)
+    assert (found.broken_line, found.reason) == (3, "hash_mismatch")
+
+
+@pytest.mark.parametrize("number", [0, 3, 99])
+def test_a_segment_that_nobody_wrote_is_named_for_a_query_would_tell_of_its_rows(root: Path, number: int) -> None:
+    trail = AuditTrail(root, segment_bytes=1)
+    for resource in "abc":
+        trail.record("a", actor="cli", resource=resource, result="ok")
+    trail.pack()
+    forged = trail.place.plain(number)
+    forged.write_bytes(FORGED)
+
+    found = check(root)
+
+    assert any('"forged"' in line for line in newest(trail.place, Filter(), 9))
+    assert (found.broken_line, found.reason) == (1 if number == 0 else 3, "prev_hash_mismatch")
+    assert str(forged) in found.where
+
+
+def test_a_segment_that_a_crash_left_while_it_was_dropped_is_no_fault_as_long_as_it_fits(root: Path) -> None:
+    trail = AuditTrail(root, segment_bytes=1)
+    for resource in "abc":
+        trail.record("a", actor="cli", resource=resource, result="ok")
+    trail.pack()
+    left = trail.place.packed(1).read_bytes()
+    assert trail.drop_before(4 * 10**12, at_most=1) == 1
+    trail.place.packed(1).write_bytes(left)
+
+    assert (check(root).broken_line, check(root).checked) == (0, 3)
+    trail.place.packed(1).write_bytes(gzip.compress(FORGED))
+    assert check(root).broken_line != 0

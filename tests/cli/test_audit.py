@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from relaymesh.outcome import AuditIntegrityOutcome, SiemExportOutcome
 
 ROWS = ['{"action":"a"}', '{"action":"b"}']
@@ -35,6 +37,15 @@ def test_a_bad_instant_is_an_error_and_asks_nothing(terminal) -> None:
 
     assert ended.status == 2
     assert "not an ISO instant" in ended.err
+    assert terminal.client.calls == []
+
+
+@pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_an_instant_that_its_offset_leads_out_of_the_calendar_is_an_error(terminal, instant: str) -> None:
+    ended = terminal.run("audit-query", "--from", instant)
+
+    assert ended.status == 2
+    assert "lies outside of the years 1 to 9999" in ended.err
     assert terminal.client.calls == []
 
 

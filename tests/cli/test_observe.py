@@ -131,6 +131,23 @@ def test_health_exits_for_what_was_asked(terminal, live: bool, ready: bool, word
     assert terminal.run("health", *words).status == status
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/live", "is answered as a probe"),
+        ("/health", "is answered as a probe"),
+        ("/a b", "is no plain path"),
+        ("/a?b", "is no plain path"),
+        ("/ü", "is no plain path"),
+    ],
+)
+def test_a_path_at_which_the_page_could_never_be_read_is_a_usage_error(terminal, path: str, said: str) -> None:
+    ended = terminal.run("serve-metrics", "--path", path)
+
+    assert ended.status == 2
+    assert said in ended.err
+
+
 def test_a_path_without_a_slash_is_a_usage_error(terminal) -> None:
     ended = terminal.run("serve-metrics", "--path", "metrics")
 

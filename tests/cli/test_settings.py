@@ -184,6 +184,16 @@ def test_a_pipe_that_brings_nothing_clears_no_secret_and_an_empty_line_does(
     assert json.loads((tmp_path / SETTINGS_FILE).read_text()) == {"gossipSharedSecret": ""}
 
 
+def test_a_secret_that_is_no_text_is_a_usage_error(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\n"), encoding="utf-8"))
+
+    ended = run("settings", "set", "gossipSharedSecret", "-")
+
+    assert (ended.status, ended.out) == (2, "")
+    assert "not UTF-8 text" in ended.err
+    assert not (tmp_path / SETTINGS_FILE).exists()
+
+
 def test_a_secret_that_can_be_guessed_is_taken_with_a_warning(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("fifteen letters"))
 

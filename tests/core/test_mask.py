@@ -145,3 +145,39 @@ def test_a_value_of_an_unknown_kind_is_written_as_its_text() -> None:
     value = uuid.UUID(int=7)
 
     assert mask({"x": value}) == {"x": str(value)}
+
+
+COMMAND = "hunter2pass"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"postgres://user:{COMMAND}@db:5432/x",
+        f"see https://me:{COMMAND}@h/ and redis://:{COMMAND}@h",
+        f"prog --password {COMMAND} --x",
+        f'prog --api-key "{COMMAND}"',
+        ["prog", "--password", COMMAND],
+        ["--api-key", COMMAND, "--max-tokens", "12"],
+        json.dumps({"a": json.dumps({"token": COMMAND})}),
+        f"GET / HTTP/1.1 Cookie: session={COMMAND}; b=1",
+        [{"Set-Cookie": COMMAND}, [[{"passphrase": COMMAND}]]],
+    ],
+)
+def test_a_secret_of_a_url_a_command_line_or_a_header_is_masked(value: object) -> None:
+    masked = json.dumps(mask({"said": value}))
+
+    assert COMMAND not in masked and MASK in masked
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "use --token-limit 5 or --secret-file /a/b.json or --password-stdin --x",
+        ["--max-tokens", "12", "--token-file", "/a/b.txt"],
+        "http://127.0.0.1:8080/path and https://h/a@b",
+        "at 12:30 a well-known token",
+    ],
+)
+def test_counts_paths_and_plain_addresses_of_a_command_line_stay_readable(value: object) -> None:
+    assert mask({"said": value}) == {"said": value}

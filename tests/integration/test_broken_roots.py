@@ -365,3 +365,71 @@ def test_a_folder_that_the_user_may_not_write_is_named_by_health(root: Root, mon
     assert "the folder run " in problem
     monkeypatch.undo()
     root.is_well(root.waiting)
+
+
+def with_another_tool(root: Root, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(root.database)) as conn:
+        for statement in statements:
+            conn.execute(statement)
+        conn.commit()
+
+
+@pytest.mark.parametrize("part", ["INDEX tasks_updated", "INDEX tasks_expiry", "VIEW messages"])
+def test_a_part_of_the_schema_that_somebody_dropped_is_named_and_comes_back_with_the_snapshot(
+    root: Root, part: str
+) -> None:
+    with_another_tool(root, f"DROP {part}")
+
+    assert part.split()[1] in root.problem("the database lacks its")
+    root.restore()
+
+    root.is_well(root.done, root.waiting)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_schema_number_that_somebody_changed_is_no_defect_of_ours(root: Root, number: int) -> None:
+    with_another_tool(root, f"PRAGMA user_version={number}")
+
+    assert "was applied: its number was changed" in root.refused("root_corrupt", "tasks")
+    root.problem("was applied: its number was changed")
+    root.restore()
+
+    root.is_well(root.done, root.waiting)
+
+
+def test_a_folder_in_the_place_of_the_database_is_named_and_the_file_can_be_put_back(root: Root) -> None:
+    root.database.rename(root.path.with_name("away.db"))
+    root.database.mkdir()
+
+    root.problem("relaymesh.db is a folder")
+    root.database.rmdir()
+    root.path.with_name("away.db").rename(root.database)
+
+    root.is_well(root.done, root.waiting)
+
+
+@pytest.mark.parametrize("journal", [b"{", b"\xff\xfe", b'{"leaving": ["\xe9"]}'])
+def test_a_damaged_journal_of_an_import_is_moved_away_and_the_snapshot_imported_again(
+    root: Root, journal: bytes
+) -> None:
+    (root.path / ".import").mkdir(exist_ok=True)
+    (root.path / ".import" / "journal.json").write_bytes(journal)
+
+    root.refused("import_journal", "tasks")
+    root.refused("import_journal", "snapshot-import", "--in", str(root.snapshot))
+    (root.path / ".import").rename(root.path.with_name("evidence"))
+    root.restore()
+
+    root.is_well(root.done, root.waiting)
+
+
+@posix_only
+def test_settings_with_a_secret_that_others_can_read_are_named(root: Root) -> None:
+    file = root.path / "relaymesh-settings.json"
+    file.write_text('{"gossipSharedSecret": "correct-horse-battery-staple"}')
+    file.chmod(0o644)
+
+    assert "holds a secret" in root.problem("is open to others than its owner")
+    file.chmod(0o600)
+
+    root.is_well(root.waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -217,3 +218,21 @@ def test_the_audit_names_the_key_and_never_a_value(tmp_path: Path) -> None:
         ("runtime.settings.set", "cli", ["maxAttempts"]),
     ]
     assert "31337" not in json.dumps(rows) and SECRET not in json.dumps(rows)
+
+
+def test_a_disk_that_refuses_is_told_as_that_and_not_as_a_bad_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "relaymesh-settings.json"
+    file.write_text('{"maxAttempts": 4}')
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("relaymesh.configure.replace_file", full)
+    with pytest.raises(SettingsError) as raised:
+        change(tmp_path, "maxAttempts", "5")
+
+    assert "cannot be written (No space left on device)" in str(raised.value) and "it is as it was" in str(raised.value)
+    assert "remove it" not in str(raised.value)
+    assert file.read_text() == '{"maxAttempts": 4}'

@@ -22,7 +22,7 @@ from relaymesh.store.presence import take_presence
 from relaymesh.store.restore import KEPT_MAX, RootInUseError
 from relaymesh.store.root import DATABASE
 from relaymesh.store.schema import SCHEMA_VERSION
-from relaymesh.store.snapshot import SnapshotPlaceError
+from relaymesh.store.snapshot import SnapshotOutputError, SnapshotPlaceError
 from relaymesh.store.verify import SnapshotDamagedError, SnapshotMissingError, verify_snapshot
 from tests.store.bench import Bench
 
@@ -438,3 +438,46 @@ def test_an_import_is_refused_while_a_program_has_the_database_open(root: Path, 
         other.submit("echo", "still acknowledged")
     with Client(root) as client:
         assert len(client.tasks()) == 3
+
+
+@pytest.mark.parametrize("foreign", ["manifest.json", "relaymesh-root", "relaymesh-root/mine.txt"])
+def test_an_export_leaves_alone_what_has_the_names_of_a_snapshot_and_is_none(
+    root: Path, tmp_path: Path, foreign: str
+) -> None:
+    out = tmp_path / "project"
+    (out / foreign).parent.mkdir(parents=True)
+    (out / foreign).write_text('{"name": "of another program"}')
+    before = tree(out)
+
+    with Client(root) as client, pytest.raises(SnapshotOutputError, match="choose another --out"):
+        client.snapshot_export(out)
+
+    assert tree(out) == before
+
+
+def test_an_export_replaces_an_older_snapshot_however_damaged(root: Path, tmp_path: Path) -> None:
+    with Client(root) as client:
+        client.snapshot_export(tmp_path / "no-manifest")
+        client.snapshot_export(tmp_path / "no-database")
+        (tmp_path / "no-manifest" / "manifest.json").unlink()
+        (tmp_path / "no-database" / "relaymesh-root" / DATABASE).unlink()
+        for out in (tmp_path / "no-manifest", tmp_path / "no-database"):
+            client.snapshot_export(out)
+
+            assert verify_snapshot(out).ok
+
+
+@pytest.mark.parametrize("place", [".", "inbox/high", "payload", "namespaces/blue"])
+def test_no_snapshot_is_written_into_another_root(root: Path, tmp_path: Path, place: str) -> None:
+    fill(tmp_path / "other").close()
+    before = tree(tmp_path / "other")
+
+    with Client(root) as client:
+        with pytest.raises(SnapshotPlaceError):
+            client.snapshot_export(tmp_path / "other" / place)
+        if place != ".":
+            with pytest.raises(SnapshotPlaceError):
+                client.dr_automation(snapshot_root=tmp_path / "dr", offsite_root=tmp_path / "other" / place)
+
+    assert tree(tmp_path / "other") == before
+    assert not (tmp_path / "dr").exists()
