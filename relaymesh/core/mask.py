@@ -46,13 +46,19 @@ _ID_NAME = re.compile(
     re.IGNORECASE,
 )
 _WORD = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|credential)"
-# The backslashes are those of JSON that stands as text in JSON.
-_ASSIGNED = re.compile(rf"(?i)(\b[\w-]*{_WORD}[\w-]*\\*[\"']?\s*[:=]\s*\\*[\"']?)([^\s\"',;&]+)")
-_FLAG = re.compile(rf"(?i)--?[\w-]*{_WORD}[\w-]*")
-_FLAG_AND_VALUE = re.compile(rf"(?i)(?<![^\s\"'])({_FLAG.pattern[4:]})(\s+[\"']?)([^\s\"']+)")
+# What is masked may be anybody's text, and none may take long: no pattern begins with a repetition, and what is repeated
+# is not tried again in other ways (``*+``). The backslashes are those of JSON that stands as text in JSON.
+_ASSIGNED = re.compile(rf"(?i)({_WORD}[\w-]*+\\*+[\"']?+\s*+[:=]\s*+\\*+[\"']?+)([^\s\"',;&]++)")
+_FLAG = re.compile(rf"(?i)--?[\w-]*{_WORD}[\w-]*+")
+_FLAG_AND_VALUE = re.compile(rf"(?i)(?<![^\s\"'])({_FLAG.pattern[4:]})(\s++[\"']?+)([^\s\"']++)")
 _USER_INFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,31}://[^\s/:@\"']{0,256}:)([^\s/\"']+)(?=@)")
 _COOKIE = re.compile(r"(?i)(\b(?:set-)?cookie[\"']?\s*:\s*)([^\r\n]+)")
-_BEARER = re.compile(r"(?i)\b((?:authorization[\"']?\s*[:=]\s*[\"']?\s*)?(?:bearer|basic)\s+)([A-Za-z0-9+/=_\-.~]{8,})")
+_BEARER = re.compile(
+    r"(?i)\b((?:authorization[\"']?+\s*+[:=]\s*+[\"']?+\s*+)?+(?:bearer|basic)\s++)([A-Za-z0-9+/=_\-.~]{8,}+)"
+)
+_MARGIN_CHARS = 512
+"""Behind the cut, what is looked at too: a secret that the cut would shorten so that it is not known as one."""
+_FLAG_CHARS_MAX = 256
 
 
 def field_names(names: Iterable[str]) -> frozenset[str]:
@@ -124,6 +130,7 @@ def _secret_name(name: str, value: object, extra: frozenset[str]) -> bool:
 
 def _looks_secret(name: str, text: str) -> bool:
     """Whether a whole text could be a credential: one long word in which letters and digits, or cases, are mixed."""
+    text = text[:TEXT_CHARS_MAX]  # of more, no more is shown
     if not _LONG.fullmatch(text) or _OUR_ID.fullmatch(text) or _INSTANT.fullmatch(text):
         return False
     if _ID_NAME.search(name) or _is_path(text):
@@ -144,15 +151,25 @@ def _is_word(part: str) -> bool:
 
 def _is_path(text: str) -> bool:
     """Whether it is a path: one that begins as paths do, or ends in a file name with a suffix, of readable parts."""
+    if len(text) > TEXT_CHARS_MAX:
+        return False
     if not re.match(r"(?:[A-Za-z]:[\\/]|~?/|\.{1,2}[\\/])", text) and not re.search(
         r"[\\/].*\.[A-Za-z0-9]{1,8}$", text
     ):
         return False
     parts = re.split(r"[\\/]", text)
-    return len(text) <= TEXT_CHARS_MAX and "=" not in text and "+" not in text and max(map(len, parts)) <= 255
+    return "=" not in text and "+" not in text and max(map(len, parts)) <= 255
 
 
 def _text(text: str) -> str:
+    left_out = len(text) - TEXT_CHARS_MAX
+    if left_out <= 0:
+        return _cut(_without_secrets(text))
+    shown = _without_secrets(text[: TEXT_CHARS_MAX + _MARGIN_CHARS])[:TEXT_CHARS_MAX]
+    return f"{shown}… {left_out} more characters"
+
+
+def _without_secrets(text: str) -> str:
     if "=" in text or ":" in text or " " in text:
         text = _BEARER.sub(rf"\1{MASK}", text)
         text = _ASSIGNED.sub(rf"\1{MASK}", text)
@@ -162,12 +179,12 @@ def _text(text: str) -> str:
         text = _FLAG_AND_VALUE.sub(_without_value, text)
     if "ookie" in text:
         text = _COOKIE.sub(rf"\1{MASK}", text)
-    return _cut(text)
+    return text
 
 
 def _is_secret_flag(flag: str, value: str) -> bool:
     """Whether a word of a command line is the secret that the option before it takes."""
-    if not _FLAG.fullmatch(flag) or _COUNT.search(flag.lstrip("-").replace("-", "_")):
+    if len(flag) > _FLAG_CHARS_MAX or not _FLAG.fullmatch(flag) or _COUNT.search(flag.lstrip("-").replace("-", "_")):
         return False
     return not value.startswith("-") and not value.isdigit() and not _is_path(value)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -181,3 +183,26 @@ def test_a_secret_of_a_url_a_command_line_or_a_header_is_masked(value: object) -
 )
 def test_counts_paths_and_plain_addresses_of_a_command_line_stay_readable(value: object) -> None:
     assert mask({"said": value}) == {"said": value}
+
+
+_HARD = """
+from relaymesh.core.mask import mask
+
+words = ("a-", "password-", "--", "http://", "a:", "basic ", "authorization: ", "secret=", "api_key", "a1", "a/", "\\\\")
+for word in words:
+    for end in ("", " =", "!", "@"):
+        text = word * (200_000 // len(word)) + end
+        assert len(mask({"x": text, "words": [text, text]})["x"]) < 3_000
+"""
+
+
+def test_no_text_takes_long_whoever_wrote_it() -> None:
+    # In a process of its own: a pattern that tries again and again would hold all others for hours.
+    subprocess.run([sys.executable, "-c", _HARD], check=True, timeout=120)
+
+
+def test_a_secret_at_the_place_where_a_long_text_is_cut_is_masked() -> None:
+    for spared in range(1, 40):
+        text = "x " * ((TEXT_CHARS_MAX - spared) // 2) + "Bearer abcdefghijklmnop" + " and so on" * 500
+
+        assert "abc" not in str(mask({"error": text}))
