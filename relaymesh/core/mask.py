@@ -46,8 +46,8 @@ _ID_NAME = re.compile(
     re.IGNORECASE,
 )
 _WORD = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|credential)"
-# What is masked may be anybody's text, and none may take long: no pattern begins with a repetition, and what is repeated
-# is not tried again in other ways (``*+``). The backslashes are those of JSON that stands as text in JSON.
+# Anybody may have written what is masked, and none of it may take long: no pattern begins with a repetition, and what is
+# repeated is not tried again in other ways (``*+``). The backslashes are those of JSON that stands as text in JSON.
 _ASSIGNED = re.compile(rf"(?i)({_WORD}[\w-]*+\\*+[\"']?+\s*+[:=]\s*+\\*+[\"']?+)([^\s\"',;&]++)")
 _FLAG = re.compile(rf"(?i)--?[\w-]*{_WORD}[\w-]*+")
 _FLAG_AND_VALUE = re.compile(rf"(?i)(?<![^\s\"'])({_FLAG.pattern[4:]})(\s++[\"']?+)([^\s\"']++)")
@@ -58,7 +58,8 @@ _BEARER = re.compile(
 )
 _MARGIN_CHARS = 512
 """Behind the cut, what is looked at too: a secret that the cut would shorten so that it is not known as one."""
-_FLAG_CHARS_MAX = 256
+_FLAG_CHARS = 256
+"""A longer word is no option of a command line."""
 
 
 def field_names(names: Iterable[str]) -> frozenset[str]:
@@ -184,7 +185,7 @@ def _without_secrets(text: str) -> str:
 
 def _is_secret_flag(flag: str, value: str) -> bool:
     """Whether a word of a command line is the secret that the option before it takes."""
-    if len(flag) > _FLAG_CHARS_MAX or not _FLAG.fullmatch(flag) or _COUNT.search(flag.lstrip("-").replace("-", "_")):
+    if len(flag) > _FLAG_CHARS or not _FLAG.fullmatch(flag) or _COUNT.search(flag.lstrip("-").replace("-", "_")):
         return False
     return not value.startswith("-") and not value.isdigit() and not _is_path(value)
 

@@ -188,7 +188,7 @@ def test_counts_paths_and_plain_addresses_of_a_command_line_stay_readable(value:
 _HARD = """
 from relaymesh.core.mask import mask
 
-words = ("a-", "password-", "--", "http://", "a:", "basic ", "authorization: ", "secret=", "api_key", "a1", "a/", "\\\\")
+words = ("a-", "password-", "--", "http://", "a:", "basic ", "authorization: ", "api_key", "a1", "a/", "\\\\")
 for word in words:
     for end in ("", " =", "!", "@"):
         text = word * (200_000 // len(word)) + end
