@@ -36,19 +36,14 @@ def main():
     os.chdir(str(_bootstrap.REPO))
     fast = "--fast" in arguments
     arguments = [argument for argument in arguments if argument != "--fast"]
-    failed = []
-    if not arguments:
-        failed += static_checks(python)
-    measure = not fast and not arguments
-    if measure:
-        subprocess.run([python, "-m", "coverage", "erase"], check=True)
-        runs = in_two(python)
+    failed = [] if arguments else static_checks(python)
+    if not arguments and not fast:
+        below, runs = in_two(python)
+        failed += below
     else:
         runs = [tests(python, [*(["-m", "not slow"] if fast else []), *arguments])]
     if any(status != 0 for status, _ in runs):
         failed.append("pytest")
-    if measure:
-        failed += coverage_limits(python)
     if failed:
         print("failed: " + ", ".join(failed), flush=True)
     for _, closing_line in runs:
@@ -59,17 +54,22 @@ def main():
 def in_two(python):
     """Run the tests with real processes, which wait much, beside all others; what they print follows at the end.
 
+    Returns the limits of coverage that were missed, and what the two runs came to.
+
     Coverage counts the others only: it slows code by half, and what an integration test alone reaches is not covered
-    in the sense that somebody looks at what came of it.
+    in the sense that somebody looks at what came of it. Nor does it count properties: see tests/conftest.py.
     """
+    subprocess.run([python, "-m", "coverage", "erase"], check=True)
     with tempfile.TemporaryFile() as printed, concurrent.futures.ThreadPoolExecutor(1) as beside:
         apart = beside.submit(tests, python, [*APART, *TOGETHER, "-p", "no:cacheprovider"], out=printed)
         others = tests(python, ["--ignore=" + path for path in APART], measure=True)
+        failed = coverage_limits(python)
         result = apart.result()
+        heading("pytest " + " ".join(APART))
         printed.seek(0)
         shutil.copyfileobj(printed, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-    return [result, others]
+    return failed, [result, others]
 
 
 def static_checks(python):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from relaymesh.cli import main
 from relaymesh.client import Client
 from tests.integration.harness import PATIENCE_S, REPO, Site, eventually
 
@@ -151,17 +152,18 @@ def test_a_hostile_name_stays_below_the_root(site: Site, name: str, folder: str)
 
     assert (site.root / "namespaces" / folder / "relaymesh.db").exists()
     assert [path.name for path in (site.root / "namespaces").iterdir()] == [folder]
-    assert answer(site, name, "task", task_id)["status"] == "PENDING"
-    assert site.run("task", task_id).returncode == 1
+    with client(site, name) as one:
+        assert one.task(task_id).status == "PENDING"
+    assert main(["--root", str(site.root), "task", task_id]) == 1
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "CON", "nul.json"])
 @pytest.mark.parametrize("words", [("init",), ("tasks",), ("up",)])
 def test_a_name_that_no_folder_can_have_everywhere_is_refused_and_nothing_is_made(
-    site: Site, name: str, words: tuple[str, ...]
+    site: Site, capsys: pytest.CaptureFixture[str], name: str, words: tuple[str, ...]
 ) -> None:
-    ran = site.run("--namespace", name, *words)
+    status = main(["--root", str(site.root), "--namespace", name, *words])
 
-    assert ran.returncode == 2
-    assert ran.stderr.startswith(b"error[bad_namespace]: the namespace ")
+    assert status == 2
+    assert capsys.readouterr().err.startswith("error[bad_namespace]: the namespace ")
     assert not (site.root / "namespaces").exists()
