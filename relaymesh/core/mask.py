@@ -46,8 +46,8 @@ _ID_NAME = re.compile(
     re.IGNORECASE,
 )
 _WORD = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|credential)"
-# Anybody may have written what is masked, and none of it may take long: no pattern begins with a repetition, and what is
-# repeated is not tried again in other ways (``*+``). The backslashes are those of JSON that stands as text in JSON.
+# Anybody may have written what is masked, and none of it may take long: no pattern begins with a repetition, and what
+# is repeated is not tried again in other ways (``*+``). The backslashes are those of JSON that stands as text in JSON.
 _ASSIGNED = re.compile(rf"(?i)({_WORD}[\w-]*+\\*+[\"']?+\s*+[:=]\s*+\\*+[\"']?+)([^\s\"',;&]++)")
 _FLAG = re.compile(rf"(?i)--?[\w-]*{_WORD}[\w-]*+")
 _FLAG_AND_VALUE = re.compile(rf"(?i)(?<![^\s\"'])({_FLAG.pattern[4:]})(\s++[\"']?+)([^\s\"']++)")
