@@ -105,6 +105,8 @@ class Database:
 
     def astray(self) -> bool:
         """Whether the path leads to no file any more, or to another one: nobody else sees what is written here then."""
+        if self._file is None:
+            return False  # a database in memory
         try:
             return _facts(self.path) != self._file
         except FileNotFoundError:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from relaymesh.core.fairness import LANES, Candidate, Fairness, Lane
 from relaymesh.store.admin import KEY_TTL_MS
-from relaymesh.store.claim import Choice, Claim, Claimant, ClaimedRow, Slots, choose, claim, take
+from relaymesh.store.claim import Claim, Claimant, ClaimedRow, Slots, choose, claim, take
 from relaymesh.store.submit import insert_claimed, insert_claimed_one, insert_tasks, is_direct, is_plain
 from relaymesh.store.throttle import Throttle
 from relaymesh.wire.store import SHAPE_SOLE, LeaseRef, NewTask
@@ -56,19 +56,22 @@ def submit_and_claim(
     choice = choose(conn, slots, state, fresh, throttle=held, nothing_waits=nothing_waits)
     picks = choice.planned.picks
     if len(tasks) == len(picks) == 1 and picks[0].row_id < 0 and is_plain(tasks[0]):
-        return _submit_and_claim_one(
-            conn, tasks, choice, state, claimant, namespace=namespace, now_ms=now_ms, key_age_ms=key_age_ms
+        # All there is to claim: two statements instead of five.
+        first = insert_claimed_one(conn, tasks[0], claimant, namespace=namespace, now_ms=now_ms)
+        if first is not None:
+            born = _born_running(tasks[0], first, picks[0].pool, claimant)
+            return [(tasks[0].task_id, False)], choice.claim_of([born])
+    else:
+        running = [-pick.row_id - 1 for pick in picks if pick.row_id < 0]
+        chosen = set(running)
+        first = insert_claimed(
+            conn,
+            [tasks[index] for index in running],
+            [task for index, task in enumerate(tasks) if index not in chosen],
+            claimant,
+            namespace=namespace,
+            now_ms=now_ms,
         )
-    running = [-pick.row_id - 1 for pick in picks if pick.row_id < 0]
-    chosen = set(running)
-    first = insert_claimed(
-        conn,
-        [tasks[index] for index in running],
-        [task for index, task in enumerate(tasks) if index not in chosen],
-        claimant,
-        namespace=namespace,
-        now_ms=now_ms,
-    )
     if first is None:
         results = insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms, key_age_ms=key_age_ms)
         return results, claim(conn, slots, state, claimant, now_ms, throttle=throttle())
@@ -83,26 +86,6 @@ def submit_and_claim(
             row_id += 1
     results = [(task.task_id, False) for task in tasks]
     return results, choice.claim_of(claimed)
-
-
-def _submit_and_claim_one(
-    conn: sqlite3.Connection,
-    tasks: Sequence[NewTask],
-    choice: Choice,
-    state: Fairness,
-    claimant: Claimant,
-    *,
-    namespace: str,
-    now_ms: int,
-    key_age_ms: Callable[[], int],
-) -> tuple[list[tuple[str, bool]], Claim]:
-    """The same for one task that is all there is to claim, in two statements instead of five."""
-    (task,), planned = tasks, choice.planned
-    row_id = insert_claimed_one(conn, task, claimant, namespace=namespace, now_ms=now_ms)
-    if row_id is None:
-        return insert_tasks(conn, tasks, namespace=namespace, now_ms=now_ms, key_age_ms=key_age_ms), Claim((), state, 0)
-    running = _born_running(task, row_id, planned.picks[0].pool, claimant)
-    return [(task.task_id, False)], choice.claim_of([running])
 
 
 def _born_running(task: NewTask, row_id: int, pool: str, claimant: Claimant) -> ClaimedRow:

@@ -28,7 +28,10 @@ def root_of_own_file(path: Path) -> Path | None:
 
     path: absolute. A folder counts as a root when it has a database, or an audit log that outlived it.
     """
-    real = Path(os.path.realpath(path))
+    try:
+        real = Path(os.path.realpath(path))
+    except ValueError:
+        return None  # no file can have this name, and whoever opens it says so
     for folder in real.parents:
         # Those of os.path, for they answer no where a Path raises.
         if os.path.lexists(folder / DATABASE) or os.path.isfile(folder / "audit" / "audit.lock"):

@@ -28,6 +28,7 @@ class Root:
         path.mkdir()
         if secret is not None:
             self.settings_file.write_text(json.dumps({"gossipSharedSecret": secret}))
+            self.settings_file.chmod(0o600)
         Store.open(path, now_ms=NOON).close()
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relaymesh.core.fairness import HIGH_RUN_MAX, Fairness
@@ -59,6 +59,15 @@ def rows(bench: Bench) -> tuple[list[dict[str, object]], list[dict[str, object]]
 TASK = st.tuples(st.sampled_from(LANES), st.sampled_from([*POOLS, "nobody's"]), st.integers(0, 7), st.booleans())
 
 
+@example(  # the only new one's key is taken, and what waits behind it has a slot
+    before=[("HIGH", "echo", 0, False), ("NORMAL", "other", 1, False)],
+    running=0,
+    batch=[("HIGH", "other", 0, False)],
+    free={"process": 1},
+    limit=1,
+    echo_max=None,
+    state=Fairness(0, 0),
+)
 @settings(max_examples=120, deadline=None)
 @given(
     before=st.lists(TASK, max_size=12),
